@@ -1,0 +1,2 @@
+//! The one binary, `longrun`.
+fn main() {}

@@ -1,0 +1,1 @@
+//! The embedded engine, OpenAI-compatible upstreams, and the OpenAI wire types both speak.

@@ -1,0 +1,1 @@
+//! The caller's side: choose an endpoint, forward, observe, record.

@@ -1,0 +1,1 @@
+//! Statements, envelopes, keys, bundles: what is signed, and how a stranger checks it.

@@ -1,0 +1,1 @@
+//! Estimators and the fold that turns records into a reliability history.

@@ -1,0 +1,1 @@
+//! Long-running services: the log's sequencer and its HTTP server.

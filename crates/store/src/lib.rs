@@ -1,0 +1,1 @@
+//! Where bytes live: memory that can be told to fail, and local files with SQLite.
