@@ -1,1 +1,3 @@
 //! Where bytes live: memory that can be told to fail, and local files with SQLite.
+
+pub mod spool;

@@ -1,0 +1,589 @@
+//! The spool: one signer's durable outbox, and the ledger of the numbers it has handed out.
+//!
+//! A signer fixes a number for every inference *before* it knows how the inference will end,
+//! and later signs one record under that number. Both facts have to survive a power cut, and
+//! neither may cost the caller a disk write. So:
+//!
+//! - **Numbers are leased in blocks.** [`Spool::lease`] makes a block of consecutive numbers of
+//!   one stream durable, together with a 32-byte secret chosen by the caller; only then may a
+//!   number of the block be used. Whatever is derived from (secret, stream, number) is thereby
+//!   fixed durably as well, without a write per call. The spool derives nothing itself.
+//! - **Records are appended in groups.** One writer thread owns the database and commits what
+//!   has gathered within [`Limits::linger`] in a single transaction (WAL, `synchronous=FULL`).
+//!   An append that was acknowledged is on disk.
+//! - **Every number is settled exactly once**: by the record appended under it, or by a row that
+//!   lists it in [`NewRow::settles`] (a `void`). A second use is refused with
+//!   [`SpoolError::NumberUsed`]. Each block carries a bitmap of its settled numbers, written in
+//!   the same transaction as the rows that settle them; a unique index on (stream, number)
+//!   stands behind it.
+//! - **After a crash nothing is guessed.** [`Spool::open`] reports every number that was leased
+//!   and not settled ([`Opened::lost`]). Numbers that an orderly [`Spool::close`] declared never
+//!   handed out come back as [`Opened::resumed`] instead, and their blocks continue.
+//!
+//! Rows go out in order of insertion ([`Spool::pending`]) and come back with their place in the
+//! log ([`Spool::settle`]). The spool is bounded by count and bytes of what is pending; beyond
+//! that an append answers [`SpoolError::Full`] at once. Published rows are kept for look-ups
+//! until [`Limits::published_rows`] or [`Limits::published_bytes`] is passed, the oldest going
+//! first; pinned rows stay for good.
+//!
+//! The spool stores bytes and plain rows. It knows no record format, signs and verifies nothing,
+//! opens no sockets, and reads no clock (times are arguments). What it refuses: a directory of
+//! another version, one that is not writable, and one that another process holds
+//! ([`dir::SignerDir`]).
+
+mod blocks;
+pub mod dir;
+mod reader;
+mod schema;
+mod writer;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+pub use reader::{Place, Row, RowState};
+
+/// Rows that may be pending (appended, not yet settled by the log) before appends are refused.
+pub const PENDING_ROWS_MAX: u64 = 1_000_000;
+/// Bytes of envelopes and private parts that may be pending before appends are refused.
+pub const PENDING_BYTES_MAX: u64 = 2 << 30;
+/// Published rows that are kept for look-ups.
+pub const PUBLISHED_ROWS_MAX: u64 = 200_000;
+/// Bytes of published envelopes and private parts that are kept for look-ups.
+pub const PUBLISHED_BYTES_MAX: u64 = 512 << 20;
+/// How long the writer gathers appends before it commits them. With the commit itself this
+/// stays within the promised 20 ms on a disk that syncs in 10 ms.
+pub const LINGER: Duration = Duration::from_millis(5);
+/// Numbers in one lease, at most.
+pub const BLOCK_NUMBERS_MAX: u32 = 1024;
+/// Bytes of one envelope, at most. The log's limit for a body is lower; this one only protects
+/// the database.
+pub const ENVELOPE_BYTES_MAX: usize = 1 << 20;
+/// Bytes of one row's private part, at most.
+pub const PRIVATE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a stream's name, at most.
+pub const STREAM_NAME_BYTES_MAX: usize = 1024;
+
+/// Bounds of a spool, and its commit rhythm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// See [`PENDING_ROWS_MAX`].
+    pub pending_rows: u64,
+    /// See [`PENDING_BYTES_MAX`].
+    pub pending_bytes: u64,
+    /// See [`PUBLISHED_ROWS_MAX`].
+    pub published_rows: u64,
+    /// See [`PUBLISHED_BYTES_MAX`].
+    pub published_bytes: u64,
+    /// See [`LINGER`].
+    pub linger: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            pending_rows: PENDING_ROWS_MAX,
+            pending_bytes: PENDING_BYTES_MAX,
+            published_rows: PUBLISHED_ROWS_MAX,
+            published_bytes: PUBLISHED_BYTES_MAX,
+            linger: LINGER,
+        }
+    }
+}
+
+/// Why the spool refused or failed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum SpoolError {
+    /// The pending part has reached a limit. Nothing was stored; try again once rows were shipped.
+    #[error("the spool is full: {rows} rows, {bytes} bytes wait to be published")]
+    Full {
+        /// Rows pending.
+        rows: u64,
+        /// Bytes pending.
+        bytes: u64,
+    },
+    /// The number already has a record or a void. Nothing was stored.
+    #[error("number {seq} of stream {stream:?} was used before; a number belongs to one record")]
+    NumberUsed {
+        /// Name of the stream.
+        stream: String,
+        /// The number.
+        seq: u64,
+    },
+    /// The number lies in no open block of the stream. Nothing was stored.
+    #[error("number {seq} of stream {stream:?} was never leased, or its block is settled")]
+    NumberNotLeased {
+        /// Name of the stream.
+        stream: String,
+        /// The number.
+        seq: u64,
+    },
+    /// A record with this id is already stored. Nothing was stored.
+    #[error("record {id} is already in the spool")]
+    Duplicate {
+        /// The record id in hex.
+        id: String,
+    },
+    /// An argument is outside its stated bounds.
+    #[error("{what} is {found}; the limit is {limit}")]
+    TooLarge {
+        /// What was too large.
+        what: &'static str,
+        /// What was given.
+        found: usize,
+        /// What is allowed.
+        limit: usize,
+    },
+    /// The directory or file cannot be used as it is; it was left untouched.
+    #[error("{path}: {reason}")]
+    Unusable {
+        /// Directory or file.
+        path: PathBuf,
+        /// What is wrong and what to do about it.
+        reason: String,
+    },
+    /// SQLite or the disk failed. What was being written is not durable.
+    #[error("spool database: {0}")]
+    Database(String),
+    /// The writer has stopped; nothing can be stored any more.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for SpoolError {
+    fn from(error: rusqlite::Error) -> SpoolError {
+        SpoolError::Database(error.to_string())
+    }
+}
+
+/// A row of the stream table: a short name for (endpoint, kind) within this signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StreamId(pub(crate) i64);
+
+/// A run of consecutive numbers of one stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    /// The stream.
+    pub stream: StreamId,
+    /// First number.
+    pub first: u64,
+    /// How many.
+    pub count: u32,
+}
+
+/// Numbers that were leased, with everything needed to go on from them or to void them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Block {
+    /// The numbers.
+    pub range: Range,
+    /// Name of the stream, as given to [`Spool::lease`].
+    pub stream_name: String,
+    /// The secret given to [`Spool::lease`].
+    pub secret: [u8; 32],
+}
+
+impl std::fmt::Debug for Block {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Block")
+            .field("range", &self.range)
+            .field("stream_name", &self.stream_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a signer hands over to be kept and shipped.
+#[derive(Debug, Clone, Default)]
+pub struct NewRow {
+    /// Record id.
+    pub id: [u8; 32],
+    /// The number this record is filed under, if its kind is numbered.
+    pub number: Option<(StreamId, u64)>,
+    /// Numbers that this row settles besides its own: what a `void` names.
+    pub settles: Vec<Range>,
+    /// The call it belongs to.
+    pub call: Option<[u8; 16]>,
+    /// What goes to the log, byte for byte.
+    pub envelope: Vec<u8>,
+    /// What stays here, for whoever looks the row up. Never shipped.
+    pub private: Vec<u8>,
+    /// Time of appending, Unix ms.
+    pub at_ms: u64,
+    /// Never pruned (a signer's `control` records, its manifests).
+    pub pinned: bool,
+    /// Stored even when the spool is full: for the few rows that account for what was not.
+    pub urgent: bool,
+}
+
+impl NewRow {
+    fn bytes(&self) -> u64 {
+        (self.envelope.len() + self.private.len()) as u64
+    }
+}
+
+/// A row on its way to the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pending {
+    /// Position in the spool.
+    pub n: i64,
+    /// Record id.
+    pub id: [u8; 32],
+    /// What goes to the log.
+    pub envelope: Vec<u8>,
+}
+
+/// The log's answer for one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// It is in the log.
+    Published {
+        /// Position in the spool.
+        n: i64,
+        /// Index of the leaf.
+        index: u64,
+        /// The leaf, if it is not the one that the envelope itself gives.
+        leaf: Option<Vec<u8>>,
+        /// Inclusion proof, concatenated hashes, leaf sibling first.
+        proof: Vec<u8>,
+    },
+    /// The log will never take it. It is kept, with the reason, and not sent again.
+    Refused {
+        /// Position in the spool.
+        n: i64,
+        /// What the log said.
+        reason: String,
+    },
+}
+
+/// Counters, all of them since the spool was created except where they say otherwise.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Rows appended and not settled, including those that wait for their commit.
+    pub pending_rows: u64,
+    /// Bytes of those.
+    pub pending_bytes: u64,
+    /// Rows published and still kept.
+    pub published_rows: u64,
+    /// Bytes of those.
+    pub published_bytes: u64,
+    /// Rows that the log refused, still kept.
+    pub refused_rows: u64,
+    /// Commits by this process.
+    pub commits: u64,
+    /// Rows committed by this process.
+    pub committed_rows: u64,
+}
+
+/// What [`Spool::open`] found.
+pub struct Opened {
+    /// The spool, ready.
+    pub spool: Spool,
+    /// Blocks with numbers that were leased and neither recorded nor voided, the lost ones as
+    /// runs. A number that was perhaps never used is among them: after a crash nobody knows.
+    pub lost: Vec<Block>,
+    /// Numbers that were leased and, as an orderly shutdown noted, never handed out.
+    pub resumed: Vec<Block>,
+}
+
+/// Called by the writer thread once the outcome is durable (or has failed). Must not block.
+pub type Done<T> = Box<dyn FnOnce(Result<T, SpoolError>) + Send>;
+
+/// Handle to an open spool. Cheap to clone.
+#[derive(Clone)]
+pub struct Spool {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    path: PathBuf,
+    limits: Limits,
+    ops: mpsc::Sender<writer::Op>,
+    shared: Arc<Shared>,
+    reader: Mutex<reader::Reader>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+}
+
+/// What handles and writer both see.
+#[derive(Default)]
+struct Shared {
+    pending_rows: AtomicU64,
+    pending_bytes: AtomicU64,
+    published_rows: AtomicU64,
+    published_bytes: AtomicU64,
+    refused_rows: AtomicU64,
+    commits: AtomicU64,
+    committed_rows: AtomicU64,
+    /// The last transaction failed: appends are likely to fail as well.
+    ailing: AtomicBool,
+}
+
+impl Spool {
+    /// Opens or creates the database at `path` (mode 0600) and accounts for its numbers.
+    ///
+    /// The caller holds the directory ([`dir::SignerDir`]); two spools on one file would each
+    /// refuse the other's writes at best.
+    pub fn open(path: &Path, limits: Limits) -> Result<Opened, SpoolError> {
+        let mut connection = schema::open(path)?;
+        let found = schema::take_stock(&mut connection)?;
+        let shared = Arc::new(Shared::default());
+        shared
+            .pending_rows
+            .store(found.counts.pending_rows, Ordering::Relaxed);
+        shared
+            .pending_bytes
+            .store(found.counts.pending_bytes, Ordering::Relaxed);
+        shared
+            .published_rows
+            .store(found.counts.published_rows, Ordering::Relaxed);
+        shared
+            .published_bytes
+            .store(found.counts.published_bytes, Ordering::Relaxed);
+        shared
+            .refused_rows
+            .store(found.counts.refused_rows, Ordering::Relaxed);
+
+        let reader = reader::Reader::open(path)?;
+        let (ops, inbox) = mpsc::channel();
+        let writer = writer::Writer::new(connection, found.blocks, limits.clone(), shared.clone());
+        let thread = std::thread::Builder::new()
+            .name("spool".into())
+            .spawn(move || writer.run(&inbox))
+            .map_err(|error| SpoolError::Database(format!("no thread for the writer: {error}")))?;
+        let inner = Inner {
+            path: path.to_owned(),
+            limits,
+            ops,
+            shared,
+            reader: Mutex::new(reader),
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok(Opened {
+            spool: Spool {
+                inner: Arc::new(inner),
+            },
+            lost: found.lost,
+            resumed: found.resumed,
+        })
+    }
+
+    /// Queues a row. `done` learns when it is durable, or why it never will be.
+    ///
+    /// Answers at once. `Err` means the row was not queued and `done` will not be called;
+    /// [`SpoolError::Full`] is the one to expect.
+    pub fn append(&self, row: NewRow, done: Done<()>) -> Result<(), SpoolError> {
+        check_size("the envelope", row.envelope.len(), ENVELOPE_BYTES_MAX)?;
+        check_size("the private part", row.private.len(), PRIVATE_BYTES_MAX)?;
+        self.reserve(row.bytes(), row.urgent)?;
+        let bytes = row.bytes();
+        self.send(writer::Op::Append { row, done })
+            .inspect_err(|_| self.inner.shared.release(1, bytes))
+    }
+
+    /// Queues a lease of `count` numbers, following the last one of the stream. `done` gets the
+    /// block once it is durable.
+    pub fn lease(
+        &self,
+        stream: &str,
+        count: u32,
+        secret: [u8; 32],
+        done: Done<Block>,
+    ) -> Result<(), SpoolError> {
+        check_size("the stream's name", stream.len(), STREAM_NAME_BYTES_MAX)?;
+        check_size("the block", count as usize, BLOCK_NUMBERS_MAX as usize)?;
+        self.send(writer::Op::Lease {
+            stream: stream.to_owned(),
+            count: count.max(1),
+            secret,
+            done,
+        })
+    }
+
+    /// True if an append of about `bytes` would be taken now, and the last commit went well.
+    #[must_use]
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let shared = &self.inner.shared;
+        !shared.ailing.load(Ordering::Relaxed)
+            && shared.pending_rows.load(Ordering::Relaxed) < self.inner.limits.pending_rows
+            && shared.pending_bytes.load(Ordering::Relaxed) + bytes
+                <= self.inner.limits.pending_bytes
+    }
+
+    /// Up to `rows` pending rows after position `after`, in order, together at most `bytes`
+    /// (but at least one). Only what is durable is returned.
+    pub fn pending(
+        &self,
+        after: i64,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Vec<Pending>, SpoolError> {
+        self.reader(|reader| reader.pending(after, rows, bytes))
+    }
+
+    /// When the oldest pending row was appended, Unix ms.
+    pub fn oldest_pending_ms(&self) -> Result<Option<u64>, SpoolError> {
+        self.reader(reader::Reader::oldest_pending_ms)
+    }
+
+    /// Stores the log's answers, all under one checkpoint, and waits until they are durable.
+    /// Answers for rows that are settled already are ignored.
+    pub fn settle(&self, checkpoint: &[u8], answers: Vec<Settled>) -> Result<(), SpoolError> {
+        let checkpoint = checkpoint.to_vec();
+        self.wait(|done| writer::Op::Settle {
+            checkpoint,
+            answers,
+            done,
+        })
+    }
+
+    /// The row of this record id, if it is kept.
+    pub fn by_id(&self, id: &[u8; 32]) -> Result<Option<Row>, SpoolError> {
+        self.reader(|reader| reader.by_id(id))
+    }
+
+    /// The rows of this call, in order of insertion. Rows that are not durable yet are missing;
+    /// [`Spool::flush`] waits for them.
+    pub fn by_call(&self, call: &[u8; 16]) -> Result<Vec<Row>, SpoolError> {
+        self.reader(|reader| reader.by_call(call))
+    }
+
+    /// All pinned rows, in order of insertion.
+    pub fn pinned(&self) -> Result<Vec<Row>, SpoolError> {
+        self.reader(reader::Reader::pinned)
+    }
+
+    /// The rows after position `after`, in order, at most `limit`: everything that is kept.
+    pub fn rows(&self, after: i64, limit: usize) -> Result<Vec<Row>, SpoolError> {
+        self.reader(|reader| reader.rows(after, limit))
+    }
+
+    /// The secret of the block that holds this number, while one of its rows is kept.
+    pub fn secret_of(&self, stream: StreamId, seq: u64) -> Result<Option<[u8; 32]>, SpoolError> {
+        self.reader(|reader| reader.secret_of(stream, seq))
+    }
+
+    /// The highest number leased so far, per stream name.
+    pub fn high_marks(&self) -> Result<Vec<(String, u64)>, SpoolError> {
+        self.reader(reader::Reader::high_marks)
+    }
+
+    /// Waits until everything queued before is durable or has failed.
+    pub fn flush(&self) -> Result<(), SpoolError> {
+        self.wait(|done| writer::Op::Flush { done })
+    }
+
+    /// Commits what is queued, notes the numbers that were never handed out so that the next
+    /// opening continues with them, and stops the writer. Each range must be the untouched tail
+    /// of its block.
+    pub fn close(&self, unused: Vec<Range>) -> Result<(), SpoolError> {
+        self.wait(|done| writer::Op::Close { unused, done })
+    }
+
+    /// The counters.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.inner.shared.counts()
+    }
+
+    /// The bounds it was opened with.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.inner.limits
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.inner.path
+    }
+
+    fn reserve(&self, bytes: u64, urgent: bool) -> Result<(), SpoolError> {
+        let shared = &self.inner.shared;
+        let rows = shared.pending_rows.fetch_add(1, Ordering::AcqRel) + 1;
+        let total = shared.pending_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
+        let limits = &self.inner.limits;
+        if !urgent && (rows > limits.pending_rows || total > limits.pending_bytes) {
+            shared.release(1, bytes);
+            return Err(SpoolError::Full {
+                rows: rows - 1,
+                bytes: total - bytes,
+            });
+        }
+        Ok(())
+    }
+
+    fn send(&self, op: writer::Op) -> Result<(), SpoolError> {
+        self.inner.ops.send(op).map_err(|_| SpoolError::Closed)
+    }
+
+    fn wait<T: Send + 'static>(
+        &self,
+        op: impl FnOnce(Done<T>) -> writer::Op,
+    ) -> Result<T, SpoolError> {
+        let (answer, outcome) = mpsc::sync_channel(1);
+        self.send(op(Box::new(move |result| {
+            // Nobody waits any more if this fails.
+            let _ = answer.send(result);
+        })))?;
+        outcome.recv().unwrap_or(Err(SpoolError::Closed))
+    }
+
+    fn reader<T>(
+        &self,
+        read: impl FnOnce(&reader::Reader) -> Result<T, SpoolError>,
+    ) -> Result<T, SpoolError> {
+        read(&lock(&self.inner.reader))
+    }
+}
+
+impl Drop for Inner {
+    /// Waits for the writer, so that nobody else opens the file while it still writes.
+    fn drop(&mut self) {
+        // Fails if the writer has stopped already.
+        let _ = self.ops.send(writer::Op::Stop);
+        let thread = lock(&self.thread).take();
+        // The writer itself may drop the last handle, in a callback.
+        if let Some(thread) = thread.filter(|it| it.thread().id() != std::thread::current().id()) {
+            // A panic there was already answered with `Closed`.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Shared {
+    fn release(&self, rows: u64, bytes: u64) {
+        self.pending_rows.fetch_sub(rows, Ordering::AcqRel);
+        self.pending_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+
+    fn counts(&self) -> Counts {
+        Counts {
+            pending_rows: self.pending_rows.load(Ordering::Relaxed),
+            pending_bytes: self.pending_bytes.load(Ordering::Relaxed),
+            published_rows: self.published_rows.load(Ordering::Relaxed),
+            published_bytes: self.published_bytes.load(Ordering::Relaxed),
+            refused_rows: self.refused_rows.load(Ordering::Relaxed),
+            commits: self.commits.load(Ordering::Relaxed),
+            committed_rows: self.committed_rows.load(Ordering::Relaxed),
+        }
+    }
+}
+
+fn check_size(what: &'static str, found: usize, limit: usize) -> Result<(), SpoolError> {
+    if found > limit {
+        Err(SpoolError::TooLarge { what, found, limit })
+    } else {
+        Ok(())
+    }
+}
+
+/// A poisoned lock only says that another thread panicked; the data behind it is a connection
+/// or a handle, whole either way.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
