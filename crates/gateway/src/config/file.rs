@@ -1,0 +1,395 @@
+//! The shape of `longrun.toml` on disk, and its translation into a checked configuration.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::{
+    ConfigError, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT, Limits, LogConfig,
+    Routing, Secret, SpoolLimits, Surroundings, Timeouts, api_base, base,
+};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    listen: Option<Spanned<String>>,
+    log: Option<LogTable>,
+    #[serde(default)]
+    endpoint: Vec<EndpointTable>,
+    #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default)]
+    timeouts: TimeoutsTable,
+    #[serde(default)]
+    routing: RoutingTable,
+    #[serde(default)]
+    spool: SpoolTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LogTable {
+    url: Spanned<String>,
+    read_token_file: Option<Spanned<PathBuf>>,
+    read_token_env: Option<Spanned<String>>,
+    vkey: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct EndpointTable {
+    url: Spanned<String>,
+    #[serde(default)]
+    kind: Kind,
+    model: Option<Spanned<String>>,
+    models: Option<Vec<Spanned<String>>>,
+    api_key_env: Option<Spanned<String>>,
+    provider: Option<Spanned<String>>,
+    #[serde(default)]
+    timeouts: TimeoutsTable,
+}
+
+#[derive(Clone, Copy, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kind {
+    #[default]
+    Auto,
+    Node,
+    Openai,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsTable {
+    request_max_bytes: Option<Spanned<u64>>,
+    response_max_bytes: Option<Spanned<u64>>,
+    connections_max: Option<Spanned<u64>>,
+    request_ms: Option<Spanned<u64>>,
+    write_stall_ms: Option<Spanned<u64>>,
+    attempts_max: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeoutsTable {
+    connect_ms: Option<Spanned<u64>>,
+    first_token_ms: Option<Spanned<u64>>,
+    gap_ms: Option<Spanned<u64>>,
+    total_ms: Option<Spanned<u64>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RoutingTable {
+    seed: Option<u64>,
+    exploration_ppm: Option<Spanned<u32>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SpoolTable {
+    records_max: Option<Spanned<u64>>,
+    max_bytes: Option<Spanned<u64>>,
+}
+
+/// A deadline of more than a day is a mistake in the unit.
+const TIMEOUT_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// At most half of the calls explore: more would not be routing by history.
+const EXPLORATION_MAX_PPM: u32 = 500_000;
+
+pub(super) fn parse(
+    text: &str,
+    path: &Path,
+    around: &dyn Surroundings,
+) -> Result<GatewayConfig, ConfigError> {
+    let at = Place { text, path };
+    let file: File = toml::from_str(text).map_err(|e| at.toml_error(&e))?;
+    let listen = match &file.listen {
+        None => LISTEN_DEFAULT.parse().expect("the default is an address"),
+        Some(listen) => listen.get_ref().parse().map_err(|_| {
+            at.wrong(
+                listen,
+                "listen",
+                "not an address with a port; write for instance \"127.0.0.1:7411\"",
+            )
+        })?,
+    };
+    let timeouts = timeouts(&at, "timeouts", &file.timeouts, Timeouts::DEFAULT)?;
+    let log = file.log.as_ref().map(|log| log_config(&at, log, around)).transpose()?;
+    let mut endpoints = Vec::with_capacity(file.endpoint.len());
+    let mut seen = BTreeSet::new();
+    for table in &file.endpoint {
+        let endpoint = endpoint(&at, table, timeouts, around)?;
+        if !seen.insert((endpoint.api.to_string(), endpoint.models.clone())) {
+            return Err(at.wrong(
+                &table.url,
+                "endpoint.url",
+                "this endpoint is listed twice; every answer would be counted for either",
+            ));
+        }
+        endpoints.push(endpoint);
+    }
+    let limits = limits(&at, &file.limits)?;
+    let routing = routing(&at, &file.routing)?;
+    let spool = spool(&at, &file.spool)?;
+    Ok(GatewayConfig { listen, log, endpoints, limits, routing, spool })
+}
+
+fn log_config(
+    at: &Place<'_>,
+    table: &LogTable,
+    around: &dyn Surroundings,
+) -> Result<LogConfig, ConfigError> {
+    let url =
+        base(table.url.get_ref()).map_err(|e| at.wrong(&table.url, "log.url", &e.to_string()))?;
+    let read_token = match (&table.read_token_file, &table.read_token_env) {
+        (Some(file), Some(_)) => {
+            let both = "give read_token_file or read_token_env, not both";
+            return Err(at.wrong(file, "log.read_token_file", both));
+        }
+        (Some(file), None) => Some(token_file(at, file, around)?),
+        (None, Some(name)) => Some(variable(at, name, "log.read_token_env", around)?),
+        (None, None) => None,
+    };
+    Ok(LogConfig { url, read_token, vkey: table.vkey.clone() })
+}
+
+fn token_file(
+    at: &Place<'_>,
+    file: &Spanned<PathBuf>,
+    around: &dyn Surroundings,
+) -> Result<Secret, ConfigError> {
+    const KEY: &str = "log.read_token_file";
+    // A relative path is meant relative to the configuration, wherever the process was started.
+    let path = at.path.parent().unwrap_or(Path::new("")).join(file.get_ref());
+    let text = around
+        .file(&path)
+        .map_err(|e| at.wrong(file, KEY, &format!("cannot read {}: {e}", path.display())))?;
+    Secret::new(&text).map_err(|e| at.wrong(file, KEY, &format!("no token in it: {e}")))
+}
+
+fn variable(
+    at: &Place<'_>,
+    name: &Spanned<String>,
+    key: &str,
+    around: &dyn Surroundings,
+) -> Result<Secret, ConfigError> {
+    let variable = name.get_ref();
+    let plausible = variable.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    if variable.is_empty() || !plausible {
+        let message = "not the name of an environment variable; the key itself does not belong in \
+                       this file: put it in a variable and name that";
+        return Err(at.wrong(name, key, message));
+    }
+    let value = around.variable(variable).ok_or_else(|| {
+        at.wrong(name, key, &format!("the environment variable {variable} is not set"))
+    })?;
+    Secret::new(&value)
+        .map_err(|e| at.wrong(name, key, &format!("the environment variable {variable}: {e}")))
+}
+
+fn endpoint(
+    at: &Place<'_>,
+    table: &EndpointTable,
+    inherited: Timeouts,
+    around: &dyn Surroundings,
+) -> Result<EndpointConfig, ConfigError> {
+    let api = api_base(table.url.get_ref())
+        .map_err(|e| at.wrong(&table.url, "endpoint.url", &e.to_string()))?;
+    let api_key = table
+        .api_key_env
+        .as_ref()
+        .map(|name| variable(at, name, "endpoint.api_key_env", around))
+        .transpose()?;
+    if let Some(provider) = &table.provider {
+        let id = provider.get_ref();
+        let lower_hex = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
+        if id.len() != 64 || !id.bytes().all(lower_hex) {
+            let message = "not a provider id; it is the 64 lower-case hex digits that the node \
+                           prints when it starts";
+            return Err(at.wrong(provider, "endpoint.provider", message));
+        }
+    }
+    let kind = match table.kind {
+        Kind::Auto if table.provider.is_some() => EndpointKind::Node,
+        Kind::Auto => EndpointKind::Auto,
+        Kind::Node => EndpointKind::Node,
+        Kind::Openai => EndpointKind::Openai,
+    };
+    if let (EndpointKind::Openai, Some(provider)) = (kind, &table.provider) {
+        let message = "only a node can prove who it is; remove it, or set kind = \"node\"";
+        return Err(at.wrong(provider, "endpoint.provider", message));
+    }
+    Ok(EndpointConfig {
+        api,
+        kind,
+        models: models(at, table)?,
+        api_key,
+        provider: table.provider.as_ref().map(|p| p.get_ref().clone()),
+        timeouts: timeouts(at, "endpoint.timeouts", &table.timeouts, inherited)?,
+    })
+}
+
+fn models(at: &Place<'_>, table: &EndpointTable) -> Result<Vec<String>, ConfigError> {
+    if let (Some(one), Some(_)) = (&table.model, &table.models) {
+        return Err(at.wrong(one, "endpoint.model", "give model or models, not both"));
+    }
+    let listed = table.model.iter().chain(table.models.iter().flatten());
+    let mut models = Vec::new();
+    for model in listed {
+        let name = model.get_ref();
+        if name.is_empty() {
+            return Err(at.wrong(model, "endpoint.models", "a model needs a name"));
+        }
+        if models.contains(name) {
+            let message = format!("the model \"{name}\" is listed twice");
+            return Err(at.wrong(model, "endpoint.models", &message));
+        }
+        models.push(name.clone());
+    }
+    Ok(models)
+}
+
+fn timeouts(
+    at: &Place<'_>,
+    prefix: &str,
+    table: &TimeoutsTable,
+    inherited: Timeouts,
+) -> Result<Timeouts, ConfigError> {
+    let pick = |value: &Option<Spanned<u64>>, name: &str, otherwise: Duration| match value {
+        None => Ok(otherwise),
+        Some(value) => duration(at, value, &format!("{prefix}.{name}")),
+    };
+    Ok(Timeouts {
+        connect: pick(&table.connect_ms, "connect_ms", inherited.connect)?,
+        first_token: pick(&table.first_token_ms, "first_token_ms", inherited.first_token)?,
+        gap: pick(&table.gap_ms, "gap_ms", inherited.gap)?,
+        total: pick(&table.total_ms, "total_ms", inherited.total)?,
+    })
+}
+
+fn duration(at: &Place<'_>, value: &Spanned<u64>, key: &str) -> Result<Duration, ConfigError> {
+    let ms = *value.get_ref();
+    if ms == 0 || ms > TIMEOUT_MAX_MS {
+        let message = format!("{ms} ms; it has to lie between 1 and {TIMEOUT_MAX_MS} (a day)");
+        return Err(at.wrong(value, key, &message));
+    }
+    Ok(Duration::from_millis(ms))
+}
+
+fn limits(at: &Place<'_>, table: &LimitsTable) -> Result<Limits, ConfigError> {
+    let default = Limits::DEFAULT;
+    let count = |value: &Option<Spanned<u64>>, name: &str, otherwise: usize| match value {
+        None => Ok(otherwise),
+        Some(value) => positive(at, value, &format!("limits.{name}")).and_then(|n| {
+            usize::try_from(n).map_err(|_| {
+                at.wrong(value, &format!("limits.{name}"), "too large for this machine")
+            })
+        }),
+    };
+    let span = |value: &Option<Spanned<u64>>, name: &str, otherwise: Duration| match value {
+        None => Ok(otherwise),
+        Some(value) => duration(at, value, &format!("limits.{name}")),
+    };
+    Ok(Limits {
+        request_max_bytes: count(
+            &table.request_max_bytes,
+            "request_max_bytes",
+            default.request_max_bytes,
+        )?,
+        response_max_bytes: count(
+            &table.response_max_bytes,
+            "response_max_bytes",
+            default.response_max_bytes,
+        )?,
+        connections_max: count(
+            &table.connections_max,
+            "connections_max",
+            default.connections_max,
+        )?,
+        request: span(&table.request_ms, "request_ms", default.request)?,
+        write_stall: span(&table.write_stall_ms, "write_stall_ms", default.write_stall)?,
+        attempts_max: count(&table.attempts_max, "attempts_max", default.attempts_max)?,
+    })
+}
+
+fn routing(at: &Place<'_>, table: &RoutingTable) -> Result<Routing, ConfigError> {
+    let default = Routing::DEFAULT;
+    let exploration_ppm = match &table.exploration_ppm {
+        None => default.exploration_ppm,
+        Some(value) if *value.get_ref() <= EXPLORATION_MAX_PPM => *value.get_ref(),
+        Some(value) => {
+            let message = format!(
+                "{} ppm; at most {EXPLORATION_MAX_PPM} (half of the calls) may explore",
+                value.get_ref()
+            );
+            return Err(at.wrong(value, "routing.exploration_ppm", &message));
+        }
+    };
+    Ok(Routing { seed: table.seed.unwrap_or(default.seed), exploration_ppm })
+}
+
+fn spool(at: &Place<'_>, table: &SpoolTable) -> Result<SpoolLimits, ConfigError> {
+    let default = SpoolLimits::DEFAULT;
+    let pick = |value: &Option<Spanned<u64>>, name: &str, otherwise: u64| match value {
+        None => Ok(otherwise),
+        Some(value) => positive(at, value, &format!("spool.{name}")),
+    };
+    Ok(SpoolLimits {
+        records_max: pick(&table.records_max, "records_max", default.records_max)?,
+        max_bytes: pick(&table.max_bytes, "max_bytes", default.max_bytes)?,
+    })
+}
+
+fn positive(at: &Place<'_>, value: &Spanned<u64>, key: &str) -> Result<u64, ConfigError> {
+    match *value.get_ref() {
+        0 => Err(at.wrong(value, key, "0 would refuse everything; leave it out for the default")),
+        n => Ok(n),
+    }
+}
+
+/// Where errors point to.
+struct Place<'a> {
+    text: &'a str,
+    path: &'a Path,
+}
+
+impl Place<'_> {
+    fn wrong<T>(&self, value: &Spanned<T>, key: &str, message: &str) -> ConfigError {
+        self.error(value.span(), key.to_owned(), message.to_owned())
+    }
+
+    fn error(&self, span: Range<usize>, key: String, message: String) -> ConfigError {
+        let line = self.text.get(..span.start).unwrap_or("").matches('\n').count() + 1;
+        ConfigError { path: self.path.to_path_buf(), line, key, message }
+    }
+
+    /// An error of the TOML parser, without the source line that it would quote.
+    fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
+        let span = error.span().unwrap_or(0..0);
+        let key = self.key_at(span.start);
+        let mut message = error.message().trim().replace('\n', "; ");
+        if message.contains("unknown field") && message.contains("key") {
+            message.push_str(
+                " (an API key does not belong in this file: put it in an environment variable and \
+                 name that with api_key_env)",
+            );
+        }
+        self.error(span, key, message)
+    }
+
+    /// The key on the line of `offset`: what stands before `=`, or the table's name.
+    fn key_at(&self, offset: usize) -> String {
+        let start = self.text.get(..offset).unwrap_or("").rfind('\n').map_or(0, |i| i + 1);
+        let line = self.text.get(start..).unwrap_or("").lines().next().unwrap_or("").trim();
+        let key = line.split_once('=').map_or_else(
+            || if line.starts_with('[') { line.trim_matches(['[', ']']) } else { "this line" },
+            |(key, _)| key.trim(),
+        );
+        if key.is_empty() { "this line".to_owned() } else { key.to_owned() }
+    }
+}
