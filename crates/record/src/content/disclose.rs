@@ -1,0 +1,199 @@
+//! Opening a record: do these bytes fit its commitments?
+//!
+//! Files are taken as people have them. A response may be the body as it was received, a stream
+//! as `curl -N` saved it, with or without what the gateway added to the last object, with or
+//! without a line end that an editor appended. The answer says which reading fits, so nobody is
+//! told that different bytes are the same.
+
+use std::fmt;
+
+use super::sse::{payloads, sse_bytes, without_longrun_member};
+use super::{Part as PartName, Salt, Secret};
+use crate::digest::Digest;
+use crate::error::{Code, Error, Result};
+use crate::kind::Predicate;
+use crate::statement::Statement;
+
+/// What is disclosed: the secret of the attempt, or salts of single parts, and bytes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Given<'a> {
+    /// Opens every part.
+    pub secret: Option<&'a Secret>,
+    /// Opens the request alone.
+    pub request_salt: Option<Salt>,
+    /// Opens the response alone.
+    pub response_salt: Option<Salt>,
+    /// Opens the token ids alone.
+    pub tokens_salt: Option<Salt>,
+    /// Opens the exact values alone.
+    pub exact_salt: Option<Salt>,
+    /// The request.
+    pub request: Option<&'a [u8]>,
+    /// The response.
+    pub response: Option<&'a [u8]>,
+    /// The token ids, as [`super::token_bytes`] writes them.
+    pub tokens: Option<&'a [u8]>,
+    /// The exact values, as [`super::Exact`] writes them.
+    pub exact: Option<&'a [u8]>,
+}
+
+/// What became of one part.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Which part.
+    pub part: PartName,
+    /// What the record commits to; absent if it does not.
+    pub commitment: Option<Digest>,
+    /// Whether the bytes fit.
+    pub disclosure: Disclosure,
+}
+
+/// Whether bytes fit a commitment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disclosure {
+    /// They do, read in this way.
+    Matches(Interpretation),
+    /// They do not, in any reading.
+    Differs,
+    /// No bytes were given for this part.
+    NotGiven,
+    /// Bytes were given, but neither secret nor salt.
+    NoSalt,
+    /// The record does not commit to this part.
+    NotCommitted,
+}
+
+/// The reading of a file that fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Interpretation {
+    /// The bytes as they are.
+    AsIs,
+    /// Without one line end at the end.
+    WithoutLineEnd,
+    /// Without the `longrun` member that the gateway added.
+    WithoutLongrunMember,
+    /// The `data` payloads of a saved stream.
+    Stream,
+    /// The `data` payloads of a saved stream, without the `longrun` member that the gateway added.
+    StreamWithoutLongrunMember,
+}
+
+impl fmt::Display for Interpretation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::AsIs => "as it is",
+            Self::WithoutLineEnd => "without the line end at its end",
+            Self::WithoutLongrunMember => "without the gateway's \"longrun\" member",
+            Self::Stream => "as the data of a stream",
+            Self::StreamWithoutLongrunMember => {
+                "as the data of a stream, without the gateway's \"longrun\" member"
+            }
+        })
+    }
+}
+
+/// Compares disclosed bytes with the commitments of a receipt or observation.
+///
+/// # Errors
+/// [`Code::BadValue`] for a statement of another kind, which commits to no content.
+pub fn disclose(statement: &Statement, given: &Given<'_>) -> Result<Vec<Part>> {
+    let (tokens, exact) = match &statement.predicate {
+        Predicate::Receipt(receipt) => (receipt.commitments.tokens, receipt.commitments.exact),
+        Predicate::Observation(seen) => (None, seen.commitments.exact),
+        other => {
+            return Err(Error::new(
+                Code::BadValue,
+                format!(
+                    "{} commits to no content; receipts and observations do",
+                    other.kind()
+                ),
+            ));
+        }
+    };
+    let of = |part, commitment, own_salt: Option<Salt>, bytes| {
+        let salt = own_salt.or_else(|| given.secret.map(|secret| secret.salt(part)));
+        Part {
+            part,
+            commitment,
+            disclosure: compare(part, commitment, salt, bytes),
+        }
+    };
+    Ok(vec![
+        of(
+            PartName::Request,
+            statement.request(),
+            given.request_salt,
+            given.request,
+        ),
+        of(
+            PartName::Response,
+            statement.response(),
+            given.response_salt,
+            given.response,
+        ),
+        of(PartName::Tokens, tokens, given.tokens_salt, given.tokens),
+        of(PartName::Exact, Some(exact), given.exact_salt, given.exact),
+    ])
+}
+
+fn compare(
+    part: PartName,
+    commitment: Option<Digest>,
+    salt: Option<Salt>,
+    bytes: Option<&[u8]>,
+) -> Disclosure {
+    let Some(bytes) = bytes else {
+        return Disclosure::NotGiven;
+    };
+    let Some(commitment) = commitment else {
+        return Disclosure::NotCommitted;
+    };
+    let Some(salt) = salt else {
+        return Disclosure::NoSalt;
+    };
+    let fits = |bytes: &[u8]| salt.commit(bytes) == commitment;
+    if fits(bytes) {
+        return Disclosure::Matches(Interpretation::AsIs);
+    }
+    let trimmed = bytes
+        .strip_suffix(b"\n")
+        .map(|b| b.strip_suffix(b"\r").unwrap_or(b));
+    if trimmed.is_some_and(fits) {
+        return Disclosure::Matches(Interpretation::WithoutLineEnd);
+    }
+    match part {
+        PartName::Response => {
+            response_reading(bytes, trimmed, fits).map_or(Disclosure::Differs, Disclosure::Matches)
+        }
+        _ => Disclosure::Differs,
+    }
+}
+
+fn response_reading(
+    bytes: &[u8],
+    trimmed: Option<&[u8]>,
+    fits: impl Fn(&[u8]) -> bool,
+) -> Option<Interpretation> {
+    let stripped = |bytes: &[u8]| without_longrun_member(bytes).is_some_and(|bytes| fits(&bytes));
+    if stripped(bytes) || trimmed.is_some_and(stripped) {
+        return Some(Interpretation::WithoutLongrunMember);
+    }
+    let payloads = payloads(bytes);
+    if payloads.is_empty() {
+        return None;
+    }
+    let join = |payloads: &[Vec<u8>]| sse_bytes(payloads.iter().map(Vec::as_slice));
+    if fits(&join(&payloads)) {
+        return Some(Interpretation::Stream);
+    }
+    // The gateway marks one chunk: the one that ends the answer.
+    let (at, unmarked) = payloads
+        .iter()
+        .enumerate()
+        .rev()
+        .find_map(|(at, payload)| Some((at, without_longrun_member(payload)?)))?;
+    let mut payloads = payloads;
+    payloads[at] = unmarked;
+    fits(&join(&payloads)).then_some(Interpretation::StreamWithoutLongrunMember)
+}

@@ -1,0 +1,409 @@
+//! How members of a predicate are read and written: one trait, and the macros that declare
+//! a struct or a word list once and derive reader, writer and messages from it.
+//!
+//! Unknown members are skipped; the signed bytes keep them.
+
+use std::fmt;
+
+use crate::bucket::{DurationUs, INTEGER_MAX, StartMs, Tokens};
+use crate::digest::{CallId, Digest, KeyId, Nonce, RecordId, SignerId};
+use crate::error::{Code, Error, Result};
+use crate::json::{Object, Value};
+use crate::key::PublicKey;
+
+/// Something that can be the value of a member.
+pub(crate) trait Field: Sized {
+    fn read(value: &Value) -> Result<Self>;
+    fn write(&self) -> Value;
+
+    fn read_member(object: &Object, name: &str) -> Result<Self> {
+        Self::read(object.required(name)?).map_err(|error| error.under(name))
+    }
+
+    fn write_member(&self, object: &mut Object, name: &str) {
+        object.set(name, self.write());
+    }
+}
+
+/// An optional member is absent, never `null`.
+impl<T: Field> Field for Option<T> {
+    fn read(value: &Value) -> Result<Self> {
+        T::read(value).map(Some)
+    }
+
+    fn write(&self) -> Value {
+        // `write_member` leaves out what is absent; nothing else writes options.
+        self.as_ref().map_or(Value::Bool(false), T::write)
+    }
+
+    fn read_member(object: &Object, name: &str) -> Result<Self> {
+        match object.member(name) {
+            Some(value) => Self::read(value).map_err(|error| error.under(name)),
+            None => Ok(None),
+        }
+    }
+
+    fn write_member(&self, object: &mut Object, name: &str) {
+        if let Some(value) = self {
+            value.write_member(object, name);
+        }
+    }
+}
+
+impl<T: Field> Field for Vec<T> {
+    fn read(value: &Value) -> Result<Self> {
+        value
+            .expect_array()?
+            .iter()
+            .enumerate()
+            .map(|(index, item)| T::read(item).map_err(|error| error.at_index(index)))
+            .collect()
+    }
+
+    fn write(&self) -> Value {
+        Value::Array(self.iter().map(T::write).collect())
+    }
+}
+
+impl Field for bool {
+    fn read(value: &Value) -> Result<Self> {
+        match value {
+            Value::Bool(truth) => Ok(*truth),
+            other => Err(wrong("a boolean", other)),
+        }
+    }
+
+    fn write(&self) -> Value {
+        Value::Bool(*self)
+    }
+}
+
+fn wrong(wanted: &str, found: &Value) -> Error {
+    Error::new(
+        Code::WrongType,
+        format!("expected {wanted}, found {}", found.type_name()),
+    )
+}
+
+/// A whole number within `0..=max`.
+pub(crate) fn whole(value: &Value, max: u64) -> Result<u64> {
+    let number = value.as_i64().ok_or_else(|| wrong("a number", value))?;
+    match u64::try_from(number) {
+        Ok(number) if number <= max => Ok(number),
+        _ => Err(Error::new(
+            Code::BadValue,
+            format!("{number} is not within 0 to {max}"),
+        )),
+    }
+}
+
+/// Writes a number; one that is too large becomes one that no reader accepts, so that
+/// [`crate::Statement::to_payload`] refuses it.
+fn number(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+impl Field for u64 {
+    fn read(value: &Value) -> Result<Self> {
+        whole(value, INTEGER_MAX)
+    }
+
+    fn write(&self) -> Value {
+        number(*self)
+    }
+}
+
+impl Field for u32 {
+    fn read(value: &Value) -> Result<Self> {
+        let number = whole(value, u64::from(u32::MAX))?;
+        u32::try_from(number).map_err(|_| Error::new(Code::BadValue, "too large"))
+    }
+
+    fn write(&self) -> Value {
+        number(u64::from(*self))
+    }
+}
+
+macro_rules! text_fields {
+    ($($name:ident),+) => {$(
+        impl Field for $name {
+            fn read(value: &Value) -> Result<Self> {
+                value.expect_str()?.parse()
+            }
+
+            fn write(&self) -> Value {
+                Value::String(self.to_string())
+            }
+        }
+    )+};
+}
+
+text_fields!(Digest, RecordId, KeyId, SignerId, CallId, Nonce);
+
+macro_rules! bucket_fields {
+    ($($name:ident.$unit:ident),+) => {$(
+        impl Field for $name {
+            fn read(value: &Value) -> Result<Self> {
+                Self::from_edge(whole(value, INTEGER_MAX)?)
+            }
+
+            fn write(&self) -> Value {
+                number(self.$unit())
+            }
+        }
+    )+};
+}
+
+bucket_fields!(DurationUs.us, Tokens.tokens, StartMs.ms);
+
+impl Field for PublicKey {
+    fn read(value: &Value) -> Result<Self> {
+        Self::from_spki(&crate::base64::decode(value.expect_str()?)?)
+    }
+
+    fn write(&self) -> Value {
+        Value::String(crate::base64::encode(self.spki()))
+    }
+}
+
+/// A short text: 1 to `MAX` bytes of UTF-8 without control characters.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Text<const MAX: usize>(String);
+
+impl<const MAX: usize> Text<MAX> {
+    /// Checks and takes a text.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`] if it is empty, too long, or has control characters.
+    pub fn new(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        if text.is_empty() || text.len() > MAX {
+            return Err(Error::new(
+                Code::BadValue,
+                format!("a text of {} bytes; 1 to {MAX} are allowed", text.len()),
+            ));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(Error::new(
+                Code::BadValue,
+                "a text with control characters (line ends and tabs are such)",
+            ));
+        }
+        Ok(Self(text))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> std::ops::Deref for Text<MAX> {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl<const MAX: usize> std::str::FromStr for Text<MAX> {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl<const MAX: usize> fmt::Display for Text<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl<const MAX: usize> fmt::Debug for Text<MAX> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.0)
+    }
+}
+
+impl<const MAX: usize> Field for Text<MAX> {
+    fn read(value: &Value) -> Result<Self> {
+        Self::new(value.expect_str()?)
+    }
+
+    fn write(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+}
+
+/// A machine word: `[a-z][a-z0-9_.-]*`, at most 64 bytes.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Word(String);
+
+impl Word {
+    /// Longest word in bytes.
+    pub const BYTES_MAX: usize = 64;
+
+    /// Checks and takes a word.
+    ///
+    /// # Errors
+    /// [`Code::BadValue`].
+    pub fn new(text: impl Into<String>) -> Result<Self> {
+        let text = text.into();
+        let tail = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || b"_.-".contains(&c);
+        let starts = text.bytes().next().is_some_and(|c| c.is_ascii_lowercase());
+        if starts && text.len() <= Self::BYTES_MAX && text.bytes().all(tail) {
+            return Ok(Self(text));
+        }
+        Err(Error::new(
+            Code::BadValue,
+            format!(
+                "not a word: a-z first, then a-z 0-9 _ . -, at most {} bytes",
+                Self::BYTES_MAX
+            ),
+        ))
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Word {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Field for Word {
+    fn read(value: &Value) -> Result<Self> {
+        Self::new(value.expect_str()?)
+    }
+
+    fn write(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+}
+
+/// Declares a struct whose members are those of a JSON object, in this order.
+///
+/// Each member's type must be a [`Field`]; `Option` makes it optional. With `check` at the end
+/// the named method looks at the members together.
+macro_rules! object {
+    (
+        $(#[$doc:meta])*
+        pub struct $name:ident {
+            $($(#[$member_doc:meta])* pub $member:ident: $type:ty,)*
+        }
+        $(check $check:ident;)?
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$member_doc])* pub $member: $type,)*
+        }
+
+        impl $crate::field::Field for $name {
+            fn read(value: &$crate::json::Value) -> $crate::error::Result<Self> {
+                let object = value.expect_object()?;
+                let read = Self {
+                    $($member: $crate::field::Field::read_member(
+                        object,
+                        $crate::field::member_name(stringify!($member)),
+                    )?,)*
+                };
+                $(read.$check()?;)?
+                Ok(read)
+            }
+
+            fn write(&self) -> $crate::json::Value {
+                let mut object = $crate::json::Object::new();
+                $($crate::field::Field::write_member(
+                    &self.$member,
+                    &mut object,
+                    $crate::field::member_name(stringify!($member)),
+                );)*
+                $crate::json::Value::Object(object)
+            }
+        }
+    };
+}
+
+/// A member that is a Rust keyword is written `r#so` there and `so` in JSON.
+pub(crate) fn member_name(name: &'static str) -> &'static str {
+    name.strip_prefix("r#").unwrap_or(name)
+}
+
+/// Declares an enum whose values are words in JSON.
+macro_rules! words {
+    (
+        $(#[$doc:meta])*
+        pub enum $name:ident {
+            $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+
+        }
+    ) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name {
+            $($(#[$variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of `docs/format.md`.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+
+            /// The word in JSON.
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $text,)+ }
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::error::Error;
+
+            fn from_str(text: &str) -> $crate::error::Result<Self> {
+                match text {
+                    $($text => Ok($name::$variant),)+
+                    _ => Err($crate::error::Error::new(
+                        $crate::error::Code::BadValue,
+                        concat!("is none of:", $(" ", $text),+),
+                    )),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl $crate::field::Field for $name {
+            fn read(value: &$crate::json::Value) -> $crate::error::Result<Self> {
+                value.expect_str()?.parse()
+            }
+
+            fn write(&self) -> $crate::json::Value {
+                $crate::json::Value::from(self.as_str())
+            }
+        }
+    };
+}
+
+pub(crate) use object;
+pub(crate) use words;

@@ -1,0 +1,262 @@
+//! A strict JSON reader, and the plain writer that goes with it.
+//!
+//! A signed statement must mean one thing to every reader. So this one refuses what JSON
+//! libraries disagree about: a member name twice at any depth, numbers with a fraction or an
+//! exponent (also `-0`), integers beyond ±(2^53-1), `null`, bytes that are not UTF-8, lone
+//! surrogates, and anything after the value. Size, depth, string and array lengths are limited
+//! by [`Limits`]. Grammar: RFC 8259.
+
+use crate::bucket::INTEGER_MAX;
+use crate::error::{Code, Error, Result};
+
+mod read;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+/// What one document may be at most.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of the whole document.
+    pub bytes: usize,
+    /// Arrays and objects inside one another.
+    pub depth: usize,
+    /// Bytes of one string, after escapes are resolved.
+    pub string_bytes: usize,
+    /// Items of one array, or members of one object.
+    pub items: usize,
+}
+
+/// Limits of a statement, the bytes that are signed. 48,000 bytes are 64,000 in base64, so an
+/// envelope of the largest statement still fits in 65,535 bytes.
+pub const STATEMENT: Limits = Limits {
+    bytes: 48_000,
+    depth: 16,
+    string_bytes: 4096,
+    items: 1024,
+};
+
+/// Limits of an envelope in JSON.
+pub const ENVELOPE: Limits = Limits {
+    bytes: 65_535,
+    depth: 4,
+    string_bytes: 64_000,
+    items: 16,
+};
+
+/// Limits of the log's leaf for one record.
+pub const LEAF: Limits = Limits {
+    bytes: 1024,
+    depth: 8,
+    string_bytes: 256,
+    items: 8,
+};
+
+/// Limits of a bundle.
+pub const BUNDLE: Limits = Limits {
+    bytes: 256 * 1024,
+    depth: 10,
+    string_bytes: 64_000,
+    items: 64,
+};
+
+/// Limits of the bytes under an `exact` commitment.
+pub const EXACT: Limits = Limits {
+    bytes: 4096,
+    depth: 4,
+    string_bytes: 256,
+    items: 64,
+};
+
+/// A JSON value without `null` and without fractions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Value {
+    /// `true` or `false`.
+    Bool(bool),
+    /// An integer within ±(2^53-1).
+    Integer(i64),
+    /// A string.
+    String(String),
+    /// An array.
+    Array(Vec<Value>),
+    /// An object.
+    Object(Object),
+}
+
+/// A JSON object: its members in the order they were written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Object {
+    members: Vec<(String, Value)>,
+}
+
+impl Value {
+    /// Reads one document.
+    ///
+    /// # Errors
+    /// Kinds `Syntax` and `Limit`; the path says where.
+    pub fn from_slice(bytes: &[u8], limits: &Limits) -> Result<Self> {
+        read::document(bytes, limits)
+    }
+
+    /// Compact JSON: no spaces, members in their order.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(256);
+        write::value(self, &mut out);
+        out
+    }
+
+    /// What this is, for messages.
+    pub fn type_name(&self) -> &'static str {
+        match self {
+            Value::Bool(_) => "a boolean",
+            Value::Integer(_) => "a number",
+            Value::String(_) => "a string",
+            Value::Array(_) => "an array",
+            Value::Object(_) => "an object",
+        }
+    }
+
+    /// The text, if this is a string.
+    pub fn as_str(&self) -> Option<&str> {
+        match self {
+            Value::String(text) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// The number, if this is one.
+    pub fn as_i64(&self) -> Option<i64> {
+        match self {
+            Value::Integer(number) => Some(*number),
+            _ => None,
+        }
+    }
+
+    /// The items, if this is an array.
+    pub fn as_array(&self) -> Option<&[Value]> {
+        match self {
+            Value::Array(items) => Some(items),
+            _ => None,
+        }
+    }
+
+    /// The object, if this is one.
+    pub fn as_object(&self) -> Option<&Object> {
+        match self {
+            Value::Object(object) => Some(object),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn expect_object(&self) -> Result<&Object> {
+        self.as_object().ok_or_else(|| self.not("an object"))
+    }
+
+    pub(crate) fn expect_array(&self) -> Result<&[Value]> {
+        self.as_array().ok_or_else(|| self.not("an array"))
+    }
+
+    pub(crate) fn expect_str(&self) -> Result<&str> {
+        self.as_str().ok_or_else(|| self.not("a string"))
+    }
+
+    fn not(&self, wanted: &str) -> Error {
+        Error::new(
+            Code::WrongType,
+            format!("expected {wanted}, found {}", self.type_name()),
+        )
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Value::String(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Value::String(text)
+    }
+}
+
+impl From<Object> for Value {
+    fn from(object: Object) -> Self {
+        Value::Object(object)
+    }
+}
+
+impl Object {
+    /// An object without members.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The value of a member.
+    pub fn member(&self, name: &str) -> Option<&Value> {
+        self.members
+            .iter()
+            .find(|(have, _)| have == name)
+            .map(|(_, value)| value)
+    }
+
+    /// All members, in their order.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.members
+            .iter()
+            .map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// How many members there are.
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// Sets a member; a new one goes to the end.
+    pub fn set(&mut self, name: &str, value: impl Into<Value>) {
+        let value = value.into();
+        match self.members.iter_mut().find(|(have, _)| have == name) {
+            Some((_, old)) => *old = value,
+            None => self.members.push((name.to_owned(), value)),
+        }
+    }
+
+    /// The same object with one more member, for building literals.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+        self.set(name, value);
+        self
+    }
+
+    /// Appends without looking for an older member of that name.
+    fn push(&mut self, name: String, value: Value) {
+        self.members.push((name, value));
+    }
+
+    pub(crate) fn required(&self, name: &str) -> Result<&Value> {
+        self.member(name)
+            .ok_or_else(|| Error::new(Code::Missing, "is missing").under(name))
+    }
+
+    /// Refuses members other than these; for documents whose bytes nobody signed.
+    pub(crate) fn only(&self, allowed: &[&str]) -> Result<()> {
+        match self
+            .members
+            .iter()
+            .find(|(name, _)| !allowed.contains(&name.as_str()))
+        {
+            None => Ok(()),
+            Some((name, _)) => Err(Error::new(
+                Code::UnknownMember,
+                format!("is not a member here; allowed: {}", allowed.join(", ")),
+            )
+            .under(name)),
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The kinds of statement, and the one list of them.
+//!
+//! # Adding a kind
+//!
+//! 1. Write `kind/<name>.rs`: declare the predicate with `object!` (members in the order they
+//!    are written), give it a `check` for members that must agree, and implement [`Body`] — its
+//!    subjects, and what ties it to its signer.
+//! 2. Add one line to `kinds!` below.
+//! 3. Add `docs/schemas/<name>.v1.json`, its section in `docs/format.md`, and a golden example
+//!    in `examples/vectors.rs`; the test `vectors` fails until all are there.
+//!
+//! Nothing else changes: envelopes, bundles, logs and readers of older versions carry a kind
+//! they do not know as [`Predicate::Unknown`], keep its bytes, and do not count it.
+
+use crate::digest::Digest;
+use crate::error::{Code, Error, Result};
+use crate::field::Field;
+use crate::json::{Object, Value};
+use crate::statement::{Signer, Subject};
+
+pub mod control;
+pub mod manifest;
+pub mod observation;
+pub mod receipt;
+pub mod void;
+
+/// What the subjects of a statement must be.
+pub(crate) enum Subjects {
+    /// These, and no others.
+    Fixed(Vec<Subject>),
+    /// `request` and, where there was an answer, `response`.
+    Exchange {
+        /// Whether the statement makes sense only with an answer.
+        response_required: bool,
+    },
+}
+
+/// What each kind says about itself.
+pub(crate) trait Body: Field {
+    /// The subjects it has.
+    fn subjects(&self, signer: &Signer) -> Result<Subjects>;
+
+    /// What must agree between the predicate and its signer.
+    fn check_signer(&self, signer: &Signer) -> Result<()>;
+}
+
+/// Every signer but the first control record's has an id.
+pub(crate) fn require_id(signer: &Signer) -> Result<()> {
+    if signer.id.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(
+        Code::Missing,
+        "is missing; only the first control record of a signer has none",
+    )
+    .under("id")
+    .under("signer"))
+}
+
+pub(crate) fn subject(name: &'static str, sha256: Digest) -> Result<Subject> {
+    Ok(Subject {
+        name: name.parse()?,
+        sha256,
+    })
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $variant:ident($body:ty) = $name:literal, $version:literal;)+) => {
+        /// What a statement says.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub enum Predicate {
+            $($(#[$doc])* $variant(Box<$body>),)+
+            /// A kind this version does not know: kept, and not counted.
+            Unknown {
+                /// Name and version, such as `audit:v1`.
+                kind: String,
+                /// The predicate as it was read.
+                value: Value,
+            },
+        }
+
+        /// The names of the known kinds.
+        pub const KINDS: &[&str] = &[$($name,)+];
+
+        impl Predicate {
+            /// Name and version, such as `receipt:v1`; the predicate type without `urn:longrun:`.
+            pub fn kind(&self) -> &str {
+                match self {
+                    $(Predicate::$variant(_) => concat!($name, ":v", $version),)+
+                    Predicate::Unknown { kind, .. } => kind,
+                }
+            }
+
+            pub(crate) fn read(kind: &str, value: &Value) -> Result<Self> {
+                match kind {
+                    $(concat!($name, ":v", $version) => {
+                        Field::read(value).map(|body| Predicate::$variant(Box::new(body)))
+                    })+
+                    _ => Ok(Predicate::Unknown {
+                        kind: kind.to_owned(),
+                        value: value.clone(),
+                    }),
+                }
+            }
+
+            /// The predicate's members; those of an unknown kind include its signer.
+            pub(crate) fn write(&self) -> Result<Object> {
+                let value = match self {
+                    $(Predicate::$variant(body) => body.write(),)+
+                    Predicate::Unknown { value, .. } => value.clone(),
+                };
+                value.expect_object().cloned()
+            }
+
+            /// `None` where the kind is unknown and any subjects will do.
+            pub(crate) fn subjects(&self, signer: &Signer) -> Result<Option<Subjects>> {
+                match self {
+                    $(Predicate::$variant(body) => body.subjects(signer).map(Some),)+
+                    Predicate::Unknown { .. } => Ok(None),
+                }
+            }
+
+            pub(crate) fn check_signer(&self, signer: &Signer) -> Result<()> {
+                match self {
+                    $(Predicate::$variant(body) => body.check_signer(signer),)+
+                    Predicate::Unknown { .. } => Ok(()),
+                }
+            }
+        }
+
+        $(impl From<$body> for Predicate {
+            fn from(body: $body) -> Self {
+                Predicate::$variant(Box::new(body))
+            }
+        })+
+    };
+}
+
+kinds! {
+    /// Identity: first key, delegation, rotation, home log, change of owner.
+    Control(control::Control) = "control", 1;
+    /// Exactly what is served.
+    Manifest(manifest::Manifest) = "manifest", 1;
+    /// A provider's statement about one inference.
+    Receipt(receipt::Receipt) = "receipt", 1;
+    /// A caller's statement about one attempt.
+    Observation(observation::Observation) = "observation", 1;
+    /// Numbers that no record will have.
+    Void(void::Void) = "void", 1;
+}

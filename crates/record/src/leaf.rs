@@ -1,0 +1,184 @@
+//! The log's leaf for one record: Rekor v2 `hashedrekord` 0.0.2 in canonical JSON.
+//!
+//! The digest is that of the DSSE pre-authentication encoding, as Rekor v2 records DSSE
+//! envelopes under this type. Canonical means RFC 8785; as every member's name and value is
+//! ASCII and the names below are in order, there is exactly one spelling, and the reader
+//! accepts no other. Spec: github.com/sigstore/rekor-tiles, `hashedrekord` v0.0.2.
+
+use crate::base64;
+use crate::digest::{Digest, RecordId, Sha256};
+use crate::envelope::Envelope;
+use crate::error::{Code, Error, Result};
+use crate::json::{self, Object, Value};
+use crate::key::PublicKey;
+
+/// `kind` of the leaf.
+pub const KIND: &str = "hashedrekord";
+
+/// `apiVersion` of the leaf.
+pub const VERSION: &str = "0.0.2";
+
+const HASH_ALGORITHM: &str = "SHA2_256";
+const KEY_DETAILS: &str = "PKIX_ECDSA_P256_SHA_256";
+
+/// What a leaf says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leaf {
+    /// SHA-256 of the pre-authentication encoding: the record's id.
+    pub record_id: RecordId,
+    /// The signature in ASN.1 DER.
+    pub signature: Vec<u8>,
+    /// The key it verifies under.
+    pub key: PublicKey,
+}
+
+impl Leaf {
+    /// The leaf of an envelope that was signed with this key.
+    pub fn of(envelope: &Envelope, key: &PublicKey) -> Self {
+        Self {
+            record_id: envelope.record_id(),
+            signature: envelope.signature().to_vec(),
+            key: *key,
+        }
+    }
+
+    /// The canonical bytes: what the log hashes and stores.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let digest = base64::encode(self.record_id.as_bytes());
+        let signature = base64::encode(&self.signature);
+        let key = base64::encode(self.key.spki());
+        format!(
+            concat!(
+                r#"{{"apiVersion":"{version}","kind":"{kind}","spec":{{"hashedRekordV002":{{"#,
+                r#""data":{{"algorithm":"{hash}","digest":"{digest}"}},"#,
+                r#""signature":{{"content":"{signature}","verifier":{{"keyDetails":"{details}","#,
+                r#""publicKey":{{"rawBytes":"{key}"}}}}}}}}}}}}"#
+            ),
+            version = VERSION,
+            kind = KIND,
+            hash = HASH_ALGORITHM,
+            details = KEY_DETAILS,
+            digest = digest,
+            signature = signature,
+            key = key,
+        )
+        .into_bytes()
+    }
+
+    /// Reads a leaf, which must be canonical.
+    ///
+    /// # Errors
+    /// Kinds `Syntax`, `Limit` and `Field`; [`Code::BadKey`]; [`Code::NotCanonical`] if the same
+    /// content has other bytes.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        let value = Value::from_slice(bytes, &json::LEAF)?;
+        let leaf = Self::read(&value)?;
+        if leaf.to_bytes() != bytes {
+            return Err(Error::new(
+                Code::NotCanonical,
+                "the leaf is not in canonical form: same members, in order, without spaces",
+            ));
+        }
+        Ok(leaf)
+    }
+
+    fn read(value: &Value) -> Result<Self> {
+        let leaf = value.expect_object()?;
+        expect(leaf, "apiVersion", VERSION)?;
+        expect(leaf, "kind", KIND)?;
+        let spec = within(leaf, &["spec", "hashedRekordV002"])?;
+        let data = within(spec, &["data"])?;
+        expect(data, "algorithm", HASH_ALGORITHM)?;
+        let signature = within(spec, &["signature"])?;
+        let verifier = within(signature, &["verifier"])?;
+        expect(verifier, "keyDetails", KEY_DETAILS)?;
+        let key = within(verifier, &["publicKey"])?;
+        Ok(Self {
+            record_id: RecordId::new(Digest::from_slice(&bytes_of(data, "digest")?)?),
+            signature: bytes_of(signature, "content")?,
+            key: PublicKey::from_spki(&bytes_of(key, "rawBytes")?)?,
+        })
+    }
+
+    /// RFC 6962 leaf hash of [`Leaf::to_bytes`].
+    pub fn hash(&self) -> Digest {
+        leaf_hash(&self.to_bytes())
+    }
+
+    /// Refuses an envelope that this is not the leaf of: digest, signature and key must be one.
+    ///
+    /// # Errors
+    /// [`Code::DigestMismatch`], [`Code::KeyMismatch`].
+    pub fn check(&self, envelope: &Envelope, key: &PublicKey) -> Result<()> {
+        let fits = self.record_id == envelope.record_id();
+        if !fits {
+            return Err(Error::new(
+                Code::DigestMismatch,
+                format!(
+                    "the leaf is for record {}, not {}",
+                    self.record_id,
+                    envelope.record_id()
+                ),
+            ));
+        }
+        if self.signature != envelope.signature() {
+            return Err(Error::new(
+                Code::DigestMismatch,
+                "the leaf has another signature than the envelope",
+            ));
+        }
+        if &self.key != key {
+            return Err(Error::new(
+                Code::KeyMismatch,
+                format!(
+                    "the leaf names key {}, the statement {}",
+                    self.key.key_id(),
+                    key.key_id()
+                ),
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// The canonical leaf bytes of an envelope.
+pub fn leaf_body(envelope: &Envelope, key: &PublicKey) -> Vec<u8> {
+    Leaf::of(envelope, key).to_bytes()
+}
+
+/// RFC 6962 leaf hash: SHA-256(00 ‖ bytes).
+pub fn leaf_hash(bytes: &[u8]) -> Digest {
+    let mut hasher = Sha256::new();
+    hasher.update(&[0]);
+    hasher.update(bytes);
+    hasher.finish()
+}
+
+fn within<'a>(mut object: &'a Object, path: &[&str]) -> Result<&'a Object> {
+    for name in path {
+        object = object
+            .required(name)?
+            .expect_object()
+            .map_err(|error| error.under(name))?;
+    }
+    Ok(object)
+}
+
+fn expect(object: &Object, name: &str, wanted: &str) -> Result<()> {
+    let found = object
+        .required(name)?
+        .expect_str()
+        .map_err(|error| error.under(name))?;
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::new(Code::BadValue, format!("must be {wanted}")).under(name))
+}
+
+fn bytes_of(object: &Object, name: &str) -> Result<Vec<u8>> {
+    object
+        .required(name)?
+        .expect_str()
+        .and_then(base64::decode)
+        .map_err(|error| error.under(name))
+}
