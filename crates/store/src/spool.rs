@@ -290,6 +290,7 @@ pub struct Opened {
 }
 
 /// Called by the writer thread once the outcome is durable (or has failed). Must not block.
+/// Dropped uncalled, it means [`SpoolError::Closed`].
 pub type Done<T> = Box<dyn FnOnce(Result<T, SpoolError>) + Send>;
 
 /// Handle to an open spool. Cheap to clone.
@@ -319,6 +320,8 @@ struct Shared {
     committed_rows: AtomicU64,
     /// The last transaction failed: appends are likely to fail as well.
     ailing: AtomicBool,
+    /// The writer has stopped or is about to.
+    closed: AtomicBool,
 }
 
 impl Spool {
@@ -516,6 +519,9 @@ impl Spool {
     }
 
     fn send(&self, op: writer::Op) -> Result<(), SpoolError> {
+        if self.inner.shared.closed.load(Ordering::Acquire) {
+            return Err(SpoolError::Closed);
+        }
         self.inner.ops.send(op).map_err(|_| SpoolError::Closed)
     }
 

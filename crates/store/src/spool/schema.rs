@@ -29,8 +29,9 @@ const SCHEMA_VERSION: i32 = 1;
 const CACHE_KIB: i32 = 4096;
 /// Pages in the write-ahead log before it is folded back into the database.
 const WAL_PAGES: i32 = 2000;
-/// How long to wait for another connection's lock.
-const BUSY: Duration = Duration::from_secs(5);
+/// How long to wait for another connection's lock. Nobody else should hold one; a person with the
+/// `sqlite3` command might.
+const BUSY: Duration = Duration::from_secs(1);
 
 const TABLES: &str = "
 CREATE TABLE stream (

@@ -1,1 +1,529 @@
-//! x
+use std::path::PathBuf;
+use std::sync::mpsc;
+
+use super::*;
+
+mod claim;
+mod crash;
+
+const SECRET: [u8; 32] = [7; 32];
+
+struct Fixture {
+    directory: tempfile::TempDir,
+    limits: Limits,
+}
+
+impl Fixture {
+    fn new() -> Fixture {
+        let limits = Limits {
+            linger: Duration::from_millis(1),
+            ..Limits::default()
+        };
+        Fixture {
+            directory: tempfile::tempdir().expect("a temporary directory"),
+            limits,
+        }
+    }
+
+    fn file(&self) -> PathBuf {
+        self.directory.path().join("spool.sqlite")
+    }
+
+    fn open(&self) -> Opened {
+        Spool::open(&self.file(), self.limits.clone()).expect("the spool opens")
+    }
+}
+
+fn lease(spool: &Spool, stream: &str, count: u32) -> Block {
+    let (answer, block) = mpsc::channel();
+    spool
+        .lease(
+            stream,
+            count,
+            SECRET,
+            Box::new(move |block| answer.send(block).expect("asked")),
+        )
+        .expect("queued");
+    block.recv().expect("answered").expect("leased")
+}
+
+fn append(spool: &Spool, row: NewRow) -> Result<(), SpoolError> {
+    let (answer, outcome) = mpsc::channel();
+    spool.append(
+        row,
+        Box::new(move |outcome| answer.send(outcome).expect("asked")),
+    )?;
+    outcome.recv().expect("answered")
+}
+
+/// A row whose id, envelope and time all come from `tag`.
+fn row(tag: u64, number: Option<(StreamId, u64)>) -> NewRow {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&tag.to_be_bytes());
+    let envelope = format!("envelope {tag}").into_bytes();
+    NewRow {
+        id,
+        number,
+        envelope,
+        at_ms: 1000 + tag,
+        ..NewRow::default()
+    }
+}
+
+fn published(n: i64, index: u64) -> Settled {
+    Settled::Published {
+        n,
+        index,
+        leaf: None,
+        proof: vec![index.to_be_bytes()[7]; 64],
+    }
+}
+
+fn numbers(blocks: &[Block]) -> Vec<(String, u64, u32)> {
+    blocks
+        .iter()
+        .map(|b| (b.stream_name.clone(), b.range.first, b.range.count))
+        .collect()
+}
+
+#[test]
+fn a_row_goes_out_and_comes_back_with_its_place() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let block = lease(&spool, "receipt a/b", 4);
+    let mut first = row(1, Some((block.range.stream, 1)));
+    first.call = Some([9; 16]);
+    first.private = b"kept here".to_vec();
+    append(&spool, first.clone()).expect("appended");
+
+    let pending = spool.pending(0, 10, 1 << 20).expect("read");
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].envelope, b"envelope 1");
+    assert_eq!(spool.oldest_pending_ms().expect("read"), Some(1001));
+    let waiting = spool.by_id(&first.id).expect("read").expect("there");
+    assert_eq!(waiting.state, RowState::Pending);
+
+    spool
+        .settle(b"the note", vec![published(pending[0].n, 41)])
+        .expect("settled");
+    let rows = spool.by_call(&[9; 16]).expect("read");
+    assert_eq!(rows.len(), 1);
+    assert_eq!(rows[0].private, b"kept here");
+    assert_eq!(rows[0].number, Some((block.range.stream, 1)));
+    let place = Place {
+        index: 41,
+        leaf: None,
+        proof: vec![41; 64],
+        checkpoint: b"the note".to_vec(),
+    };
+    assert_eq!(rows[0].state, RowState::Published(place));
+    assert!(spool.pending(0, 10, 1 << 20).expect("read").is_empty());
+    assert_eq!(
+        spool.secret_of(block.range.stream, 1).expect("read"),
+        Some(SECRET)
+    );
+    let counts = spool.counts();
+    assert_eq!(
+        (
+            counts.pending_rows,
+            counts.pending_bytes,
+            counts.published_rows
+        ),
+        (0, 0, 1)
+    );
+    // A late repetition of the same answer changes nothing.
+    spool
+        .settle(b"other", vec![published(pending[0].n, 99)])
+        .expect("ignored");
+    assert_eq!(
+        spool.counts(),
+        Counts {
+            commits: counts.commits + 1,
+            ..counts
+        }
+    );
+    assert_eq!(spool.by_call(&[9; 16]).expect("read"), rows);
+}
+
+#[test]
+fn a_refused_row_keeps_its_reason_and_is_not_sent_again() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    append(&spool, row(1, None)).expect("appended");
+    let n = spool.pending(0, 1, 1).expect("read")[0].n;
+    spool
+        .settle(
+            b"",
+            vec![Settled::Refused {
+                n,
+                reason: "no quota".into(),
+            }],
+        )
+        .expect("settled");
+    let found = spool.by_id(&row(1, None).id).expect("read").expect("there");
+    assert_eq!(
+        found.state,
+        RowState::Refused {
+            reason: "no quota".into()
+        }
+    );
+    assert_eq!(
+        (spool.counts().pending_rows, spool.counts().refused_rows),
+        (0, 1)
+    );
+}
+
+#[test]
+fn a_number_has_one_record() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let block = lease(&spool, "s", 4);
+    let stream = block.range.stream;
+    append(&spool, row(1, Some((stream, 2)))).expect("first use");
+    let again = append(&spool, row(2, Some((stream, 2)))).expect_err("second use");
+    assert!(
+        matches!(&again, SpoolError::NumberUsed { stream, seq: 2 } if stream == "s"),
+        "{again}"
+    );
+    let outside = append(&spool, row(3, Some((stream, 5)))).expect_err("never leased");
+    assert!(
+        matches!(outside, SpoolError::NumberNotLeased { seq: 5, .. }),
+        "{outside}"
+    );
+    let same = append(&spool, row(1, Some((stream, 3)))).expect_err("same record");
+    assert!(matches!(same, SpoolError::Duplicate { .. }), "{same}");
+    // None of the refusals used a number up or left a row behind.
+    append(&spool, row(4, Some((stream, 3)))).expect("still free");
+    assert_eq!(spool.pending(0, 9, 999).expect("read").len(), 2);
+    assert_eq!(spool.counts().pending_rows, 2);
+    // A void over a used number is refused as a whole.
+    let settles = vec![Range {
+        stream,
+        first: 1,
+        count: 3,
+    }];
+    let void = append(
+        &spool,
+        NewRow {
+            settles,
+            ..row(5, None)
+        },
+    )
+    .expect_err("2 is used");
+    assert!(
+        matches!(void, SpoolError::NumberUsed { seq: 2, .. }),
+        "{void}"
+    );
+    append(&spool, row(6, Some((stream, 1)))).expect("1 was given back");
+}
+
+#[test]
+fn a_number_stays_used_after_its_block_is_settled_and_its_row_pruned() {
+    let mut fixture = Fixture::new();
+    fixture.limits.published_rows = 1;
+    let spool = fixture.open().spool;
+    let stream = lease(&spool, "s", 8).range.stream;
+    for seq in 1..=8 {
+        append(&spool, row(seq, Some((stream, seq)))).expect("appended");
+    }
+    let answers = (1..=8).map(|n| published(n, 0)).collect();
+    spool.settle(b"note", answers).expect("settled");
+    spool.flush().expect("prunes");
+    assert!(
+        spool.by_id(&row(1, None).id).expect("read").is_none(),
+        "pruned"
+    );
+    let again = append(&spool, row(9, Some((stream, 1)))).expect_err("used");
+    assert!(
+        matches!(again, SpoolError::NumberNotLeased { seq: 1, .. }),
+        "{again}"
+    );
+    assert_eq!(lease(&spool, "s", 8).range.first, 9);
+}
+
+#[test]
+fn a_full_spool_refuses_at_once_and_takes_what_is_urgent() {
+    let mut fixture = Fixture::new();
+    fixture.limits.pending_rows = 3;
+    let spool = fixture.open().spool;
+    for tag in 1..=3 {
+        append(&spool, row(tag, None)).expect("room");
+    }
+    assert!(!spool.has_room(10));
+    let full = append(&spool, row(4, None)).expect_err("full");
+    assert!(matches!(full, SpoolError::Full { rows: 3, .. }), "{full}");
+    append(
+        &spool,
+        NewRow {
+            urgent: true,
+            ..row(5, None)
+        },
+    )
+    .expect("urgent");
+    spool
+        .settle(b"note", (1..=4).map(|n| published(n, 0)).collect())
+        .expect("settled");
+    assert!(spool.has_room(10));
+    append(&spool, row(4, None)).expect("room again");
+
+    fixture.limits.pending_bytes = 20;
+    drop(spool);
+    let spool = fixture.open().spool;
+    assert_eq!(
+        spool.counts().pending_bytes,
+        10,
+        "what was pending still counts"
+    );
+    append(&spool, row(6, None)).expect("just fits");
+    assert!(matches!(
+        append(&spool, row(7, None)),
+        Err(SpoolError::Full { bytes: 20, .. })
+    ));
+}
+
+#[test]
+fn old_published_rows_go_pinned_and_pending_ones_stay() {
+    let mut fixture = Fixture::new();
+    fixture.limits.published_rows = 80;
+    let spool = fixture.open().spool;
+    append(
+        &spool,
+        NewRow {
+            pinned: true,
+            ..row(1, None)
+        },
+    )
+    .expect("appended");
+    append(&spool, row(2, None)).expect("appended");
+    let stream = lease(&spool, "s", 300).range.stream;
+    for seq in 1..=300 {
+        let done = Box::new(|outcome: Result<(), SpoolError>| outcome.expect("appended"));
+        spool
+            .append(row(10 + seq, Some((stream, seq))), done)
+            .expect("queued");
+    }
+    spool.flush().expect("flushed");
+    spool
+        .settle(b"one", vec![published(1, 0)])
+        .expect("settled");
+    for n in 3..=302u32 {
+        let note = format!("note {n}");
+        spool
+            .settle(note.as_bytes(), vec![published(n.into(), n.into())])
+            .expect("settled");
+    }
+    let kept = spool.rows(0, 1000).expect("read");
+    assert!(kept.len() <= 80 + 80 / 8 + 2, "{} rows kept", kept.len());
+    assert!(
+        matches!(kept[0].state, RowState::Published(_)) && kept[0].n == 1,
+        "pinned"
+    );
+    assert!(
+        matches!(kept[1].state, RowState::Pending) && kept[1].n == 2,
+        "pending"
+    );
+    assert_eq!(
+        kept.last().map(|row| row.n),
+        Some(302),
+        "the newest is kept"
+    );
+    assert_eq!(spool.pinned().expect("read"), vec![kept[0].clone()]);
+    let last = kept.last().and_then(|row| row.number).expect("numbered");
+    assert_eq!(spool.secret_of(last.0, last.1).expect("read"), Some(SECRET));
+    assert_eq!(spool.counts().published_rows, kept.len() as u64 - 1);
+    drop(spool);
+    let reopened = fixture.open();
+    assert_eq!(
+        reopened.spool.counts().published_rows,
+        kept.len() as u64 - 1
+    );
+    assert!(reopened.lost.is_empty());
+}
+
+#[test]
+fn published_bytes_are_bounded_too() {
+    let mut fixture = Fixture::new();
+    fixture.limits.published_bytes = 100;
+    let spool = fixture.open().spool;
+    for tag in 1..=30 {
+        append(&spool, row(tag, None)).expect("appended");
+        let n = spool.pending(0, 1, 1).expect("read")[0].n;
+        spool
+            .settle(b"note", vec![published(n, tag)])
+            .expect("settled");
+        spool.flush().expect("prunes");
+    }
+    assert!(
+        spool.counts().published_bytes <= 120,
+        "{:?}",
+        spool.counts()
+    );
+}
+
+#[test]
+fn what_was_leased_and_not_settled_is_reported_after_a_crash() {
+    let fixture = Fixture::new();
+    let opened = fixture.open();
+    assert!(opened.lost.is_empty() && opened.resumed.is_empty());
+    let spool = opened.spool;
+    let a = lease(&spool, "a", 8).range.stream;
+    let b = lease(&spool, "b", 2).range.stream;
+    for (tag, number) in [
+        (1, (a, 1)),
+        (2, (a, 3)),
+        (3, (a, 4)),
+        (4, (b, 1)),
+        (5, (b, 2)),
+    ] {
+        append(&spool, row(tag, Some(number))).expect("appended");
+    }
+    drop(spool); // no close: as good as a crash
+
+    let opened = fixture.open();
+    assert_eq!(
+        numbers(&opened.lost),
+        [("a".into(), 2, 1), ("a".into(), 5, 4)]
+    );
+    assert!(opened.resumed.is_empty());
+    assert_eq!(opened.lost[0].secret, SECRET);
+    // One row settles them; a second crash right after finds nothing.
+    let settles = opened.lost.iter().map(|block| block.range).collect();
+    append(
+        &opened.spool,
+        NewRow {
+            settles,
+            urgent: true,
+            ..row(6, None)
+        },
+    )
+    .expect("void");
+    drop(opened);
+    let opened = fixture.open();
+    assert!(opened.lost.is_empty(), "{:?}", opened.lost);
+    assert_eq!(
+        lease(&opened.spool, "a", 8).range.first,
+        9,
+        "numbers are never leased twice"
+    );
+    assert_eq!(
+        opened.spool.high_marks().expect("read"),
+        [("a".into(), 16), ("b".into(), 2)]
+    );
+}
+
+#[test]
+fn an_orderly_close_gives_unused_numbers_back_once() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let stream = lease(&spool, "a", 8).range.stream;
+    append(&spool, row(1, Some((stream, 1)))).expect("appended");
+    let unused = Range {
+        stream,
+        first: 4,
+        count: 5,
+    };
+    let wrong = spool
+        .close(vec![Range {
+            first: 1,
+            count: 8,
+            ..unused
+        }])
+        .expect_err("1 is used");
+    assert!(
+        matches!(wrong, SpoolError::NumberUsed { seq: 1, .. }),
+        "{wrong}"
+    );
+    spool.close(vec![unused]).expect("closed");
+    assert!(matches!(
+        append(&spool, row(9, None)),
+        Err(SpoolError::Closed)
+    ));
+    drop(spool);
+
+    let opened = fixture.open();
+    assert_eq!(
+        numbers(&opened.lost),
+        [("a".into(), 2, 2)],
+        "handed out, never recorded"
+    );
+    assert_eq!(numbers(&opened.resumed), [("a".into(), 4, 5)]);
+    append(&opened.spool, row(2, Some((stream, 4)))).expect("continues");
+    drop(opened); // crash: the note must not be believed a second time
+    let opened = fixture.open();
+    assert_eq!(
+        numbers(&opened.lost),
+        [("a".into(), 2, 2), ("a".into(), 5, 4)]
+    );
+    assert!(opened.resumed.is_empty());
+}
+
+#[test]
+fn appends_are_committed_in_groups() {
+    let mut fixture = Fixture::new();
+    fixture.limits.linger = Duration::from_millis(5);
+    let spool = fixture.open().spool;
+    let rows = 500;
+    let (answer, outcomes) = mpsc::channel();
+    for tag in 0..rows {
+        let answer = answer.clone();
+        let done = Box::new(move |outcome| answer.send(outcome).expect("asked"));
+        spool.append(row(tag, None), done).expect("queued");
+    }
+    for _ in 0..rows {
+        outcomes.recv().expect("answered").expect("durable");
+    }
+    let counts = spool.counts();
+    assert_eq!(counts.committed_rows, rows);
+    assert!(
+        counts.commits <= rows / 10,
+        "{} commits for {rows} rows",
+        counts.commits
+    );
+}
+
+#[test]
+fn a_failed_commit_is_not_recorded_and_leaves_its_numbers_free() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let stream = lease(&spool, "s", 4).range.stream;
+    let intruder = rusqlite::Connection::open(fixture.file()).expect("opens");
+    intruder.execute_batch("BEGIN IMMEDIATE").expect("locks");
+    let failed = append(&spool, row(1, Some((stream, 1)))).expect_err("locked out");
+    assert!(matches!(failed, SpoolError::Database(_)), "{failed}");
+    assert!(!spool.has_room(10), "an ailing spool is not promised");
+    assert_eq!(spool.counts().pending_rows, 0);
+    intruder.execute_batch("ROLLBACK").expect("unlocks");
+    append(&spool, row(1, Some((stream, 1)))).expect("recovers");
+    assert!(spool.has_room(10));
+}
+
+#[test]
+fn sizes_are_bounded() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let large = NewRow {
+        envelope: vec![0; ENVELOPE_BYTES_MAX + 1],
+        ..row(1, None)
+    };
+    assert!(matches!(
+        append(&spool, large),
+        Err(SpoolError::TooLarge { .. })
+    ));
+    let ignore = || Box::new(|_| panic!("not queued"));
+    let count = BLOCK_NUMBERS_MAX + 1;
+    assert!(matches!(
+        spool.lease("s", count, SECRET, ignore()),
+        Err(SpoolError::TooLarge { .. })
+    ));
+    let name = "s".repeat(STREAM_NAME_BYTES_MAX + 1);
+    assert!(matches!(
+        spool.lease(&name, 1, SECRET, ignore()),
+        Err(SpoolError::TooLarge { .. })
+    ));
+    // A batch is bounded in bytes, but never empty while something waits.
+    append(&spool, row(1, None)).expect("appended");
+    append(&spool, row(2, None)).expect("appended");
+    assert_eq!(spool.pending(0, 10, 1).expect("read").len(), 1);
+    assert_eq!(spool.pending(0, 10, 1 << 20).expect("read").len(), 2);
+    assert_eq!(spool.pending(1, 10, 1 << 20).expect("read")[0].n, 2);
+}

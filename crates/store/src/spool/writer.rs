@@ -55,6 +55,17 @@ impl Op {
     fn hurried(&self) -> bool {
         !matches!(self, Op::Append { .. })
     }
+
+    fn turn_away(self) {
+        match self {
+            Op::Append { done, .. }
+            | Op::Settle { done, .. }
+            | Op::Flush { done }
+            | Op::Close { done, .. } => done(Err(SpoolError::Closed)),
+            Op::Lease { done, .. } => done(Err(SpoolError::Closed)),
+            Op::Stop => {}
+        }
+    }
 }
 
 /// Told after the commit.
@@ -106,6 +117,8 @@ impl Writer {
                 break;
             }
         }
+        self.shared.closed.store(true, Ordering::Release);
+        inbox.try_iter().for_each(|op| op.turn_away());
     }
 
     /// Collects what arrives until the linger has passed, somebody waits, or the group is full.
@@ -139,7 +152,7 @@ impl Writer {
     fn commit_group(&mut self, ops: Vec<Op>) -> bool {
         let mut group = Group::default();
         let outcome = self.transact(ops, &mut group);
-        let shared = &self.shared;
+        let shared = self.shared.clone();
         shared.ailing.store(outcome.is_err(), Ordering::Relaxed);
         match &outcome {
             Ok(()) => {
@@ -157,6 +170,9 @@ impl Writer {
                 self.blocks.rollback_to(0);
                 shared.release(group.appended_rows, group.appended_bytes);
             }
+        }
+        if group.closing {
+            self.shared.closed.store(true, Ordering::Release);
         }
         for (block, id, done) in group.leased {
             done(outcome.clone().map(|()| {

@@ -1,0 +1,149 @@
+//! A child process appends as fast as it can and is killed without warning. Whatever moment it
+//! was, what it was told is durable is there, and every number has one row or is reported lost.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::*;
+
+const CHILD: &str = "LONGRUN_TEST_SPOOL_CHILD";
+const RUNS: u64 = 20;
+const STREAMS: [&str; 3] = ["receipt", "observation x", "observation y"];
+
+#[test]
+fn killed_at_any_moment_every_number_is_accounted_for() {
+    if let Ok(file) = std::env::var(CHILD) {
+        return child(Path::new(&file));
+    }
+    let fixture = Fixture::new();
+    let mut seed = 0x5eed_u64;
+    let mut voided: BTreeSet<(StreamId, u64)> = BTreeSet::new();
+    let mut kept = 0;
+    for run in 0..RUNS {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        let acknowledged = run_child(
+            &fixture.file(),
+            Duration::from_millis(20 + (seed >> 33) % 60),
+        );
+        let Opened {
+            spool,
+            lost,
+            resumed,
+        } = fixture.open();
+        assert!(resumed.is_empty());
+        for range in lost.iter().map(|block| block.range) {
+            for seq in range.first..range.first + u64::from(range.count) {
+                assert!(voided.insert((range.stream, seq)), "{seq} lost twice");
+            }
+        }
+        let settles = lost.iter().map(|block| block.range).collect();
+        let void = NewRow {
+            settles,
+            urgent: true,
+            ..row(1_000_000 + run, None)
+        };
+        append(&spool, void).expect("voided");
+
+        let rows = spool.rows(0, usize::MAX).expect("read");
+        let ids: BTreeSet<u64> = rows.iter().map(|row| tag(&row.id)).collect();
+        for tag in acknowledged {
+            assert!(
+                ids.contains(&tag),
+                "run {run}: {tag} was acknowledged and is gone"
+            );
+        }
+        let recorded: BTreeSet<_> = rows.iter().filter_map(|row| row.number).collect();
+        assert_eq!(
+            recorded.len(),
+            rows.iter().filter(|row| row.number.is_some()).count()
+        );
+        assert!(
+            recorded.is_disjoint(&voided),
+            "a number has a record and a void"
+        );
+        let mut by_stream: BTreeMap<StreamId, u64> = BTreeMap::new();
+        for (stream, _) in recorded.iter().chain(&voided) {
+            *by_stream.entry(*stream).or_default() += 1;
+        }
+        let leased: u64 = spool
+            .high_marks()
+            .expect("read")
+            .iter()
+            .map(|(_, high)| high)
+            .sum();
+        assert_eq!(
+            by_stream.values().sum::<u64>(),
+            leased,
+            "run {run}: a number is missing"
+        );
+        kept = recorded.len();
+    }
+    assert!(kept > 100, "the children did hardly any work: {kept} rows");
+}
+
+fn tag(id: &[u8; 32]) -> u64 {
+    u64::from_be_bytes(id[..8].try_into().expect("eight bytes"))
+}
+
+/// Starts a child, kills it, and gives the tags that it said were durable.
+fn run_child(file: &Path, life: Duration) -> Vec<u64> {
+    let mut child = Command::new(std::env::current_exe().expect("known"))
+        .args([
+            "--exact",
+            "spool::tests::crash::killed_at_any_moment_every_number_is_accounted_for",
+        ])
+        .arg("--nocapture")
+        .env(CHILD, file)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let ready = lines
+        .by_ref()
+        .map_while(Result::ok)
+        .any(|line| line.ends_with("ready"));
+    assert!(ready, "the child came up");
+    std::thread::sleep(life);
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    // The last line may be cut short; a complete one ends in a full stop.
+    lines
+        .map_while(Result::ok)
+        .filter_map(|line| line.strip_suffix('.').and_then(|tag| tag.parse().ok()))
+        .collect()
+}
+
+fn child(file: &Path) {
+    let Opened { spool, .. } = Spool::open(file, Limits::default()).expect("opens");
+    let base = spool
+        .high_marks()
+        .expect("read")
+        .iter()
+        .map(|(_, high)| high)
+        .sum::<u64>();
+    println!("ready");
+    let mut tag = base * 10;
+    loop {
+        for stream in STREAMS {
+            let block = lease(&spool, stream, 16);
+            // Every fifth number is never recorded: handed out, and then the kill came.
+            for seq in (0..16)
+                .filter(|i| i % 5 != 4)
+                .map(|i| block.range.first + i)
+            {
+                tag += 1;
+                let done = move |outcome: Result<(), SpoolError>| {
+                    outcome.expect("durable");
+                    println!("{tag}.");
+                };
+                spool
+                    .append(row(tag, Some((block.range.stream, seq))), Box::new(done))
+                    .expect("room");
+            }
+        }
+    }
+}
