@@ -1,1 +1,21 @@
-//! The embedded engine, OpenAI-compatible upstreams, and the OpenAI wire types both speak.
+//! Engines: the embedded one, OpenAI-compatible upstreams, and the wire types both speak.
+//!
+//! - [`openai`]: requests, answers and errors as OpenAI's clients know them.
+//! - [`sse`]: server-sent events over bytes, frames kept untouched.
+//! - [`http`]: the shared client and server loop, with `TCP_NODELAY` on both sides.
+//! - [`engine`]: what an engine is to a node.
+//! - [`sampling`]: the seeded sampler, specified so that others can replay it.
+//!
+//! Nothing here signs, stores or grades anything.
+
+pub mod engine;
+pub mod http;
+pub mod openai;
+pub mod sampling;
+pub mod sse;
+
+pub use engine::{
+    Answer, AnswerEvent, Basis, Delta, Description, Engine, EngineError, Executed, Finish,
+    KnownDigest,
+};
+pub use openai::ApiError;

@@ -1,0 +1,179 @@
+//! HTTP plumbing that every shell shares: a client and a server loop.
+//!
+//! Both set `TCP_NODELAY`. Without it Nagle's algorithm and delayed acknowledgements hold each
+//! small server-sent event back for about 40 ms; `axum::serve` leaves it off.
+//!
+//! The client is `hyper-util`'s pooled one over rustls with the `ring` provider. Certificates are
+//! the machine's; where it has none (a bare container), Mozilla's list is used. It follows no
+//! redirects, retries nothing that reached the other side, and speaks HTTP/1.1. Deadlines are the
+//! caller's business.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::Service;
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+/// The shared client. Cloning is cheap and shares the connection pool.
+pub type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+
+/// Longest wait for a TCP connection, ms.
+pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
+/// How long an unused connection is kept, ms.
+pub const IDLE_CONNECTION_MS: u64 = 30_000;
+/// Most unused connections kept per host.
+pub const IDLE_CONNECTIONS_PER_HOST: usize = 256;
+/// Longest wait for the head of a request on a server connection, ms.
+pub const HEADER_READ_TIMEOUT_MS: u64 = 30_000;
+/// Most connections a server holds at once; more wait to be accepted.
+pub const MAX_CONNECTIONS: usize = 10_000;
+
+/// A client with the default connect timeout.
+pub fn client() -> Client {
+    client_with(Duration::from_millis(CONNECT_TIMEOUT_MS))
+}
+
+/// A client that waits at most `connect_timeout` for a TCP connection.
+pub fn client_with(connect_timeout: Duration) -> Client {
+    let mut tcp = HttpConnector::new();
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(connect_timeout));
+    tcp.enforce_http(false);
+    let https = HttpsConnectorBuilder::new()
+        .with_tls_config(tls_config())
+        .https_or_http()
+        .enable_http1()
+        .wrap_connector(tcp);
+    hyper_util::client::legacy::Client::builder(TokioExecutor::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
+        .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
+        .build(https)
+}
+
+fn tls_config() -> rustls::ClientConfig {
+    let mut roots = rustls::RootCertStore::empty();
+    let found = rustls_native_certs::load_native_certs();
+    let (added, _unusable) = roots.add_parsable_certificates(found.certs);
+    if added == 0 {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+/// The address a request came from, in the request's extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub SocketAddr);
+
+/// Turns on `TCP_NODELAY`. For those who run their own accept loop, or
+/// `axum::serve(listener.tap_io(|stream| http::nodelay(stream)), …)`.
+pub fn nodelay(stream: &TcpStream) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+}
+
+/// Serves HTTP/1.1 on `listener` until `shutdown` resolves, then lets requests under way finish
+/// for at most `drain`. `TCP_NODELAY` is set on every connection, the head of a request must
+/// arrive within [`HEADER_READ_TIMEOUT_MS`], and [`Peer`] is put into the request's extensions.
+///
+/// An `axum::Router` fits after `hyper_util::service::TowerToHyperService::new(router)`.
+pub async fn serve<S, B>(
+    listener: TcpListener,
+    service: S,
+    shutdown: impl Future<Output = ()>,
+    drain: Duration,
+) where
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send + 'static,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let graceful = GracefulShutdown::new();
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut builder = hyper::server::conn::http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(HEADER_READ_TIMEOUT_MS));
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let slot = Arc::clone(&slots)
+                .acquire_owned()
+                .await
+                .expect("the semaphore is never closed");
+            (slot, listener.accept().await)
+        };
+        let (slot, stream, peer) = tokio::select! {
+            () = &mut shutdown => break,
+            (slot, accepted) = accepted => match accepted {
+                Ok((stream, peer)) => (slot, stream, peer),
+                Err(error) => {
+                    // Out of file descriptors, or the client left at once: wait a little.
+                    tracing::warn!(%error, "a connection could not be accepted");
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    continue;
+                }
+            },
+        };
+        nodelay(&stream);
+        let service = WithPeer {
+            inner: service.clone(),
+            peer,
+        };
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        let connection = graceful.watch(connection);
+        tokio::spawn(async move {
+            let _slot = slot;
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    if tokio::time::timeout(drain, graceful.shutdown())
+        .await
+        .is_err()
+    {
+        tracing::warn!("connections were still busy when the drain time was over");
+    }
+}
+
+/// Puts [`Peer`] into every request.
+#[derive(Clone)]
+struct WithPeer<S> {
+    inner: S,
+    peer: SocketAddr,
+}
+
+impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = S::Future;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        request.extensions_mut().insert(Peer(self.peer));
+        self.inner.call(request)
+    }
+}

@@ -1,0 +1,25 @@
+//! The OpenAI wire types: what arrives at `/v1/chat/completions`, what leaves it, and errors.
+//!
+//! Parsing is partial on purpose. Only the fields that are acted on are typed; everything else is
+//! kept in `rest`, in order, so that a request that passes through us loses nothing. Whoever only
+//! forwards a body should read it with [`RequestHead`], which borrows, and send the bytes on as
+//! they came.
+//!
+//! There is no HTTP here and no engine.
+
+mod answer;
+pub mod error;
+mod request;
+
+pub use answer::{
+    AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, ChunkSummary,
+    Delta, FinishReason, Logprobs, Model, ModelList, TokenLogprob, TopLogprob, Usage,
+};
+pub use error::ApiError;
+pub use request::{
+    ChatRequest, Content, MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE,
+    MAX_TOP_LOGPROBS, Message, Part, RequestHead, Stop, StreamOptions,
+};
+
+#[cfg(test)]
+mod tests;
