@@ -110,8 +110,22 @@ impl DurationUs {
         1 + octave * DURATION_OCTAVE_US.len() + step
     }
 
+    /// Every lower edge, in order.
+    pub fn edges() -> impl Iterator<Item = u64> {
+        std::iter::once(0).chain(edges())
+    }
+
     /// How many duration buckets there are.
     pub const COUNT: usize = 1 + DURATION_OCTAVES as usize * DURATION_OCTAVE_US.len();
+}
+
+impl Tokens {
+    /// Every lower edge, in order.
+    pub fn edges() -> impl Iterator<Item = u64> {
+        let octaves = TOKENS_MAX.ilog2();
+        let halves = (1..=octaves).flat_map(|octave| [1 << octave, 3 << (octave - 1)]);
+        [0, 1].into_iter().chain(halves)
+    }
 }
 
 fn edges() -> impl Iterator<Item = u64> {

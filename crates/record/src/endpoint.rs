@@ -7,7 +7,8 @@ use crate::bucket::INTEGER_MAX;
 use crate::digest::{KeyId, SignerId, StreamId, sha256};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Text, object, whole, words};
-use crate::json::Value;
+use crate::json::{Object, Value};
+use crate::schema;
 
 /// Longest origin in bytes.
 pub const ORIGIN_BYTES_MAX: usize = 255;
@@ -70,6 +71,14 @@ impl Field for Provider {
 
     fn write(&self) -> Value {
         Value::String(self.to_string())
+    }
+
+    fn schema() -> Object {
+        schema::text(
+            "signer id or origin",
+            r"^([0-9a-f]{64}|https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$",
+        )
+        .with("maxLength", schema::count(ORIGIN_BYTES_MAX))
     }
 }
 
@@ -203,6 +212,10 @@ impl Field for Seq {
 
     fn write(&self) -> Value {
         self.0.write()
+    }
+
+    fn schema() -> Object {
+        schema::whole("number in the stream", 1, INTEGER_MAX)
     }
 }
 

@@ -5,16 +5,23 @@
 
 use std::fmt;
 
-use crate::bucket::{DurationUs, INTEGER_MAX, StartMs, Tokens};
+use crate::bucket::{DurationUs, INTEGER_MAX, START_STEP_MS, StartMs, Tokens};
 use crate::digest::{CallId, Digest, KeyId, Nonce, RecordId, SignerId};
 use crate::error::{Code, Error, Result};
 use crate::json::{Object, Value};
 use crate::key::PublicKey;
+use crate::schema;
 
 /// Something that can be the value of a member.
 pub(crate) trait Field: Sized {
+    /// Whether a member of this type may be absent.
+    const OPTIONAL: bool = false;
+
     fn read(value: &Value) -> Result<Self>;
     fn write(&self) -> Value;
+
+    /// JSON Schema of what [`Field::read`] accepts.
+    fn schema() -> Object;
 
     fn read_member(object: &Object, name: &str) -> Result<Self> {
         Self::read(object.required(name)?).map_err(|error| error.under(name))
@@ -27,6 +34,12 @@ pub(crate) trait Field: Sized {
 
 /// An optional member is absent, never `null`.
 impl<T: Field> Field for Option<T> {
+    const OPTIONAL: bool = true;
+
+    fn schema() -> Object {
+        T::schema()
+    }
+
     fn read(value: &Value) -> Result<Self> {
         T::read(value).map(Some)
     }
@@ -63,6 +76,10 @@ impl<T: Field> Field for Vec<T> {
     fn write(&self) -> Value {
         Value::Array(self.iter().map(T::write).collect())
     }
+
+    fn schema() -> Object {
+        schema::list(T::schema())
+    }
 }
 
 impl Field for bool {
@@ -75,6 +92,12 @@ impl Field for bool {
 
     fn write(&self) -> Value {
         Value::Bool(*self)
+    }
+
+    fn schema() -> Object {
+        Object::new()
+            .with("title", "boolean")
+            .with("type", "boolean")
     }
 }
 
@@ -111,6 +134,10 @@ impl Field for u64 {
     fn write(&self) -> Value {
         number(*self)
     }
+
+    fn schema() -> Object {
+        schema::whole("integer", 0, INTEGER_MAX)
+    }
 }
 
 impl Field for u32 {
@@ -122,10 +149,14 @@ impl Field for u32 {
     fn write(&self) -> Value {
         number(u64::from(*self))
     }
+
+    fn schema() -> Object {
+        schema::whole("integer", 0, u64::from(u32::MAX))
+    }
 }
 
-macro_rules! text_fields {
-    ($($name:ident),+) => {$(
+macro_rules! hex_fields {
+    ($($name:ident = $digits:literal $title:literal),+) => {$(
         impl Field for $name {
             fn read(value: &Value) -> Result<Self> {
                 value.expect_str()?.parse()
@@ -134,14 +165,25 @@ macro_rules! text_fields {
             fn write(&self) -> Value {
                 Value::String(self.to_string())
             }
+
+            fn schema() -> Object {
+                schema::hex($digits, $title)
+            }
         }
     )+};
 }
 
-text_fields!(Digest, RecordId, KeyId, SignerId, CallId, Nonce);
+hex_fields!(
+    Digest = 64 "digest",
+    RecordId = 64 "record id",
+    KeyId = 64 "key id",
+    SignerId = 64 "signer id",
+    CallId = 32 "16 bytes hex",
+    Nonce = 32 "16 bytes hex"
+);
 
 macro_rules! bucket_fields {
-    ($($name:ident.$unit:ident),+) => {$(
+    ($($name:ident.$unit:ident = $schema:expr;)+) => {$(
         impl Field for $name {
             fn read(value: &Value) -> Result<Self> {
                 Self::from_edge(whole(value, INTEGER_MAX)?)
@@ -150,11 +192,20 @@ macro_rules! bucket_fields {
             fn write(&self) -> Value {
                 number(self.$unit())
             }
+
+            fn schema() -> Object {
+                $schema
+            }
         }
     )+};
 }
 
-bucket_fields!(DurationUs.us, Tokens.tokens, StartMs.ms);
+bucket_fields! {
+    DurationUs.us = schema::numbers("duration bucket, µs", DurationUs::edges());
+    Tokens.tokens = schema::numbers("token bucket", Tokens::edges());
+    StartMs.ms = schema::whole("time to 10 s, Unix ms", 0, INTEGER_MAX)
+        .with("multipleOf", schema::integer(START_STEP_MS));
+}
 
 impl Field for PublicKey {
     fn read(value: &Value) -> Result<Self> {
@@ -163,6 +214,14 @@ impl Field for PublicKey {
 
     fn write(&self) -> Value {
         Value::String(crate::base64::encode(self.spki()))
+    }
+
+    fn schema() -> Object {
+        // The fixed part of the DER ends on a base64 boundary; one byte is left over at the end.
+        schema::text(
+            "P-256 key, base64 SPKI",
+            "^MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE[A-Za-z0-9+/]{85}[AQgw]==$",
+        )
     }
 }
 
@@ -234,6 +293,12 @@ impl<const MAX: usize> Field for Text<MAX> {
     fn write(&self) -> Value {
         Value::String(self.0.clone())
     }
+
+    fn schema() -> Object {
+        let title = format!("text of 1 to {MAX} bytes");
+        schema::text(&title, r"^[^\u0000-\u001f\u007f-\u009f]+$")
+            .with("maxLength", schema::count(MAX))
+    }
 }
 
 /// A machine word: `[a-z][a-z0-9_.-]*`, at most 64 bytes.
@@ -298,6 +363,10 @@ impl Field for Word {
     fn write(&self) -> Value {
         Value::String(self.0.clone())
     }
+
+    fn schema() -> Object {
+        schema::text("name", "^[a-z][a-z0-9_.-]{0,63}$")
+    }
 }
 
 /// Declares a struct whose members are those of a JSON object, in this order.
@@ -308,14 +377,14 @@ macro_rules! object {
     (
         $(#[$doc:meta])*
         pub struct $name:ident {
-            $($(#[$member_doc:meta])* pub $member:ident: $type:ty,)*
+            $($(#[doc = $member_doc:literal])* pub $member:ident: $type:ty,)*
         }
         $(check $check:ident;)?
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub struct $name {
-            $($(#[$member_doc])* pub $member: $type,)*
+            $($(#[doc = $member_doc])* pub $member: $type,)*
         }
 
         impl $crate::field::Field for $name {
@@ -340,6 +409,21 @@ macro_rules! object {
                 );)*
                 $crate::json::Value::Object(object)
             }
+
+            fn schema() -> $crate::json::Object {
+                let mut properties = $crate::json::Object::new();
+                let mut required = Vec::new();
+                $({
+                    let name = $crate::field::member_name(stringify!($member));
+                    let schema = <$type as $crate::field::Field>::schema();
+                    let described = $crate::schema::described(schema, &[$($member_doc),*]);
+                    properties.set(name, described);
+                    if !<$type as $crate::field::Field>::OPTIONAL {
+                        required.push($crate::json::Value::from(name));
+                    }
+                })*
+                $crate::schema::object(properties, required)
+            }
         }
     };
 }
@@ -354,13 +438,13 @@ macro_rules! words {
     (
         $(#[$doc:meta])*
         pub enum $name:ident {
-            $($(#[$variant_doc:meta])* $variant:ident = $text:literal,)+
+            $($(#[doc = $variant_doc:literal])* $variant:ident = $text:literal,)+
         }
     ) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum $name {
-            $($(#[$variant_doc])* $variant,)+
+            $($(#[doc = $variant_doc])* $variant,)+
         }
 
         impl $name {
@@ -400,6 +484,10 @@ macro_rules! words {
 
             fn write(&self) -> $crate::json::Value {
                 $crate::json::Value::from(self.as_str())
+            }
+
+            fn schema() -> $crate::json::Object {
+                $crate::schema::one_of(&[$(($text, &[$($variant_doc),*])),+])
             }
         }
     };

@@ -6,8 +6,9 @@
 //!    are written), give it a `check` for members that must agree, and implement [`Body`] — its
 //!    subjects, and what ties it to its signer.
 //! 2. Add one line to `kinds!` below.
-//! 3. Add `docs/schemas/<name>.v1.json`, its section in `docs/format.md`, and a golden example
-//!    in `examples/vectors.rs`; the test `vectors` fails until all are there.
+//! 3. Add its section in `docs/format.md` and a golden example in `tests/vectors/make.rs`, then
+//!    run `cargo test -p record -- --ignored regenerate`, which writes the schema, the table of
+//!    members and the vectors. The tests `format` and `vectors` fail until all are there.
 //!
 //! Nothing else changes: envelopes, bundles, logs and readers of older versions carry a kind
 //! they do not know as [`Predicate::Unknown`], keep its bytes, and do not count it.
@@ -16,7 +17,8 @@ use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::field::Field;
 use crate::json::{Object, Value};
-use crate::statement::{Signer, Subject};
+use crate::schema;
+use crate::statement::{REQUEST, RESPONSE, Signer, Subject};
 
 pub mod control;
 pub mod manifest;
@@ -35,8 +37,28 @@ pub(crate) enum Subjects {
     },
 }
 
+/// The names that subjects may have.
+#[derive(Clone, Copy)]
+pub(crate) struct SubjectNames {
+    /// For each position the names allowed there.
+    pub(crate) positions: &'static [&'static [&'static str]],
+    /// How many positions must be filled.
+    pub(crate) required: usize,
+}
+
+impl SubjectNames {
+    /// Those of a kind that is about an exchange.
+    const EXCHANGE: Self = Self {
+        positions: &[&[REQUEST], &[RESPONSE]],
+        required: 1,
+    };
+}
+
 /// What each kind says about itself.
 pub(crate) trait Body: Field {
+    /// The names of its subjects, for its schema.
+    const SUBJECTS: SubjectNames;
+
     /// The subjects it has.
     fn subjects(&self, signer: &Signer) -> Result<Subjects>;
 
@@ -65,12 +87,12 @@ pub(crate) fn subject(name: &'static str, sha256: Digest) -> Result<Subject> {
 }
 
 macro_rules! kinds {
-    ($($(#[$doc:meta])* $variant:ident($body:ty) = $name:literal, $version:literal;)+) => {
+    ($($(#[doc = $doc:literal])* $variant:ident($body:ty) = $name:literal, $version:literal;)+) => {
         /// What a statement says.
         #[derive(Debug, Clone, PartialEq, Eq)]
         #[non_exhaustive]
         pub enum Predicate {
-            $($(#[$doc])* $variant(Box<$body>),)+
+            $($(#[doc = $doc])* $variant(Box<$body>),)+
             /// A kind this version does not know: kept, and not counted.
             Unknown {
                 /// Name and version, such as `audit:v1`.
@@ -82,6 +104,19 @@ macro_rules! kinds {
 
         /// The names of the known kinds.
         pub const KINDS: &[&str] = &[$($name,)+];
+
+        pub(crate) fn schema_parts(name: &str) -> Option<schema::Parts> {
+            match name {
+                $($name => Some(schema::Parts {
+                    kind: concat!($name, ":v", $version),
+                    description: concat!($($doc),*),
+                    subjects: <$body as Body>::SUBJECTS,
+                    signer: Signer::schema(),
+                    predicate: <$body as Field>::schema(),
+                }),)+
+                _ => None,
+            }
+        }
 
         impl Predicate {
             /// Name and version, such as `receipt:v1`; the predicate type without `urn:longrun:`.

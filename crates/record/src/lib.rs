@@ -22,6 +22,7 @@
 //! | [`value`] | small types that kinds share |
 //! | [`leaf`], [`bundle`] | a record's place in a log |
 //! | [`json`] | the strict reader |
+//! | [`schema`] | JSON Schema of each kind |
 
 mod base64;
 mod error;
@@ -38,6 +39,7 @@ pub mod key;
 pub mod kind;
 pub mod leaf;
 pub mod outcome;
+pub mod schema;
 pub mod statement;
 pub mod value;
 

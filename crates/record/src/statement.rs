@@ -12,6 +12,7 @@ use crate::field::{Field, Text, object};
 use crate::json::{self, Object, Value};
 use crate::key::PublicKey;
 use crate::kind::{Predicate, Subjects, require_id, subject};
+use crate::schema;
 
 /// The `_type` of every statement.
 pub const STATEMENT_TYPE: &str = "https://in-toto.io/Statement/v1";
@@ -66,6 +67,16 @@ impl Field for Subject {
             .with("name", self.name.write())
             .with("digest", Object::new().with("sha256", self.sha256.write()))
             .into()
+    }
+
+    fn schema() -> Object {
+        let mut digest = Object::new();
+        digest.set("sha256", Digest::schema());
+        let digest = schema::object(digest, vec!["sha256".into()]);
+        let properties = Object::new()
+            .with("name", Text::<128>::schema())
+            .with("digest", digest);
+        schema::object(properties, vec!["name".into(), "digest".into()])
     }
 }
 

@@ -6,7 +6,8 @@ use std::str::FromStr;
 use crate::bucket::Tokens;
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, object, whole};
-use crate::json::Value;
+use crate::json::{Object, Value};
+use crate::schema;
 
 /// One million ppm is the whole.
 pub const WHOLE_PPM: u32 = 1_000_000;
@@ -65,6 +66,10 @@ impl<const MAX: u32> Field for Ppm<MAX> {
     fn write(&self) -> Value {
         Value::Integer(i64::from(self.0))
     }
+
+    fn schema() -> Object {
+        schema::whole("ppm", 0, u64::from(MAX))
+    }
 }
 
 /// A sampling seed: 64 bits, written as 16 lower-case hex digits, as JSON numbers end at 2^53.
@@ -94,6 +99,10 @@ impl Field for Seed {
 
     fn write(&self) -> Value {
         Value::String(self.to_string())
+    }
+
+    fn schema() -> Object {
+        schema::hex(16, "8 bytes hex")
     }
 }
 
@@ -132,6 +141,10 @@ impl Field for HttpStatus {
 
     fn write(&self) -> Value {
         Value::Integer(i64::from(self.0))
+    }
+
+    fn schema() -> Object {
+        schema::whole("HTTP status", 100, 599)
     }
 }
 

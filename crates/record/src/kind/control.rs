@@ -7,7 +7,7 @@
 //! A delegated key need not prove that it agrees: a record names its signer, so nobody gains by
 //! delegating a key that somebody else holds.
 
-use super::{Body, Subjects, require_id, subject};
+use super::{Body, SubjectNames, Subjects, require_id, subject};
 use crate::bucket::StartMs;
 use crate::digest::{KeyId, RecordId};
 use crate::endpoint::Seq;
@@ -15,6 +15,7 @@ use crate::error::{Code, Error, Result};
 use crate::field::{Field, Text, Word, object, words};
 use crate::json::{Object, Value};
 use crate::key::PublicKey;
+use crate::schema;
 use crate::statement::Signer;
 
 mod chain;
@@ -180,10 +181,15 @@ impl Field for LogOrigin {
     fn write(&self) -> Value {
         self.0.write()
     }
+
+    fn schema() -> Object {
+        schema::text("log origin", r"^[^\s+\u0000-\u001f\u007f-\u009f]+$")
+            .with("maxLength", schema::count(255))
+    }
 }
 
 macro_rules! actions {
-    ($($variant:ident = $name:literal),+) => {
+    ($($variant:ident($body:ty) = $name:literal),+) => {
         impl Action {
             /// The names of the actions.
             pub const NAMES: &[&str] = &[$($name),+];
@@ -223,17 +229,27 @@ macro_rules! actions {
                 let body = match self { $(Action::$variant(body) => body.write()),+ };
                 Object::new().with(self.name(), body).into()
             }
+
+            fn schema() -> Object {
+                let mut properties = Object::new();
+                $(properties.set($name, <$body as Field>::schema());)+
+                schema::object(properties, Vec::new())
+                    .with("title", "one member, the action")
+                    .with("minProperties", schema::count(1))
+                    .with("maxProperties", schema::count(1))
+                    .with("additionalProperties", Value::Bool(false))
+            }
         }
     };
 }
 
 actions!(
-    Create = "create",
-    Delegate = "delegate",
-    Revoke = "revoke",
-    Rotate = "rotate",
-    HomeLog = "home_log",
-    Owner = "owner"
+    Create(Create) = "create",
+    Delegate(Delegate) = "delegate",
+    Revoke(Revoke) = "revoke",
+    Rotate(Rotate) = "rotate",
+    HomeLog(HomeLog) = "home_log",
+    Owner(Owner) = "owner"
 );
 
 impl Create {
@@ -279,6 +295,11 @@ impl Control {
 }
 
 impl Body for Control {
+    const SUBJECTS: SubjectNames = SubjectNames {
+        positions: &[&["key"]],
+        required: 1,
+    };
+
     /// `key`, with the id of the key that the action is about: the one that is introduced or
     /// revoked, otherwise the one that signs.
     fn subjects(&self, signer: &Signer) -> Result<Subjects> {

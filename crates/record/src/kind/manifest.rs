@@ -5,7 +5,7 @@
 //! files it serves is `computed`; what it only says, such as weights behind an outside engine,
 //! is `declared`.
 
-use super::{Body, Subjects, require_id, subject};
+use super::{Body, SubjectNames, Subjects, require_id, subject};
 use crate::bucket::StartMs;
 use crate::digest::{Digest, sha256};
 use crate::endpoint::ModelName;
@@ -122,6 +122,11 @@ impl Artifact {
 }
 
 impl Body for Manifest {
+    const SUBJECTS: SubjectNames = SubjectNames {
+        positions: &[&["weights", "model"]],
+        required: 1,
+    };
+
     /// `weights`; or, where their digest is not known, `model` with SHA-256 of its name.
     fn subjects(&self, _signer: &Signer) -> Result<Subjects> {
         let about = match self.weights.sha256 {

@@ -3,7 +3,7 @@
 //! One per attempt, so that a failover does not hide the endpoint that failed; attempts share a
 //! call id. The provider's TLS key is informational, never an identity.
 
-use super::{Body, Subjects, require_id};
+use super::{Body, SubjectNames, Subjects, require_id};
 use crate::bucket::{DurationUs, StartMs};
 use crate::digest::{CallId, Digest, Nonce, RecordId};
 use crate::endpoint::{Place, Provider};
@@ -292,6 +292,8 @@ impl InterToken {
 }
 
 impl Body for Observation {
+    const SUBJECTS: SubjectNames = SubjectNames::EXCHANGE;
+
     fn subjects(&self, _signer: &Signer) -> Result<Subjects> {
         Ok(Subjects::Exchange {
             response_required: self.outcome == Outcome::Ok,

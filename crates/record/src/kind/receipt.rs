@@ -4,7 +4,7 @@
 //! exact ones sit under the `exact` commitment. It says nothing about fault: nobody grades
 //! itself.
 
-use super::{Body, Subjects, require_id};
+use super::{Body, SubjectNames, Subjects, require_id};
 use crate::bucket::{DurationUs, StartMs};
 use crate::digest::{Digest, KeyId, Nonce, RecordId};
 use crate::endpoint::{Place, Provider, Seq};
@@ -203,6 +203,8 @@ impl Timing {
 }
 
 impl Body for Receipt {
+    const SUBJECTS: SubjectNames = SubjectNames::EXCHANGE;
+
     fn subjects(&self, _signer: &Signer) -> Result<Subjects> {
         Ok(Subjects::Exchange {
             response_required: self.outcome == Outcome::Ok,

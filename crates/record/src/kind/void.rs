@@ -4,13 +4,14 @@
 //! full (answers went on, unrecorded). Voided time is *unknown* time; it says how many and what
 //! is known of their outcomes, never that all was well.
 
-use super::{Body, Subjects, require_id, subject};
-use crate::bucket::StartMs;
+use super::{Body, SubjectNames, Subjects, require_id, subject};
+use crate::bucket::{INTEGER_MAX, StartMs};
 use crate::endpoint::{Endpoint, NumberedKind, Seq, Stream};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, object, words};
 use crate::json::{Object, Value};
 use crate::outcome::Outcome;
+use crate::schema;
 use crate::statement::Signer;
 
 /// Most ranges of one void; more take a second void.
@@ -132,6 +133,16 @@ impl Field for OutcomeCounts {
         }
         object.into()
     }
+
+    fn schema() -> Object {
+        let mut properties = Object::new();
+        for outcome in Outcome::ALL {
+            properties.set(outcome.as_str(), schema::whole("integer", 1, INTEGER_MAX));
+        }
+        schema::object(properties, Vec::new())
+            .with("title", "counts by outcome")
+            .with("additionalProperties", Value::Bool(false))
+    }
 }
 
 impl Range {
@@ -210,6 +221,11 @@ impl Void {
 }
 
 impl Body for Void {
+    const SUBJECTS: SubjectNames = SubjectNames {
+        positions: &[&["stream"]],
+        required: 1,
+    };
+
     /// `stream`, with the id of the stream.
     fn subjects(&self, signer: &Signer) -> Result<Subjects> {
         let id = self.stream(signer).id();

@@ -1,0 +1,174 @@
+//! JSON Schema (2020-12) of each kind, made from the same declarations as the reader.
+//!
+//! `docs/schemas/<kind>.v1.json` are these, and a test keeps them so. A schema cannot say
+//! everything: lengths of texts are in bytes in the format and in characters in JSON Schema,
+//! and members that must agree with one another are checked by the reader alone.
+
+use crate::json::{Object, Value};
+use crate::kind::SubjectNames;
+use crate::statement::{PREDICATE_PREFIX, STATEMENT_TYPE};
+
+/// The dialect.
+const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
+
+/// The schema of the statements of one kind, as a JSON document; `None` for an unknown kind.
+pub fn of_kind(name: &str) -> Option<Value> {
+    crate::kind::schema_parts(name).map(|parts| statement(&parts))
+}
+
+/// What the kinds say about themselves.
+pub(crate) struct Parts {
+    pub(crate) kind: &'static str,
+    pub(crate) description: &'static str,
+    pub(crate) subjects: SubjectNames,
+    pub(crate) signer: Object,
+    pub(crate) predicate: Object,
+}
+
+fn statement(parts: &Parts) -> Value {
+    let mut predicate = parts.predicate.clone();
+    let mut properties =
+        Object::new().with("signer", described(parts.signer.clone(), &[" Who signs."]));
+    for (name, schema) in members(&predicate, "properties") {
+        properties.set(name, schema.clone());
+    }
+    let mut required = vec![Value::from("signer")];
+    required.extend(items(&predicate, "required").iter().cloned());
+    predicate.set("properties", properties);
+    predicate.set("required", Value::Array(required));
+
+    let type_url = format!("{PREDICATE_PREFIX}{}", parts.kind);
+    let statement = Object::new()
+        .with("_type", constant(STATEMENT_TYPE))
+        .with("subject", subjects(&parts.subjects))
+        .with("predicateType", constant(&type_url))
+        .with("predicate", predicate);
+    let required = statement.members().map(|(name, _)| name.into()).collect();
+    Object::new()
+        .with("$schema", DIALECT)
+        .with("$id", format!("urn:longrun:schema:{}", parts.kind))
+        .with("title", type_url)
+        .with("description", parts.description.trim())
+        .with("type", "object")
+        .with("properties", statement)
+        .with("required", Value::Array(required))
+        .into()
+}
+
+fn subjects(names: &SubjectNames) -> Object {
+    let digest = Object::new()
+        .with("type", "object")
+        .with(
+            "properties",
+            Object::new().with("sha256", hex(64, "digest")),
+        )
+        .with("required", words_list(&["sha256"]));
+    let positions: Vec<Value> = names
+        .positions
+        .iter()
+        .map(|allowed| {
+            let properties = Object::new()
+                .with("name", Object::new().with("enum", words_list(allowed)))
+                .with("digest", digest.clone());
+            Value::from(
+                Object::new()
+                    .with("type", "object")
+                    .with("properties", properties)
+                    .with("required", words_list(&["name", "digest"])),
+            )
+        })
+        .collect();
+    Object::new()
+        .with("type", "array")
+        .with("minItems", count(names.required))
+        .with("maxItems", count(names.positions.len()))
+        .with("prefixItems", Value::Array(positions))
+}
+
+/// The schema of an object with these members.
+pub(crate) fn object(properties: Object, required: Vec<Value>) -> Object {
+    Object::new()
+        .with("type", "object")
+        .with("properties", properties)
+        .with("required", Value::Array(required))
+}
+
+/// The schema of a list.
+pub(crate) fn list(items: Object) -> Object {
+    Object::new().with("type", "array").with("items", items)
+}
+
+/// The schema of one word out of several, each with its meaning.
+pub(crate) fn one_of(words: &[(&str, &[&str])]) -> Object {
+    let options = words
+        .iter()
+        .map(|(word, doc)| Value::from(described(Object::new().with("const", *word), doc)));
+    Object::new()
+        .with("title", "word")
+        .with("oneOf", Value::Array(options.collect()))
+}
+
+/// The schema of whole numbers within bounds.
+pub(crate) fn whole(title: &str, min: u64, max: u64) -> Object {
+    Object::new()
+        .with("title", title)
+        .with("type", "integer")
+        .with("minimum", integer(min))
+        .with("maximum", integer(max))
+}
+
+/// The schema of some whole numbers.
+pub(crate) fn numbers(title: &str, numbers: impl Iterator<Item = u64>) -> Object {
+    Object::new()
+        .with("title", title)
+        .with("enum", Value::Array(numbers.map(integer).collect()))
+}
+
+/// The schema of lower-case hex.
+pub(crate) fn hex(digits: usize, title: &str) -> Object {
+    text(title, &format!("^[0-9a-f]{{{digits}}}$"))
+}
+
+/// The schema of a string that follows a pattern.
+pub(crate) fn text(title: &str, pattern: &str) -> Object {
+    Object::new()
+        .with("title", title)
+        .with("type", "string")
+        .with("pattern", pattern)
+}
+
+/// The schema with the meaning of a member, from its documentation.
+pub(crate) fn described(mut schema: Object, doc: &[&str]) -> Object {
+    let lines: Vec<&str> = doc.iter().map(|line| line.trim()).collect();
+    schema.set(
+        "description",
+        lines.join(" ").replace("[`", "`").replace("`]", "`"),
+    );
+    schema
+}
+
+/// A bound as JSON.
+pub(crate) fn integer(number: u64) -> Value {
+    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+pub(crate) fn count(number: usize) -> Value {
+    integer(number as u64)
+}
+
+fn constant(text: &str) -> Object {
+    Object::new().with("const", text)
+}
+
+fn words_list(words: &[&str]) -> Value {
+    Value::Array(words.iter().map(|word| Value::from(*word)).collect())
+}
+
+fn members<'a>(schema: &'a Object, name: &str) -> impl Iterator<Item = (&'a str, &'a Value)> {
+    let object = schema.member(name).and_then(Value::as_object);
+    object.into_iter().flat_map(Object::members)
+}
+
+fn items<'a>(schema: &'a Object, name: &str) -> &'a [Value] {
+    schema.member(name).and_then(Value::as_array).unwrap_or(&[])
+}
