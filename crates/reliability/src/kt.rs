@@ -39,6 +39,12 @@ impl Alpha {
     pub fn value(self) -> f64 {
         self.0
     }
+
+    /// The probability in parts per million.
+    #[must_use]
+    pub fn ppm(self) -> u32 {
+        ppm(libm::round(self.0 * PPM))
+    }
 }
 
 /// An error probability that is not strictly between 0 and 1.

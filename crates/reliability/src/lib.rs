@@ -5,4 +5,5 @@
 //! records print the same bytes. There is no forecast here and no judgement of fidelity: a
 //! history says what was served, never what will be.
 
+pub mod fold;
 pub mod kt;

@@ -1,0 +1,387 @@
+//! The fold: signed records in the order of a log, into a history per endpoint.
+//!
+//! [`History::apply`] takes one record at its log position and costs the same whether it is the
+//! first or the ten-millionth. What it refuses to do: count a record whose signer's key is not
+//! delegated at that position, count a number twice, count a kind that it does not know, count an
+//! observer that the policy does not name, or count a failure that is not the provider's fault.
+//!
+//! **Order.** Records are folded in ascending log index, each once. Two folds of the same log up
+//! to the same size under the same policy have the same [`History::digest`], on any machine: the
+//! state holds integers only, in ordered maps, and intervals are worked out when it is read.
+//!
+//! **One inference, one count.** Calls are counted from observations. A receipt of the same
+//! inference is joined to its observation by its record id and never counted as a call; receipts
+//! that no observation names are counted apart, as the provider's word alone.
+//!
+//! **Unknown.** A number that was given out and has no record is unknown: named by a `void` for a
+//! crash or a full spool, or missing although a later number is there. A void of unused numbers
+//! says that nothing was sent, so nothing is unknown. When more than [`UNKNOWN_TOLERATED_PPM`] of
+//! an endpoint's numbers are unknown they all count as failures (in
+//! [`EndpointReport::lower_ppm`]), else they are only shown.
+//!
+//! **Time.** The fold's clock is the latest end of an inference that any counted record has
+//! claimed so far: it comes from the log alone. A record that is [`LATE_AFTER_MS`] older than
+//! that clock is `late`. One's own late records count in full.
+
+use std::collections::BTreeMap;
+
+use record::control::{Chain, LogOrigin, LogPosition};
+use record::observation::{Observation, ReceiptCheck};
+use record::receipt::Receipt;
+use record::void::{Reason, Void};
+use record::{Endpoint, Fault, KeyId, NumberedKind, Outcome, Predicate, Record, SignerId};
+
+mod numbers;
+mod report;
+mod state;
+mod window;
+
+pub use report::{EndpointReport, Quantiles, Report, Skipped};
+pub use state::{Histogram, Receipts};
+
+use numbers::{Numbers, Taken};
+use state::EndpointState;
+use window::{Seen, Window};
+
+/// Records behind the fold's clock by more than this are late, ms.
+pub const LATE_AFTER_MS: u64 = 5 * 60 * 1000;
+
+/// Unknown numbers up to this share of an endpoint's numbers are shown and not counted, ppm.
+pub const UNKNOWN_TOLERATED_PPM: u64 = 1_000;
+
+/// Recent records that are remembered one by one, to tell a repeated record from a number used
+/// twice and to join a receipt to its observation. What is further apart in the log is reported
+/// as unresolved, or as a receipt without an observation.
+pub const WINDOW_RECORDS: usize = 28_000;
+
+/// Whose observations count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Observers {
+    /// Every observer in the log: for a log that takes only its owner's records.
+    All,
+    /// These, and no others.
+    Only(Vec<SignerId>),
+}
+
+/// What the fold takes for granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Whose observations count.
+    pub observers: Observers,
+    /// The log that is folded: records of a signer whose home log is another one are skipped.
+    /// `None` when a signer's own records are folded without any log.
+    pub origin: Option<LogOrigin>,
+    /// See [`WINDOW_RECORDS`].
+    pub window_records: usize,
+}
+
+impl Policy {
+    /// Everything in a log of one's own.
+    #[must_use]
+    pub fn own_log(origin: LogOrigin) -> Self {
+        Self {
+            observers: Observers::All,
+            origin: Some(origin),
+            window_records: WINDOW_RECORDS,
+        }
+    }
+
+    /// One's own records, in no log.
+    #[must_use]
+    pub fn without_log() -> Self {
+        Self {
+            observers: Observers::All,
+            origin: None,
+            window_records: WINDOW_RECORDS,
+        }
+    }
+}
+
+/// What became of one record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// It is part of the history; the endpoint it is about changed, if it is about one.
+    Counted,
+    /// Its kind is not known here.
+    UnknownKind,
+    /// Its key may not sign for its signer at this position, or it breaks its control chain.
+    NotAuthorised,
+    /// Its signer's home log is another one.
+    OtherHome,
+    /// The same record was folded before.
+    Repeated,
+    /// Its number has another record, or a void: somebody contradicts himself.
+    NumberTaken,
+    /// Its number was settled so long ago that nobody here remembers by what.
+    Unresolved,
+}
+
+/// Histories of every endpoint that a log speaks of.
+#[derive(Clone, Debug)]
+pub struct History {
+    policy: Policy,
+    records: u64,
+    skipped: Skipped,
+    clock_ms: u64,
+    signers: BTreeMap<SignerId, Chain>,
+    /// Endpoint → its place in `states`; places are given in order of first appearance.
+    places: BTreeMap<Endpoint, usize>,
+    states: Vec<EndpointState>,
+    numbers: BTreeMap<StreamKey, Numbers>,
+    window: Window,
+}
+
+/// A numbered stream: key, place of the endpoint, kind.
+type StreamKey = (usize, NumberedKind, KeyId);
+
+impl History {
+    /// Nothing folded yet.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        let window = Window::new(policy.window_records);
+        Self {
+            policy,
+            records: 0,
+            skipped: Skipped::default(),
+            clock_ms: 0,
+            signers: BTreeMap::new(),
+            places: BTreeMap::new(),
+            states: Vec::new(),
+            numbers: BTreeMap::new(),
+            window,
+        }
+    }
+
+    /// The policy that this history was folded under.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// How many records were given to [`History::apply`].
+    #[must_use]
+    pub fn records(&self) -> u64 {
+        self.records
+    }
+
+    /// Folds one record, whose signature has been verified, found at `index` of the log.
+    pub fn apply(&mut self, record: &Record, index: u64) -> Applied {
+        self.records += 1;
+        let applied = self.fold(record, index);
+        self.skipped.count(applied);
+        applied
+    }
+
+    fn fold(&mut self, record: &Record, index: u64) -> Applied {
+        if let Predicate::Control(_) = &record.statement.predicate {
+            return self.control(record, index);
+        }
+        if let Err(refusal) = self.authorised(record, index) {
+            return refusal;
+        }
+        match &record.statement.predicate {
+            Predicate::Observation(seen) => self.observation(record, seen),
+            Predicate::Receipt(receipt) => self.receipt(record, receipt),
+            Predicate::Void(void) => self.void(record, void),
+            Predicate::Manifest(_) => Applied::Counted,
+            _ => Applied::UnknownKind,
+        }
+    }
+
+    fn control(&mut self, record: &Record, index: u64) -> Applied {
+        let applied = match self.signers.get_mut(&record.signer_id()) {
+            Some(chain) => chain.apply(record, index),
+            None => Chain::start(record, index).map(|chain| {
+                self.signers.insert(record.signer_id(), chain);
+                true
+            }),
+        };
+        match applied {
+            Ok(true) => Applied::Counted,
+            Ok(false) => Applied::Repeated,
+            Err(_) => Applied::NotAuthorised,
+        }
+    }
+
+    /// Whether an instance key signed that is valid at this position of the signer's home log.
+    fn authorised(&self, record: &Record, index: u64) -> Result<(), Applied> {
+        let chain = self
+            .signers
+            .get(&record.signer_id())
+            .ok_or(Applied::NotAuthorised)?;
+        let homes = chain.home_logs();
+        let last = homes.len() - 1;
+        // Records are folded in order: what comes after a move belongs to the new home.
+        if self
+            .policy
+            .origin
+            .as_ref()
+            .is_some_and(|origin| homes[last] != *origin)
+        {
+            return Err(Applied::OtherHome);
+        }
+        let home = u32::try_from(last).map_err(|_| Applied::OtherHome)?;
+        chain
+            .check(record, LogPosition { home, index })
+            .map_err(|_| Applied::NotAuthorised)
+    }
+
+    fn observation(&mut self, record: &Record, seen: &Observation) -> Applied {
+        let place = self.place(&seen.stream.endpoint);
+        if let Observers::Only(counted) = &self.policy.observers
+            && !counted.contains(&record.signer_id())
+        {
+            self.states[place].other_observers += 1;
+            return Applied::Counted;
+        }
+        let start_ms = seen.timing.start_ms.ms();
+        let end_ms = start_ms.saturating_add(seen.timing.total_us.us() / 1000);
+        let key = (place, NumberedKind::Observation, record.key().key_id());
+        if let Some(refusal) = self.take(key, seen.stream.seq.number(), record, end_ms) {
+            return refusal;
+        }
+        let late = self.tick(end_ms);
+        let state = &mut self.states[place];
+        state.observe(seen, start_ms, end_ms, late);
+        if let (ReceiptCheck::Verified, Some(receipt)) = (seen.receipt_check, seen.receipt) {
+            match self.window.find(&receipt) {
+                Some(Seen::Receipt {
+                    place: at,
+                    joined: false,
+                    ..
+                }) if at == place => {
+                    self.window.replace(
+                        receipt,
+                        Seen::Receipt {
+                            place,
+                            joined: true,
+                        },
+                    );
+                    state.receipts.joined += 1;
+                }
+                Some(_) => {}
+                None => self.window.remember(receipt, Seen::Expected { place }),
+            }
+        }
+        Applied::Counted
+    }
+
+    fn receipt(&mut self, record: &Record, receipt: &Receipt) -> Applied {
+        let place = self.place(&receipt.stream.endpoint);
+        let end_ms = receipt
+            .timing
+            .start_ms
+            .ms()
+            .saturating_add(receipt.timing.total_us.us() / 1000);
+        let key = (place, NumberedKind::Receipt, record.key().key_id());
+        // A receipt that an observation named before it was logged.
+        let expected = matches!(self.window.find(&record.id), Some(Seen::Expected { place: at }) if at == place);
+        if let Some(refusal) = self.take(key, receipt.stream.seq.number(), record, end_ms) {
+            return refusal;
+        }
+        let late = self.tick(end_ms);
+        let receipts = &mut self.states[place].receipts;
+        receipts.logged += 1;
+        receipts.late += u64::from(late);
+        receipts.joined += u64::from(expected);
+        self.window.replace(
+            record.id,
+            Seen::Receipt {
+                place,
+                joined: expected,
+            },
+        );
+        Applied::Counted
+    }
+
+    fn void(&mut self, record: &Record, void: &Void) -> Applied {
+        let place = self.place(&void.stream.endpoint);
+        let key = (place, void.stream.kind, record.key().key_id());
+        let clock_ms = self.clock_ms;
+        let numbers = self.numbers.entry(key).or_insert_with(Numbers::new);
+        let (mut fresh, mut taken) = (0, 0);
+        for range in &void.ranges {
+            let settled = numbers.void(range.first.number(), range.last.number(), clock_ms);
+            fresh += settled.fresh;
+            taken += settled.taken;
+        }
+        if fresh == 0 {
+            // The same void twice, or a void of nothing but recorded numbers.
+            return if taken > 0 {
+                Applied::NumberTaken
+            } else {
+                Applied::Repeated
+            };
+        }
+        let state = &mut self.states[place];
+        state.contradictions += taken;
+        match (void.stream.kind, void.reason) {
+            (_, Reason::Unused) => state.unused += fresh,
+            (NumberedKind::Receipt, _) => state.receipts.voided += fresh,
+            (NumberedKind::Observation, _) => {
+                state.voided += fresh;
+                for (outcome, count) in void.outcomes.iter() {
+                    state.voided_outcomes[outcome_index(outcome)] += count;
+                }
+            }
+        }
+        Applied::Counted
+    }
+
+    /// Settles a number with a record, or says why it cannot be.
+    fn take(&mut self, key: StreamKey, seq: u64, record: &Record, end_ms: u64) -> Option<Applied> {
+        let clock_ms = self.clock_ms.max(end_ms);
+        let numbers = self.numbers.entry(key).or_insert_with(Numbers::new);
+        match numbers.record(seq, clock_ms) {
+            Taken::Fresh => {
+                if key.1 == NumberedKind::Observation {
+                    self.window.remember(record.id, Seen::Observation);
+                }
+                self.window.place(key, seq, record.id);
+                None
+            }
+            Taken::Voided => {
+                self.states[key.0].contradictions += 1;
+                Some(Applied::NumberTaken)
+            }
+            Taken::Recorded => match self.window.at(key, seq) {
+                Some(id) if id == record.id => Some(Applied::Repeated),
+                Some(_) => {
+                    self.states[key.0].equivocations += 1;
+                    Some(Applied::NumberTaken)
+                }
+                None => Some(Applied::Unresolved),
+            },
+        }
+    }
+
+    /// Moves the clock; says whether a record that ends at `end_ms` is late.
+    fn tick(&mut self, end_ms: u64) -> bool {
+        let late = end_ms.saturating_add(LATE_AFTER_MS) < self.clock_ms;
+        self.clock_ms = self.clock_ms.max(end_ms);
+        late
+    }
+
+    fn place(&mut self, endpoint: &Endpoint) -> usize {
+        if let Some(place) = self.places.get(endpoint) {
+            return *place;
+        }
+        let place = self.states.len();
+        self.places.insert(endpoint.clone(), place);
+        self.states.push(EndpointState::new());
+        place
+    }
+}
+
+/// The place of an outcome in a table of counts.
+fn outcome_index(outcome: Outcome) -> usize {
+    Outcome::ALL.iter().position(|o| *o == outcome).unwrap_or(0)
+}
+
+/// The place of a fault in a table of counts.
+fn fault_index(fault: Fault) -> usize {
+    Fault::ALL.iter().position(|f| *f == fault).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,315 @@
+//! Signers for tests: they sign real records with real keys.
+
+use record::bucket::{duration_us, start_ms};
+use record::content::{Part, Secret};
+use record::control::{
+    Action, Control, Create, Delegate, HomeLog, LogOrigin, Revoke, RevokeReason,
+};
+use record::observation::{
+    Commitments, Conditions, LoadClass, Observation, PromptClass, ReceiptCheck, Timing, Verdict,
+    WeekTime,
+};
+use record::receipt::{self, Executed, Finish, Receipt, ResponseFormat};
+use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
+use record::{
+    CallId, Endpoint, Exchange, Fault, HttpStatus, ModelName, Nonce, NumberedKind, Outcome, Place,
+    Predicate, Provider, Record, RecordId, Seq, Signer, SignerId, SigningKey, Statement, Usage,
+    Word,
+};
+use ring::rand::SystemRandom;
+
+/// When tests happen, Unix ms.
+pub(super) const START_MS: u64 = 1_800_000_000_000;
+
+/// A signer with one instance key.
+pub(super) struct Party {
+    random: SystemRandom,
+    root: SigningKey,
+    pub(super) instance: SigningKey,
+    pub(super) id: SignerId,
+    pub(super) controls: Vec<Record>,
+}
+
+pub(super) fn origin() -> LogOrigin {
+    LogOrigin::new("example.org/log").expect("an origin")
+}
+
+impl Party {
+    #[expect(clippy::disallowed_methods, reason = "tests make their own keys")]
+    pub(super) fn new(name: &str) -> Self {
+        let random = SystemRandom::new();
+        let root = SigningKey::generate(&random).expect("a key");
+        let instance = SigningKey::generate(&random).expect("a key");
+        let create = Create {
+            name: name.parse().expect("a name"),
+            roles: vec![Word::new("observer").expect("a word")],
+            home_log: origin(),
+            recovery: None,
+        };
+        let statement = Statement::new(
+            Signer {
+                id: None,
+                key: *root.public(),
+            },
+            Control::create(start_ms(START_MS), create),
+        )
+        .expect("a statement");
+        let first = signed(&root, &statement, &random);
+        let mut party = Self {
+            random,
+            root,
+            instance,
+            id: first.signer_id(),
+            controls: vec![first],
+        };
+        let key = *party.instance.public();
+        party.control(Action::Delegate(Delegate { key, name: None }));
+        party
+    }
+
+    fn control(&mut self, action: Action) -> Record {
+        let last = self.controls.last().expect("there is a first one");
+        let control = Control {
+            seq: Seq::new(self.controls.len() as u64 + 1).expect("a number"),
+            previous: Some(last.id),
+            at_ms: start_ms(START_MS),
+            action,
+        };
+        let signer = Signer {
+            id: Some(self.id),
+            key: *self.root.public(),
+        };
+        let statement = Statement::new(signer, control).expect("a statement");
+        let record = signed(&self.root, &statement, &self.random);
+        self.controls.push(record.clone());
+        record
+    }
+
+    pub(super) fn revoke(&mut self) -> Record {
+        let key_id = self.instance.key_id();
+        self.control(Action::Revoke(Revoke {
+            key_id,
+            reason: RevokeReason::Compromised,
+        }))
+    }
+
+    pub(super) fn move_home(&mut self, origin: &str) -> Record {
+        let home_log = LogOrigin::new(origin).expect("an origin");
+        self.control(Action::HomeLog(HomeLog { home_log }))
+    }
+
+    pub(super) fn signer(&self) -> Signer {
+        Signer {
+            id: Some(self.id),
+            key: *self.instance.public(),
+        }
+    }
+
+    fn about(&self, predicate: impl Into<Predicate>) -> Record {
+        let secret = Secret::generate(&self.random).expect("random");
+        let exchange = Exchange {
+            request: secret.commit(Part::Request, b"request"),
+            response: Some(secret.commit(Part::Response, b"response")),
+        };
+        let statement = Statement::about(self.signer(), exchange, predicate).expect("a statement");
+        signed(&self.instance, &statement, &self.random)
+    }
+
+    pub(super) fn observe(&self, endpoint: &Endpoint, seq: u64, with: &See) -> Record {
+        self.about(self.observation(endpoint, seq, with))
+    }
+
+    fn observation(&self, endpoint: &Endpoint, seq: u64, with: &See) -> Observation {
+        let joined = endpoint.provider.signer().is_some();
+        let receipt_check = match (joined, with.receipt, with.receipt_invalid) {
+            (false, ..) => ReceiptCheck::NotJoined,
+            (true, _, true) => ReceiptCheck::Invalid,
+            (true, Some(_), false) => ReceiptCheck::Verified,
+            (true, None, false) => ReceiptCheck::Missing,
+        };
+        Observation {
+            stream: place(endpoint, seq),
+            call: CallId::generate(&self.random).expect("random"),
+            attempt: 1,
+            nonce: Nonce::generate(&self.random).expect("random"),
+            receipt: with.receipt,
+            receipt_check,
+            outcome: with.outcome,
+            fault: with.fault.or(with.outcome.usual_fault()),
+            http_status: Some(HttpStatus::new(200).expect("a status")),
+            streamed: false,
+            timing: Timing {
+                start_ms: start_ms(with.start_ms),
+                ttft_us: Some(duration_us(with.total_us / 2)),
+                inter_token: None,
+                total_us: duration_us(with.total_us),
+            },
+            usage: None,
+            schema: Verdict::NotChecked,
+            tools: Verdict::NotChecked,
+            conditions: Conditions {
+                prompt: PromptClass::Short,
+                load: LoadClass::Solo,
+                region: Word::new("unknown").expect("a word"),
+                week: WeekTime::of(with.start_ms),
+            },
+            client: record::sha256(b"client"),
+            tls_key: None,
+            commitments: Commitments {
+                exact: record::sha256(b"exact"),
+            },
+        }
+    }
+
+    pub(super) fn receipt(&self, endpoint: &Endpoint, seq: u64) -> Record {
+        self.about(Receipt {
+            stream: place(endpoint, seq),
+            manifest: RecordId::from_bytes([7; 32]),
+            caller: None,
+            executed: Executed {
+                temperature_ppm: None,
+                top_p_ppm: None,
+                seed: None,
+                max_tokens: None,
+                n: 1,
+                stop: 0,
+                logprobs: None,
+                tools: 0,
+                response_format: ResponseFormat::Text,
+            },
+            commitments: receipt::Commitments {
+                tokens: None,
+                exact: record::sha256(b"exact"),
+            },
+            usage: Some(Usage {
+                prompt_tokens: record::bucket::tokens(3),
+                completion_tokens: record::bucket::tokens(4),
+            }),
+            finish: Some(Finish::Stop),
+            outcome: Outcome::Ok,
+            http_status: HttpStatus::new(200).expect("a status"),
+            streamed: false,
+            timing: receipt::Timing {
+                start_ms: start_ms(START_MS),
+                queue_us: duration_us(0),
+                ttft_us: None,
+                total_us: duration_us(5000),
+            },
+            price_micro_credits: None,
+        })
+    }
+
+    pub(super) fn void(
+        &self,
+        endpoint: &Endpoint,
+        first: u64,
+        last: u64,
+        reason: Reason,
+    ) -> Record {
+        let void = Void {
+            stream: VoidStream {
+                endpoint: endpoint.clone(),
+                kind: NumberedKind::Observation,
+            },
+            at_ms: start_ms(START_MS),
+            ranges: vec![Range {
+                first: Seq::new(first).expect("a number"),
+                last: Seq::new(last).expect("a number"),
+            }],
+            reason,
+            outcomes: OutcomeCounts::unknown(),
+        };
+        let statement = Statement::new(self.signer(), void).expect("a statement");
+        signed(&self.instance, &statement, &self.random)
+    }
+
+    /// A record of a kind that nobody has invented yet.
+    pub(super) fn forecast(&self) -> Record {
+        let digest = "ab".repeat(32);
+        let payload = format!(
+            r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"x","digest":{{"sha256":"{digest}"}}}}],"predicateType":"urn:longrun:horoscope:v1","predicate":{{"signer":{{"id":"{}","key":"{}"}},"stars":5}}}}"#,
+            self.id,
+            base64(self.instance.public().spki()),
+        );
+        let envelope = self
+            .instance
+            .sign(payload.as_bytes(), &self.random)
+            .expect("signs");
+        envelope.open().expect("verifies")
+    }
+}
+
+/// What an observation saw.
+#[derive(Clone, Copy)]
+pub(super) struct See {
+    pub(super) outcome: Outcome,
+    pub(super) fault: Option<Fault>,
+    pub(super) receipt: Option<RecordId>,
+    pub(super) receipt_invalid: bool,
+    pub(super) start_ms: u64,
+    pub(super) total_us: u64,
+}
+
+impl See {
+    pub(super) fn ok() -> Self {
+        Self {
+            outcome: Outcome::Ok,
+            fault: None,
+            receipt: None,
+            receipt_invalid: false,
+            start_ms: START_MS,
+            total_us: 20_000,
+        }
+    }
+
+    pub(super) fn failed(outcome: Outcome, fault: Fault) -> Self {
+        Self {
+            outcome,
+            fault: Some(fault),
+            ..Self::ok()
+        }
+    }
+
+    pub(super) fn with_receipt(receipt: &Record) -> Self {
+        Self {
+            receipt: Some(receipt.id),
+            ..Self::ok()
+        }
+    }
+}
+
+pub(super) fn joined(provider: &Party, model: &str) -> Endpoint {
+    Endpoint {
+        provider: Provider::Joined(provider.id),
+        model: name(model),
+    }
+}
+
+pub(super) fn outside(model: &str) -> Endpoint {
+    let provider = "https://api.example.com".parse().expect("an origin");
+    Endpoint {
+        provider,
+        model: name(model),
+    }
+}
+
+fn name(model: &str) -> ModelName {
+    model.parse().expect("a model's name")
+}
+
+fn place(endpoint: &Endpoint, seq: u64) -> Place {
+    Place {
+        endpoint: endpoint.clone(),
+        seq: Seq::new(seq).expect("a number"),
+    }
+}
+
+fn signed(key: &SigningKey, statement: &Statement, random: &SystemRandom) -> Record {
+    let envelope = key.sign_statement(statement, random).expect("signs");
+    envelope.open().expect("verifies")
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
