@@ -177,3 +177,6 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
         self.inner.call(request)
     }
 }
+
+#[cfg(test)]
+mod tests;

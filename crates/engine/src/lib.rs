@@ -4,6 +4,7 @@
 //! - [`sse`]: server-sent events over bytes, frames kept untouched.
 //! - [`http`]: the shared client and server loop, with `TCP_NODELAY` on both sides.
 //! - [`engine`]: what an engine is to a node.
+//! - [`upstream`]: any OpenAI-compatible API, bytes in and bytes out.
 //! - [`sampling`]: the seeded sampler, specified so that others can replay it.
 //!
 //! Nothing here signs, stores or grades anything.
@@ -13,6 +14,7 @@ pub mod http;
 pub mod openai;
 pub mod sampling;
 pub mod sse;
+pub mod upstream;
 
 pub use engine::{
     Answer, AnswerEvent, Basis, Delta, Description, Engine, EngineError, Executed, Finish,

@@ -354,7 +354,7 @@ impl ChunkChoice {
     }
 }
 
-/// What an observer of a stream needs to know of one chunk, without keeping its text.
+/// What an observer needs to know of one chunk, or of a whole answer, without keeping its text.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct ChunkSummary {
     /// Whether the chunk adds text or a tool call: what a reader waits for.
@@ -368,7 +368,8 @@ pub struct ChunkSummary {
 }
 
 impl ChunkSummary {
-    /// Reads the payload of one event. `None` if it is not a JSON object of this shape.
+    /// Reads the payload of one event, or a whole answer. `None` if it is not a JSON object of
+    /// this shape.
     pub fn parse(data: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Head {
@@ -381,7 +382,7 @@ impl ChunkSummary {
         }
         #[derive(Deserialize)]
         struct HeadChoice {
-            #[serde(default)]
+            #[serde(default, alias = "message")]
             delta: Option<HeadDelta>,
             #[serde(default)]
             finish_reason: Option<FinishReason>,

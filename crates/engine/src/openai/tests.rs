@@ -187,6 +187,9 @@ fn a_chunk_is_summed_up() {
     );
     assert_eq!(summary.usage.expect("usage").total_tokens, 3);
     assert!(ChunkSummary::parse(br#"{"error":{"message":"m"}}"#).is_some_and(|s| s.is_error));
+    let whole = br#"{"choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"length"}]}"#;
+    let summary = ChunkSummary::parse(whole).expect("a whole answer");
+    assert!(summary.has_content && summary.finish_reason == Some(FinishReason::Length));
     assert_eq!(ChunkSummary::parse(b"{oops"), None);
     assert_eq!(ChunkSummary::parse(b"[1]"), None);
 }

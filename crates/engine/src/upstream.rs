@@ -1,0 +1,397 @@
+//! Any OpenAI-compatible API as an upstream: bytes in, bytes out.
+//!
+//! A request body goes out as it came and the answer's bytes come back as they came, so that a
+//! node or gateway forwards them untouched. What is added is classification: every way in which an
+//! upstream fails has a variant of [`UpstreamError`], and a stream that ends early never looks
+//! like one that ended well ([`Events`]).
+//!
+//! Dropping a [`Reply`] or [`Events`] closes the connection, which is how an upstream learns that
+//! nobody waits any more. Nothing is retried and no redirect is followed.
+
+mod events;
+mod failure;
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+pub use events::{Events, UpstreamEvent};
+pub use failure::{ConnectFailure, Stage, UpstreamError};
+
+use crate::http::Client;
+use crate::openai::ModelList;
+
+/// Largest body of an error answer that is kept, bytes; the rest is cut off.
+pub const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
+/// Largest whole answer, bytes.
+pub const MAX_ANSWER_BYTES: usize = 32 << 20;
+
+/// How long each step may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Deadlines {
+    /// Until the head of the answer, connecting included. An answer that is not streamed sends
+    /// its head only when it is complete.
+    pub head: Duration,
+    /// Between two pieces of the body.
+    pub idle: Duration,
+    /// The whole exchange.
+    pub total: Duration,
+}
+
+impl Default for Deadlines {
+    /// 120 s to the head, 30 s between pieces, 600 s in all.
+    fn default() -> Self {
+        Self {
+            head: Duration::from_secs(120),
+            idle: Duration::from_secs(30),
+            total: Duration::from_secs(600),
+        }
+    }
+}
+
+/// A key for an upstream. `Debug` never shows it, and no error quotes it.
+#[derive(Clone)]
+pub struct ApiKey(HeaderValue);
+
+impl ApiKey {
+    /// Takes the key itself, as the caller read it from its environment variable.
+    pub fn new(key: &str) -> Result<Self, ConfigError> {
+        let key = key.trim();
+        let mut value = HeaderValue::from_str(&format!("Bearer {key}"))
+            .ok()
+            .filter(|_| !key.is_empty())
+            .ok_or(ConfigError::Key)?;
+        value.set_sensitive(true);
+        Ok(Self(value))
+    }
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ApiKey(…)")
+    }
+}
+
+/// An upstream cannot be set up like this.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The base URL is unusable.
+    #[error(
+        "upstream URL `{url}` is not usable: {why}; give an http or https URL such as \
+         https://api.example.com/v1"
+    )]
+    Url {
+        /// The URL as given, without anything before an `@`.
+        url: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The key is unusable. It is not quoted.
+    #[error(
+        "the upstream key is empty or holds characters that an HTTP header cannot carry; check \
+         the environment variable it comes from"
+    )]
+    Key,
+}
+
+/// An OpenAI-compatible API.
+#[derive(Clone)]
+pub struct Upstream {
+    client: Client,
+    base: String,
+    origin: String,
+    key: Option<ApiKey>,
+    deadlines: Deadlines,
+}
+
+impl std::fmt::Debug for Upstream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upstream")
+            .field("base", &self.base)
+            .field("key", &self.key)
+            .field("deadlines", &self.deadlines)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upstream {
+    /// An upstream at `base_url`, such as `https://api.example.com/v1`. A URL without a path gets
+    /// `/v1`. User names, queries and fragments are refused: they are where keys leak from.
+    pub fn new(
+        base_url: &str,
+        key: Option<ApiKey>,
+        client: Client,
+        deadlines: Deadlines,
+    ) -> Result<Self, ConfigError> {
+        let shown = base_url.rsplit('@').next().unwrap_or_default().to_owned();
+        let refuse = |why| ConfigError::Url {
+            url: shown.clone(),
+            why,
+        };
+        let uri: Uri = base_url
+            .trim()
+            .parse()
+            .map_err(|_| refuse("it does not parse"))?;
+        let scheme = match uri.scheme_str() {
+            Some(scheme @ ("http" | "https")) => scheme,
+            _ => return Err(refuse("it has no http or https scheme")),
+        };
+        let authority = uri.authority().ok_or_else(|| refuse("it has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err(refuse("it carries a user name or password"));
+        }
+        if uri.query().is_some() || base_url.contains('#') {
+            return Err(refuse("it has a query or a fragment"));
+        }
+        let origin = format!("{scheme}://{authority}");
+        let path = match uri.path().trim_end_matches('/') {
+            "" => "/v1",
+            path => path,
+        };
+        Ok(Self {
+            client,
+            base: format!("{origin}{path}"),
+            origin,
+            key,
+            deadlines,
+        })
+    }
+
+    /// Scheme, host and port, such as `https://api.example.com`: the name of a provider that has
+    /// not joined.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
+    /// The base URL, without a slash at the end.
+    pub fn base_url(&self) -> &str {
+        &self.base
+    }
+
+    /// Deadlines in force.
+    pub fn deadlines(&self) -> &Deadlines {
+        &self.deadlines
+    }
+
+    /// Posts `body` to `/chat/completions`. Resolves when the head of a 2xx answer is there; any
+    /// other status is [`UpstreamError::Status`] with its body. `headers` are sent along.
+    pub async fn chat(&self, body: Bytes, headers: HeaderMap) -> Result<Reply, UpstreamError> {
+        let mut request = self.request(Method::POST, "/chat/completions", body)?;
+        let fixed = request.headers_mut();
+        fixed.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        fixed.insert(
+            ACCEPT,
+            HeaderValue::from_static("application/json, text/event-stream"),
+        );
+        fixed.extend(headers);
+        self.send(request).await
+    }
+
+    /// The models the upstream says it has.
+    pub async fn models(&self) -> Result<ModelList, UpstreamError> {
+        let request = self.request(Method::GET, "/models", Bytes::new())?;
+        let body = self.send(request).await?.bytes(MAX_ANSWER_BYTES).await?;
+        serde_json::from_slice(&body).map_err(|error| UpstreamError::Malformed {
+            detail: format!("the list of models does not parse: {error}"),
+        })
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, UpstreamError> {
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .body(Full::new(body))
+            .map_err(|error| UpstreamError::Connect {
+                reason: ConnectFailure::Other,
+                detail: error.to_string(),
+            })?;
+        if let Some(key) = &self.key {
+            request.headers_mut().insert(AUTHORIZATION, key.0.clone());
+        }
+        Ok(request)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, UpstreamError> {
+        let started = Instant::now();
+        let wait = self.deadlines.head.min(self.deadlines.total);
+        let answer = tokio::time::timeout(wait, self.client.request(request))
+            .await
+            .map_err(|_| UpstreamError::timeout(Stage::Head, wait))?
+            .map_err(|error| UpstreamError::from_client(&error))?;
+        let (head, body) = answer.into_parts();
+        let reply = Reply {
+            status: head.status,
+            headers: head.headers,
+            body: ReplyBody {
+                body,
+                idle: self.deadlines.idle,
+                ends: started + self.deadlines.total,
+                total: self.deadlines.total,
+                received_bytes: 0,
+            },
+        };
+        if !reply.status.is_success() {
+            return Err(reply.into_status_error().await);
+        }
+        let encoding = reply.headers.get(CONTENT_ENCODING);
+        if encoding.is_some_and(|value| !value.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(UpstreamError::Malformed {
+                detail: "the answer is compressed, which was not asked for".to_owned(),
+            });
+        }
+        Ok(reply)
+    }
+}
+
+/// A 2xx answer whose head is there.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: HeaderMap,
+    body: ReplyBody,
+}
+
+impl Reply {
+    /// Whether the answer is an event stream.
+    pub fn is_event_stream(&self) -> bool {
+        self.headers
+            .get(CONTENT_TYPE)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.split(';').next())
+            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("text/event-stream"))
+    }
+
+    /// The body as it arrives.
+    pub fn into_body(self) -> ReplyBody {
+        self.body
+    }
+
+    /// The body as classified events.
+    pub fn into_events(self) -> Events {
+        Events::new(self.body)
+    }
+
+    /// The whole body, of at most `limit_bytes`.
+    pub async fn bytes(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamError> {
+        let Some(first) = self.body.frame().await else {
+            return Ok(Bytes::new());
+        };
+        let first = first?;
+        let Some(second) = self.body.frame().await else {
+            return within(first, limit_bytes);
+        };
+        let mut whole = BytesMut::from(first);
+        whole.extend_from_slice(&second?);
+        while let Some(piece) = self.body.frame().await {
+            whole.extend_from_slice(&piece?);
+            if whole.len() > limit_bytes {
+                break;
+            }
+        }
+        within(whole.freeze(), limit_bytes)
+    }
+
+    async fn into_status_error(mut self) -> UpstreamError {
+        let mut body = BytesMut::new();
+        // What arrived of an error's body is better than none: a cut is not reported here.
+        while let Some(Ok(piece)) = self.body.frame().await {
+            body.extend_from_slice(&piece);
+            if body.len() >= MAX_ERROR_BODY_BYTES {
+                body.truncate(MAX_ERROR_BODY_BYTES);
+                break;
+            }
+        }
+        let retry_after_s = self
+            .headers
+            .get(RETRY_AFTER)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.trim().parse().ok());
+        UpstreamError::Status {
+            status: self.status.as_u16(),
+            headers: Box::new(self.headers),
+            body: body.freeze(),
+            retry_after_s,
+        }
+    }
+}
+
+fn within(body: Bytes, limit_bytes: usize) -> Result<Bytes, UpstreamError> {
+    if body.len() > limit_bytes {
+        return Err(UpstreamError::TooLarge { limit_bytes });
+    }
+    Ok(body)
+}
+
+/// The body of an answer, piece by piece, under the deadlines.
+#[derive(Debug)]
+pub struct ReplyBody {
+    body: Incoming,
+    idle: Duration,
+    ends: Instant,
+    total: Duration,
+    received_bytes: u64,
+}
+
+impl ReplyBody {
+    /// The next piece; `None` at the end of the body. After an error nothing more comes.
+    pub async fn frame(&mut self) -> Option<Result<Bytes, UpstreamError>> {
+        loop {
+            let idle_ends = Instant::now() + self.idle;
+            let by = idle_ends.min(self.ends);
+            let Ok(frame) = tokio::time::timeout_at(by, self.body.frame()).await else {
+                return Some(Err(if by == self.ends {
+                    UpstreamError::timeout(Stage::Total, self.total)
+                } else {
+                    UpstreamError::timeout(Stage::Idle, self.idle)
+                }));
+            };
+            match frame? {
+                Ok(frame) => {
+                    // Trailers carry nothing we read.
+                    if let Ok(data) = frame.into_data() {
+                        self.received_bytes += data.len() as u64;
+                        return Some(Ok(data));
+                    }
+                }
+                Err(error) => {
+                    return Some(Err(UpstreamError::Cut {
+                        received_bytes: self.received_bytes,
+                        detail: failure::root_cause(&error),
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Bytes received so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.received_bytes
+    }
+
+    /// The body as a stream, for response bodies.
+    pub fn into_stream(self) -> impl futures_core::Stream<Item = Result<Bytes, UpstreamError>> {
+        futures_util::stream::unfold((self, false), |(mut body, failed)| async move {
+            if failed {
+                return None;
+            }
+            let frame = body.frame().await?;
+            let failed = frame.is_err();
+            Some((frame, (body, failed)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

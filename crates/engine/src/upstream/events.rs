@@ -1,0 +1,137 @@
+//! An upstream's event stream, classified.
+
+use std::time::Duration;
+
+use super::{ReplyBody, UpstreamError};
+use crate::openai::{ApiError, ChunkSummary};
+use crate::sse::{Event, MAX_EVENT_BYTES, Splitter};
+
+/// How long the end of the body may take after `[DONE]` before the connection is given up, ms.
+/// Only the reuse of the connection depends on it.
+const DRAIN_MS: u64 = 100;
+
+/// An event of an upstream's stream.
+#[derive(Debug, Clone)]
+pub struct UpstreamEvent {
+    /// The frame; `raw` is what to forward.
+    pub event: Event,
+    /// What the chunk says. `None` for comments, for named events (`event: …`) and for `[DONE]`.
+    pub chunk: Option<ChunkSummary>,
+}
+
+/// The events of an answer, in order. The last thing it gives is `[DONE]` or an error, unless the
+/// upstream sent a finish reason and closed without `[DONE]`, which some do and which is no cut.
+#[derive(Debug)]
+pub struct Events {
+    body: ReplyBody,
+    splitter: Option<Splitter>,
+    finished: bool,
+    done: bool,
+}
+
+impl Events {
+    pub(super) fn new(body: ReplyBody) -> Self {
+        Self {
+            body,
+            splitter: Some(Splitter::new(MAX_EVENT_BYTES)),
+            finished: false,
+            done: false,
+        }
+    }
+
+    /// Whether the answer is complete: `[DONE]` or a finish reason was seen.
+    pub fn is_complete(&self) -> bool {
+        self.done || self.finished
+    }
+
+    /// Bytes received so far.
+    pub fn received_bytes(&self) -> u64 {
+        self.body.received_bytes()
+    }
+
+    /// The next event; `None` at the end. After an error nothing more comes.
+    pub async fn next(&mut self) -> Option<Result<UpstreamEvent, UpstreamError>> {
+        if self.done {
+            self.drain().await;
+            return None;
+        }
+        loop {
+            let splitter = self.splitter.as_mut()?;
+            match splitter.next_event() {
+                Some(Ok(event)) => return Some(self.classify(event)),
+                Some(Err(too_large)) => {
+                    return Some(self.fail(UpstreamError::TooLarge {
+                        limit_bytes: too_large.limit_bytes,
+                    }));
+                }
+                None => {}
+            }
+            match self.body.frame().await {
+                Some(Ok(piece)) => splitter.push(&piece),
+                Some(Err(error)) => return Some(self.fail(error)),
+                None => return self.end(),
+            }
+        }
+    }
+
+    fn fail(&mut self, error: UpstreamError) -> Result<UpstreamEvent, UpstreamError> {
+        self.splitter = None;
+        Err(error)
+    }
+
+    fn classify(&mut self, event: Event) -> Result<UpstreamEvent, UpstreamError> {
+        let Some(data) = &event.data else {
+            return Ok(UpstreamEvent { event, chunk: None });
+        };
+        if event.is_done() {
+            self.done = true;
+            return Ok(UpstreamEvent { event, chunk: None });
+        }
+        if event.name.is_some() && !event.is_named("message") && !event.is_named("error") {
+            return Ok(UpstreamEvent { event, chunk: None });
+        }
+        match ChunkSummary::parse(data) {
+            None => self.fail(UpstreamError::Malformed {
+                detail: "an event of the stream is not a JSON object".to_owned(),
+            }),
+            Some(chunk) if chunk.is_error => {
+                let error = Box::new(ApiError::from_body(502, data));
+                let raw = event.raw.clone();
+                self.fail(UpstreamError::InStream { error, raw })
+            }
+            Some(chunk) => {
+                self.finished |= chunk.finish_reason.is_some();
+                Ok(UpstreamEvent {
+                    event,
+                    chunk: Some(chunk),
+                })
+            }
+        }
+    }
+
+    /// The body ended. A frame without its blank line counts only if it is `[DONE]`.
+    fn end(&mut self) -> Option<Result<UpstreamEvent, UpstreamError>> {
+        let left = self.splitter.take()?.finish();
+        if let Some(event) = left
+            && event.is_done()
+        {
+            self.done = true;
+            return Some(Ok(UpstreamEvent { event, chunk: None }));
+        }
+        if self.finished {
+            return None;
+        }
+        Some(Err(UpstreamError::Cut {
+            received_bytes: self.body.received_bytes(),
+            detail: "the stream ended without [DONE] and without a finish reason".to_owned(),
+        }))
+    }
+
+    /// Reads on to the end of the body, so that the connection can be used again.
+    async fn drain(&mut self) {
+        if self.splitter.take().is_some() {
+            let rest = async { while let Some(Ok(_)) = self.body.frame().await {} };
+            let _ = tokio::time::timeout(Duration::from_millis(DRAIN_MS), rest).await;
+        }
+    }
+}

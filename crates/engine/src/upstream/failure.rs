@@ -1,0 +1,185 @@
+//! The ways in which an upstream fails.
+
+use std::error::Error;
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use crate::openai::ApiError;
+
+/// Why no connection came about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectFailure {
+    /// Nobody listens there.
+    Refused,
+    /// The name does not resolve.
+    Name,
+    /// No connection in time.
+    TimedOut,
+    /// The TLS handshake failed.
+    Tls,
+    /// Anything else.
+    Other,
+}
+
+/// The step a deadline ran out in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Until the head of the answer.
+    Head,
+    /// Between two pieces of the body.
+    Idle,
+    /// The whole exchange.
+    Total,
+}
+
+/// How an upstream failed. Messages hold no content of request or answer and no key.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum UpstreamError {
+    /// No connection.
+    #[error("the upstream cannot be reached: {detail}")]
+    Connect {
+        /// Why.
+        reason: ConnectFailure,
+        /// The cause in words.
+        detail: String,
+    },
+    /// A deadline ran out.
+    #[error("the upstream did not answer within {after_ms} ms ({stage:?})")]
+    Timeout {
+        /// In which step.
+        stage: Stage,
+        /// The deadline, ms.
+        after_ms: u64,
+    },
+    /// A status other than 2xx.
+    #[error("the upstream answered with status {status}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// The headers.
+        headers: Box<HeaderMap>,
+        /// The body, cut at [`super::MAX_ERROR_BODY_BYTES`].
+        body: Bytes,
+        /// `Retry-After`, seconds, if it was given in seconds.
+        retry_after_s: Option<u32>,
+    },
+    /// The connection or the stream ended before the answer did.
+    #[error("the upstream's answer was cut off after {received_bytes} bytes: {detail}")]
+    Cut {
+        /// Bytes of the body received.
+        received_bytes: u64,
+        /// The cause in words.
+        detail: String,
+    },
+    /// Bytes that are not what they must be.
+    #[error("the upstream's answer is malformed: {detail}")]
+    Malformed {
+        /// What is wrong.
+        detail: String,
+    },
+    /// An answer over the limit.
+    #[error("the upstream's answer is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// The limit, bytes.
+        limit_bytes: usize,
+    },
+    /// An error object in the middle of a stream.
+    #[error("the upstream reported an error in its stream")]
+    InStream {
+        /// The error; its message is foreign text.
+        error: Box<ApiError>,
+        /// The event as it came.
+        raw: Bytes,
+    },
+}
+
+impl UpstreamError {
+    pub(super) fn timeout(stage: Stage, after: Duration) -> Self {
+        Self::Timeout {
+            stage,
+            after_ms: u64::try_from(after.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    pub(super) fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
+        if error.is_connect() {
+            return Self::Connect {
+                reason: connect_failure(error),
+                detail: root_cause(error),
+            };
+        }
+        if causes(error).any(|cause| {
+            cause
+                .downcast_ref::<hyper::Error>()
+                .is_some_and(hyper::Error::is_parse)
+        }) {
+            return Self::Malformed {
+                detail: format!("this is not an HTTP/1.1 answer: {}", root_cause(error)),
+            };
+        }
+        Self::Cut {
+            received_bytes: 0,
+            detail: root_cause(error),
+        }
+    }
+
+    /// The error to answer with when nothing better can be done. A status error keeps its status
+    /// and body where that is OpenAI's shape.
+    pub fn to_api_error(&self) -> ApiError {
+        match self {
+            Self::Timeout { .. } => ApiError::gateway_timeout(self.to_string()),
+            Self::Status {
+                status,
+                body,
+                retry_after_s,
+                ..
+            } => {
+                let mut error = ApiError::from_body(*status, body);
+                error.retry_after_s = *retry_after_s;
+                error
+            }
+            Self::InStream { error, .. } => (**error).clone(),
+            _ => ApiError::bad_gateway(self.to_string()),
+        }
+    }
+}
+
+fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure {
+    for cause in causes(error) {
+        if cause.downcast_ref::<rustls::Error>().is_some() {
+            return ConnectFailure::Tls;
+        }
+        if let Some(io) = cause.downcast_ref::<std::io::Error>() {
+            if io
+                .get_ref()
+                .is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
+            {
+                return ConnectFailure::Tls;
+            }
+            match io.kind() {
+                ErrorKind::ConnectionRefused => return ConnectFailure::Refused,
+                ErrorKind::TimedOut => return ConnectFailure::TimedOut,
+                _ => {}
+            }
+        }
+        // hyper-util keeps this type private; its text is all there is.
+        if cause.to_string() == "dns error" {
+            return ConnectFailure::Name;
+        }
+    }
+    ConnectFailure::Other
+}
+
+fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The innermost cause in words.
+pub(super) fn root_cause(error: &(dyn Error + 'static)) -> String {
+    causes(error)
+        .last()
+        .map_or_else(|| error.to_string(), ToString::to_string)
+}
