@@ -12,7 +12,9 @@ pub mod growth;
 pub mod log_policy;
 pub mod merkle;
 pub mod note;
+pub mod policy;
 pub mod proof;
 pub mod tile;
+pub mod verify;
 
 pub use record::Digest;

@@ -1,0 +1,146 @@
+//! What kind of file is this?
+
+use record::bundle::MEDIA_TYPE;
+use record::envelope::PAYLOAD_TYPE;
+use record::statement::STATEMENT_TYPE;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::FILE_BYTES_MAX;
+
+/// The files that verification knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum FileKind {
+    /// A Sigstore bundle: a record with its place in a log.
+    Bundle,
+    /// A signed statement without proof.
+    Envelope,
+    /// A log's checkpoint.
+    Checkpoint,
+    /// A gateway's answer about one call, with its bundles.
+    Call,
+    /// A trust policy.
+    Policy,
+    /// A statement without a signature.
+    Statement,
+    /// A Sigstore trusted root.
+    TrustedRoot,
+    /// Something else.
+    Unknown,
+}
+
+/// The members that tell JSON files apart; everything else is skipped.
+#[derive(Deserialize)]
+struct Marks<'a> {
+    #[serde(rename = "mediaType", borrow)]
+    media_type: Option<std::borrow::Cow<'a, str>>,
+    #[serde(rename = "payloadType", borrow)]
+    payload_type: Option<std::borrow::Cow<'a, str>>,
+    #[serde(rename = "_type", borrow)]
+    statement_type: Option<std::borrow::Cow<'a, str>>,
+    longrun_policy: Option<serde::de::IgnoredAny>,
+    attempts: Option<serde::de::IgnoredAny>,
+}
+
+impl FileKind {
+    /// Looks at a file without verifying anything.
+    #[must_use]
+    pub fn detect(bytes: &[u8]) -> Self {
+        if bytes.len() > FILE_BYTES_MAX {
+            return Self::Unknown;
+        }
+        if !bytes.trim_ascii_start().starts_with(b"{") {
+            let note = bytes.windows(5).any(|window| window == "\n— ".as_bytes());
+            return if note {
+                Self::Checkpoint
+            } else {
+                Self::Unknown
+            };
+        }
+        let Ok(marks) = serde_json::from_slice::<Marks<'_>>(bytes) else {
+            return Self::Unknown;
+        };
+        match marks {
+            Marks {
+                media_type: Some(kind),
+                ..
+            } if kind == MEDIA_TYPE => Self::Bundle,
+            Marks {
+                media_type: Some(kind),
+                ..
+            } if kind.contains("trustedroot") => Self::TrustedRoot,
+            Marks {
+                payload_type: Some(kind),
+                ..
+            } if kind == PAYLOAD_TYPE => Self::Envelope,
+            Marks {
+                longrun_policy: Some(_),
+                ..
+            } => Self::Policy,
+            Marks {
+                attempts: Some(_), ..
+            } => Self::Call,
+            Marks {
+                statement_type: Some(kind),
+                ..
+            } if kind == STATEMENT_TYPE => Self::Statement,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// Why a file of this kind cannot be verified.
+    pub(super) fn why_unusable(self) -> &'static str {
+        match self {
+            Self::Statement => "a statement without a signature proves nothing; give its bundle",
+            Self::TrustedRoot => {
+                "a Sigstore trusted root is for other tools; give --policy a trust policy"
+            }
+            _ => {
+                "not a file that can be verified: expected a Sigstore bundle, a DSSE envelope, \
+                 a checkpoint, the answer of /longrun/v1/calls/<id> or a trust policy"
+            }
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct Call<'a> {
+    #[serde(borrow)]
+    attempts: Vec<Attempt<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Attempt<'a> {
+    #[serde(borrow, default)]
+    bundles: Option<Bundles<'a>>,
+}
+
+#[derive(Deserialize)]
+struct Bundles<'a> {
+    #[serde(borrow, default)]
+    observation: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    receipt: Option<&'a RawValue>,
+}
+
+/// The bundles in a gateway's answer about a call, with their places in it.
+pub(super) fn nested_bundles(bytes: &[u8]) -> Result<Vec<(String, &str)>, serde_json::Error> {
+    let call: Call<'_> = serde_json::from_slice(bytes)?;
+    let mut found = Vec::new();
+    for (number, attempt) in (1..).zip(call.attempts) {
+        let Some(bundles) = attempt.bundles else {
+            continue;
+        };
+        for (name, bundle) in [
+            ("observation", bundles.observation),
+            ("receipt", bundles.receipt),
+        ] {
+            if let Some(bundle) = bundle {
+                found.push((format!("attempt {number}, {name}"), bundle.get()));
+            }
+        }
+    }
+    Ok(found)
+}
