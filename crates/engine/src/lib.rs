@@ -6,10 +6,12 @@
 //! - [`engine`]: what an engine is to a node.
 //! - [`upstream`]: any OpenAI-compatible API, bytes in and bytes out.
 //! - [`sampling`]: the seeded sampler, specified so that others can replay it.
+//! - [`faulty`]: an engine that fails on purpose.
 //!
 //! Nothing here signs, stores or grades anything.
 
 pub mod engine;
+pub mod faulty;
 pub mod http;
 pub mod openai;
 pub mod sampling;
