@@ -217,6 +217,8 @@ pub struct NewRow {
     pub pinned: bool,
     /// Stored even when the spool is full: for the few rows that account for what was not.
     pub urgent: bool,
+    /// Somebody waits for it: commit at once instead of gathering for [`Limits::linger`].
+    pub prompt: bool,
 }
 
 impl NewRow {
@@ -234,6 +236,8 @@ pub struct Pending {
     pub id: [u8; 32],
     /// What goes to the log.
     pub envelope: Vec<u8>,
+    /// As in [`NewRow::pinned`].
+    pub pinned: bool,
 }
 
 /// The log's answer for one row.
@@ -405,12 +409,17 @@ impl Spool {
         })
     }
 
-    /// True if an append of about `bytes` would be taken now, and the last commit went well.
+    /// False if the last commit failed: appends are likely to fail as well, until one succeeds.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        !self.inner.shared.ailing.load(Ordering::Relaxed)
+    }
+
+    /// True if an append of `bytes` would be taken now.
     #[must_use]
     pub fn has_room(&self, bytes: u64) -> bool {
         let shared = &self.inner.shared;
-        !shared.ailing.load(Ordering::Relaxed)
-            && shared.pending_rows.load(Ordering::Relaxed) < self.inner.limits.pending_rows
+        shared.pending_rows.load(Ordering::Relaxed) < self.inner.limits.pending_rows
             && shared.pending_bytes.load(Ordering::Relaxed) + bytes
                 <= self.inner.limits.pending_bytes
     }

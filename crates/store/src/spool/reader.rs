@@ -77,7 +77,7 @@ impl Reader {
         bytes: usize,
     ) -> Result<Vec<Pending>, SpoolError> {
         let mut select = self.connection.prepare_cached(
-            "SELECT o.n, r.id, r.envelope FROM outbox o JOIN record r ON r.n = o.n
+            "SELECT o.n, r.id, r.envelope, r.pinned FROM outbox o JOIN record r ON r.n = o.n
              WHERE o.n > ?1 ORDER BY o.n",
         )?;
         let mut cursor = select.query([after])?;
@@ -95,6 +95,7 @@ impl Reader {
                 n: row.get(0)?,
                 id: row.get(1)?,
                 envelope,
+                pinned: row.get(3)?,
             });
         }
         Ok(batch)

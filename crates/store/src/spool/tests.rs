@@ -490,11 +490,11 @@ fn a_failed_commit_is_not_recorded_and_leaves_its_numbers_free() {
     intruder.execute_batch("BEGIN IMMEDIATE").expect("locks");
     let failed = append(&spool, row(1, Some((stream, 1)))).expect_err("locked out");
     assert!(matches!(failed, SpoolError::Database(_)), "{failed}");
-    assert!(!spool.has_room(10), "an ailing spool is not promised");
+    assert!(!spool.is_well());
     assert_eq!(spool.counts().pending_rows, 0);
     intruder.execute_batch("ROLLBACK").expect("unlocks");
     append(&spool, row(1, Some((stream, 1)))).expect("recovers");
-    assert!(spool.has_room(10));
+    assert!(spool.is_well());
 }
 
 #[test]

@@ -53,7 +53,10 @@ pub(super) enum Op {
 impl Op {
     /// Somebody waits for it: commit without gathering more.
     fn hurried(&self) -> bool {
-        !matches!(self, Op::Append { .. })
+        match self {
+            Op::Append { row, .. } => row.prompt,
+            _ => true,
+        }
     }
 
     fn turn_away(self) {

@@ -1,0 +1,276 @@
+//! Shipping: batches of records to the home log, until it takes or refuses each of them.
+//!
+//! Several requests overlap, because the log answers only once a checkpoint is out. Nothing
+//! overtakes a control or manifest record: while one is on its way, nothing later is sent. A
+//! record counts as published only after its inclusion proof was checked against the checkpoint,
+//! and the checkpoint against the log's key. Sending again is harmless: the log recognises what
+//! it has.
+//!
+//! Failures of any kind lead to waiting and sending again; only the log's explicit refusal of one
+//! record ends that record's journey.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
+use record::PublicKey;
+use store::spool::{Pending, Settled, Spool};
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::clock::Clock;
+use crate::config::Shipping;
+use crate::error::RecorderError;
+use crate::numbers::lock;
+
+mod backoff;
+mod client;
+mod wire;
+
+pub(crate) use client::Home;
+use client::ShipError;
+use wire::Answer;
+
+/// What is known about shipping.
+#[derive(Default)]
+pub(crate) struct Shipped {
+    last_published_ms: AtomicU64,
+    error: Mutex<Option<String>>,
+    changed: Notify,
+}
+
+impl Shipped {
+    pub(crate) fn last_published_ms(&self) -> Option<u64> {
+        Some(self.last_published_ms.load(Ordering::Relaxed)).filter(|&at| at > 0)
+    }
+
+    pub(crate) fn error(&self) -> Option<String> {
+        lock(&self.error).clone()
+    }
+
+    /// Resolves after the next answer of the log has been stored.
+    pub(crate) async fn changed(&self) {
+        // An answer may slip in before the wait begins; nobody should sleep through it for long.
+        let _ = tokio::time::timeout(
+            std::time::Duration::from_millis(50),
+            self.changed.notified(),
+        )
+        .await;
+    }
+
+    fn note(&self, error: Option<String>) {
+        *lock(&self.error) = error;
+    }
+}
+
+pub(crate) struct Shipper {
+    pub(crate) spool: Spool,
+    pub(crate) home: Home,
+    pub(crate) shipping: Shipping,
+    pub(crate) shipped: Arc<Shipped>,
+    /// The signer's own instance key: most leaves name it.
+    pub(crate) key: PublicKey,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) jitter_seed: u64,
+}
+
+/// Records on their way, or about to be sent again.
+#[derive(Clone)]
+struct Batch {
+    rows: Arc<Vec<Pending>>,
+}
+
+impl Batch {
+    fn is_pinned(&self) -> bool {
+        self.rows.iter().any(|row| row.pinned)
+    }
+}
+
+type Flight = BoxFuture<'static, (Batch, Result<Answer, ShipError>)>;
+
+/// The shipper's state between steps.
+struct Voyage {
+    flying: FuturesUnordered<Flight>,
+    /// Pinned records among those flying or waiting to be sent again.
+    barrier: usize,
+    again: VecDeque<Batch>,
+    /// Everything up to this position was taken out of the spool.
+    cursor: i64,
+    backoff: backoff::Backoff,
+    not_before: Option<Instant>,
+}
+
+impl Shipper {
+    /// Runs until it is aborted. `durable` is notified when rows were committed.
+    pub(crate) async fn run(self, durable: &Notify) {
+        let mut voyage = Voyage {
+            flying: FuturesUnordered::new(),
+            barrier: 0,
+            again: VecDeque::new(),
+            cursor: 0,
+            backoff: backoff::Backoff::new(&self.shipping, self.jitter_seed),
+            not_before: None,
+        };
+        loop {
+            let idle = match self.launch(&mut voyage).await {
+                Ok(idle) => idle,
+                Err(error) => {
+                    self.shipped.note(Some(error.to_string()));
+                    voyage.not_before = Some(Instant::now() + voyage.backoff.next(None));
+                    false
+                }
+            };
+            let pause = voyage.not_before;
+            tokio::select! {
+                Some((batch, outcome)) = voyage.flying.next() => {
+                    self.land(&mut voyage, batch, outcome).await;
+                }
+                () = durable.notified(), if idle => {
+                    tokio::time::sleep(self.shipping.linger).await;
+                }
+                () = tokio::time::sleep_until(pause.unwrap_or_else(Instant::now)),
+                    if pause.is_some() =>
+                {
+                    voyage.not_before = None;
+                }
+            }
+        }
+    }
+
+    /// Sends as much as may fly now; true if the spool held nothing more.
+    async fn launch(&self, voyage: &mut Voyage) -> Result<bool, RecorderError> {
+        // After a failure one batch goes ahead to try the water.
+        let limit = if voyage.backoff.is_failing() {
+            1
+        } else {
+            self.shipping.in_flight
+        };
+        while voyage.not_before.is_none() && voyage.flying.len() < limit {
+            let batch = match voyage.again.pop_front() {
+                Some(batch) => batch,
+                None if voyage.barrier > 0 => return Ok(false),
+                None => {
+                    let Some(batch) = self.next_batch(voyage.cursor).await? else {
+                        return Ok(true);
+                    };
+                    voyage.cursor = batch.rows.last().map_or(voyage.cursor, |row| row.n);
+                    voyage.barrier += usize::from(batch.is_pinned());
+                    batch
+                }
+            };
+            let (home, key, timeout) = (self.home.clone(), self.key, self.shipping.timeout);
+            voyage.flying.push(Box::pin(async move {
+                let outcome = home.send(&batch.rows, &key, timeout).await;
+                (batch, outcome)
+            }));
+        }
+        Ok(false)
+    }
+
+    /// The next rows, either all pinned or none.
+    async fn next_batch(&self, after: i64) -> Result<Option<Batch>, RecorderError> {
+        let (spool, shipping) = (self.spool.clone(), self.shipping.clone());
+        let read = tokio::task::spawn_blocking(move || {
+            spool.pending(after, shipping.batch_records, shipping.batch_bytes)
+        });
+        let mut rows = read.await.map_err(|_| RecorderError::Closed)??;
+        let Some(first) = rows.first() else {
+            return Ok(None);
+        };
+        let pinned = first.pinned;
+        let alike = rows.iter().take_while(|row| row.pinned == pinned).count();
+        rows.truncate(alike);
+        Ok(Some(Batch {
+            rows: Arc::new(rows),
+        }))
+    }
+
+    async fn land(&self, voyage: &mut Voyage, batch: Batch, outcome: Result<Answer, ShipError>) {
+        let error = match outcome {
+            Ok(answer) => match self.store(&batch, answer).await {
+                Ok(left) => {
+                    voyage.backoff.reset();
+                    self.shipped
+                        .note(left.as_ref().map(|(_, message)| message.clone()));
+                    voyage.barrier -= usize::from(batch.is_pinned() && left.is_none());
+                    let Some((rest, message)) = left else { return };
+                    voyage.again.push_back(rest);
+                    ShipError::Busy {
+                        message,
+                        retry_after: None,
+                    }
+                }
+                Err(error) => {
+                    voyage.again.push_front(batch);
+                    ShipError::Spool(error.to_string())
+                }
+            },
+            Err(ShipError::TooLarge) if batch.rows.len() > 1 => {
+                let (head, tail) = batch.rows.split_at(batch.rows.len() / 2);
+                voyage.barrier += usize::from(batch.is_pinned());
+                for half in [tail, head] {
+                    voyage.again.push_front(Batch {
+                        rows: Arc::new(half.to_vec()),
+                    });
+                }
+                return;
+            }
+            Err(error) => {
+                voyage.again.push_front(batch);
+                error
+            }
+        };
+        let wait = voyage.backoff.next(error.retry_after());
+        tracing::warn!(%error, wait_ms = wait.as_millis(), "records could not be shipped yet");
+        self.shipped.note(Some(error.to_string()));
+        voyage.not_before = Some(Instant::now() + wait);
+    }
+
+    /// Stores the log's answers; gives back the rows that must be sent again, and why.
+    async fn store(
+        &self,
+        batch: &Batch,
+        answer: Answer,
+    ) -> Result<Option<(Batch, String)>, RecorderError> {
+        let Answer {
+            checkpoint,
+            settled,
+            again,
+        } = answer;
+        for refused in &settled {
+            if let Settled::Refused { n, reason } = refused {
+                tracing::error!(row = n, reason, "the log refuses a record for good");
+            }
+        }
+        let published = settled
+            .iter()
+            .any(|it| matches!(it, Settled::Published { .. }));
+        let spool = self.spool.clone();
+        tokio::task::spawn_blocking(move || spool.settle(&checkpoint, settled))
+            .await
+            .map_err(|_| RecorderError::Closed)??;
+        if published {
+            self.shipped
+                .last_published_ms
+                .store(self.clock.unix_ms(), Ordering::Relaxed);
+        }
+        self.shipped.changed.notify_waiters();
+        let Some((_, message)) = again.first().cloned() else {
+            return Ok(None);
+        };
+        let rows = batch
+            .rows
+            .iter()
+            .filter(|row| again.iter().any(|(n, _)| *n == row.n));
+        Ok(Some((
+            Batch {
+                rows: Arc::new(rows.cloned().collect()),
+            },
+            message,
+        )))
+    }
+}

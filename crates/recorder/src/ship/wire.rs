@@ -1,0 +1,195 @@
+//! The words between signer and log: a request of newline-delimited envelopes, and an answer
+//! that is believed only as far as it is proven. Pure.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use record::leaf::{Leaf, leaf_body, leaf_hash};
+use record::{Digest, Envelope, PublicKey};
+use serde::Deserialize;
+use store::spool::{Pending, Settled};
+use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
+use tlog::note::NoteVerifier;
+use tlog::proof::verify_inclusion;
+
+/// Codes under which the log may take the same record later.
+const AGAIN: &[&str] = &[
+    "busy",
+    "overloaded",
+    "rate_limited",
+    "unavailable",
+    "internal",
+    "timeout",
+];
+
+/// What the log said about a batch, checked.
+#[derive(Debug)]
+pub(super) struct Answer {
+    /// The checkpoint, a signed note.
+    pub(super) checkpoint: Vec<u8>,
+    /// Rows that are done.
+    pub(super) settled: Vec<Settled>,
+    /// Rows to send again, with what the log said.
+    pub(super) again: Vec<(i64, String)>,
+}
+
+#[derive(Deserialize)]
+struct Reply {
+    checkpoint: String,
+    entries: Vec<EntryReply>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EntryReply {
+    Error {
+        error: ErrorReply,
+    },
+    Logged {
+        id: Digest,
+        index: u64,
+        leaf: String,
+        proof: Vec<String>,
+    },
+}
+
+#[derive(Deserialize)]
+struct ErrorReply {
+    code: String,
+    message: String,
+}
+
+/// Why an answer is not believed.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the log's answer is not acceptable: {0}")]
+pub(super) struct Unbelievable(String);
+
+fn not<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Unbelievable + '_ {
+    move |error| Unbelievable(format!("{what}: {error}"))
+}
+
+/// The request's body.
+pub(super) fn body(rows: &[Pending]) -> Vec<u8> {
+    let bytes = rows.iter().map(|row| row.envelope.len() + 1).sum();
+    let mut body = Vec::with_capacity(bytes);
+    for row in rows {
+        body.extend_from_slice(&row.envelope);
+        body.push(b'\n');
+    }
+    body
+}
+
+/// Reads an answer to these rows and checks every proof in it. `own` is the key that most of
+/// them are signed with.
+pub(super) fn read_answer(
+    bytes: &[u8],
+    rows: &[Pending],
+    log: &NoteVerifier,
+    own: &PublicKey,
+) -> Result<Answer, Unbelievable> {
+    let reply: Reply = serde_json::from_slice(bytes).map_err(not("not the expected JSON"))?;
+    if reply.entries.len() != rows.len() {
+        return Err(Unbelievable(format!(
+            "{} entries for {} records",
+            reply.entries.len(),
+            rows.len()
+        )));
+    }
+    let mut answer = Answer {
+        checkpoint: Vec::new(),
+        settled: Vec::new(),
+        again: Vec::new(),
+    };
+    let mut checkpoint = None;
+    for (row, entry) in rows.iter().zip(reply.entries) {
+        match entry {
+            EntryReply::Error { error } if AGAIN.contains(&error.code.as_str()) => {
+                answer
+                    .again
+                    .push((row.n, format!("{}: {}", error.code, error.message)));
+            }
+            EntryReply::Error { error } => {
+                let reason = format!("{}: {}", error.code, error.message);
+                answer.settled.push(Settled::Refused { n: row.n, reason });
+            }
+            EntryReply::Logged {
+                id,
+                index,
+                leaf,
+                proof,
+            } => {
+                if checkpoint.is_none() {
+                    let opened = SignedCheckpoint::open(reply.checkpoint.as_bytes(), log);
+                    checkpoint = Some(opened.map_err(not("checkpoint"))?.checkpoint().clone());
+                }
+                let Some(checkpoint) = &checkpoint else {
+                    continue;
+                };
+                if id.as_bytes() != &row.id {
+                    return Err(Unbelievable(format!("entry {id} where another was sent")));
+                }
+                answer
+                    .settled
+                    .push(logged(row, index, &leaf, &proof, checkpoint, own)?);
+            }
+        }
+    }
+    answer.checkpoint = reply.checkpoint.into_bytes();
+    Ok(answer)
+}
+
+fn logged(
+    row: &Pending,
+    index: u64,
+    leaf: &str,
+    proof: &[String],
+    checkpoint: &Checkpoint,
+    own: &PublicKey,
+) -> Result<Settled, Unbelievable> {
+    let leaf = STANDARD.decode(leaf).map_err(not("leaf"))?;
+    let hashes = proof
+        .iter()
+        .map(|hash| {
+            let bytes = STANDARD.decode(hash).map_err(not("proof"))?;
+            Digest::from_slice(&bytes).map_err(not("proof"))
+        })
+        .collect::<Result<Vec<Digest>, Unbelievable>>()?;
+    verify_inclusion(
+        &leaf_hash(&leaf),
+        index,
+        checkpoint.size,
+        &hashes,
+        &checkpoint.root,
+    )
+    .map_err(not("proof"))?;
+    Ok(Settled::Published {
+        n: row.n,
+        index,
+        leaf: unless_expected(row, leaf, own)?,
+        proof: hashes.iter().flat_map(|hash| *hash.as_bytes()).collect(),
+    })
+}
+
+/// The leaf, unless it is the one that the row's envelope gives; refused if it is another
+/// record's or another signer's.
+fn unless_expected(
+    row: &Pending,
+    leaf: Vec<u8>,
+    own: &PublicKey,
+) -> Result<Option<Vec<u8>>, Unbelievable> {
+    let envelope = Envelope::from_json(&row.envelope).map_err(not("row"))?;
+    if leaf_body(&envelope, own) == leaf {
+        return Ok(None);
+    }
+    let record = envelope.open_unverified().map_err(not("row"))?;
+    if leaf_body(&record.envelope, record.key()) == leaf {
+        return Ok(None);
+    }
+    let parsed = Leaf::parse(&leaf).map_err(not("leaf"))?;
+    if parsed.record_id != record.id || &parsed.key != record.key() {
+        return Err(Unbelievable(format!(
+            "the leaf is not that of record {}",
+            record.id
+        )));
+    }
+    Ok(Some(leaf))
+}
