@@ -79,10 +79,11 @@ impl Home {
                 "{url:?} must start with http:// or https:// and name a host"
             )));
         }
+        let tls = records.scheme_str() == Some("https");
         Ok(Home {
             records,
             verifier,
-            client: client()?,
+            client: client(tls)?,
         })
     }
 
