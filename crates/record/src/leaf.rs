@@ -9,7 +9,7 @@ use crate::base64;
 use crate::digest::{Digest, RecordId, Sha256};
 use crate::envelope::Envelope;
 use crate::error::{Code, Error, Result};
-use crate::json::{self, Object, Value};
+use crate::json::{self, Value};
 use crate::key::PublicKey;
 
 /// `kind` of the leaf.
@@ -20,6 +20,12 @@ pub const VERSION: &str = "0.0.2";
 
 const HASH_ALGORITHM: &str = "SHA2_256";
 const KEY_DETAILS: &str = "PKIX_ECDSA_P256_SHA_256";
+
+const ALGORITHM: &str = "spec.hashedRekordV002.data.algorithm";
+const DIGEST: &str = "spec.hashedRekordV002.data.digest";
+const SIGNATURE: &str = "spec.hashedRekordV002.signature.content";
+const DETAILS: &str = "spec.hashedRekordV002.signature.verifier.keyDetails";
+const KEY: &str = "spec.hashedRekordV002.signature.verifier.publicKey.rawBytes";
 
 /// What a leaf says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,20 +89,18 @@ impl Leaf {
     }
 
     fn read(value: &Value) -> Result<Self> {
-        let leaf = value.expect_object()?;
-        expect(leaf, "apiVersion", VERSION)?;
-        expect(leaf, "kind", KIND)?;
-        let spec = within(leaf, &["spec", "hashedRekordV002"])?;
-        let data = within(spec, &["data"])?;
-        expect(data, "algorithm", HASH_ALGORITHM)?;
-        let signature = within(spec, &["signature"])?;
-        let verifier = within(signature, &["verifier"])?;
-        expect(verifier, "keyDetails", KEY_DETAILS)?;
-        let key = within(verifier, &["publicKey"])?;
+        expect(value, "apiVersion", VERSION)?;
+        expect(value, "kind", KIND)?;
+        expect(value, ALGORITHM, HASH_ALGORITHM)?;
+        expect(value, DETAILS, KEY_DETAILS)?;
+        let digest = bytes_at(value, DIGEST)?;
+        let digest = Digest::from_slice(&digest).map_err(|error| error.under(DIGEST))?;
+        let key = bytes_at(value, KEY)?;
+        let key = PublicKey::from_spki(&key).map_err(|error| error.under(KEY))?;
         Ok(Self {
-            record_id: RecordId::new(Digest::from_slice(&bytes_of(data, "digest")?)?),
-            signature: bytes_of(signature, "content")?,
-            key: PublicKey::from_spki(&bytes_of(key, "rawBytes")?)?,
+            record_id: RecordId::new(digest),
+            signature: bytes_at(value, SIGNATURE)?,
+            key,
         })
     }
 
@@ -154,31 +158,26 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
     hasher.finish()
 }
 
-fn within<'a>(mut object: &'a Object, path: &[&str]) -> Result<&'a Object> {
-    for name in path {
-        object = object
-            .required(name)?
-            .expect_object()
-            .map_err(|error| error.under(name))?;
-    }
-    Ok(object)
+/// The text at a path of members.
+fn text_at<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
+    path.split('.')
+        .try_fold(value, |value, name| {
+            let object = value.expect_object()?;
+            object
+                .member(name)
+                .ok_or_else(|| Error::new(Code::Missing, "is missing"))
+        })
+        .and_then(Value::expect_str)
+        .map_err(|error| error.under(path))
 }
 
-fn expect(object: &Object, name: &str, wanted: &str) -> Result<()> {
-    let found = object
-        .required(name)?
-        .expect_str()
-        .map_err(|error| error.under(name))?;
-    if found == wanted {
+fn expect(value: &Value, path: &str, wanted: &str) -> Result<()> {
+    if text_at(value, path)? == wanted {
         return Ok(());
     }
-    Err(Error::new(Code::BadValue, format!("must be {wanted}")).under(name))
+    Err(Error::new(Code::BadValue, format!("must be {wanted}")).under(path))
 }
 
-fn bytes_of(object: &Object, name: &str) -> Result<Vec<u8>> {
-    object
-        .required(name)?
-        .expect_str()
-        .and_then(base64::decode)
-        .map_err(|error| error.under(name))
+fn bytes_at(value: &Value, path: &str) -> Result<Vec<u8>> {
+    base64::decode(text_at(value, path)?).map_err(|error| error.under(path))
 }

@@ -1,0 +1,385 @@
+//! The people of the vectors: fixed keys, fixed times, and the statements they make.
+
+use record::bucket::{duration_us, start_ms, tokens};
+use record::content::{Exact, Part, Secret, sse_bytes, token_bytes};
+use record::control::{
+    Action, Control, Create, Delegate, HomeLog, LogOrigin, Owner, Revoke, RevokeReason, Rotate,
+};
+use record::manifest::{Artifact, Basis, Engine, Manifest, Stated};
+use record::observation::{
+    Conditions, InterToken, LoadClass, Observation, PromptClass, ReceiptCheck, Verdict, WeekTime,
+};
+use record::outcome::{Fault, Outcome};
+use record::receipt::{Caller, Executed, Finish, Receipt, ResponseFormat};
+use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
+use record::{
+    CallId, Digest, Endpoint, Exchange, HttpStatus, KeyId, Nonce, NumberedKind, Place, Provider,
+    PublicKey, RecordId, Result, Seed, Seq, Share, Signer, SignerId, Statement, Temperature, Usage,
+    observation, receipt, sha256,
+};
+
+use crate::toy_log::ORIGIN;
+
+/// Friday, 2025-11-21, 09:13:20 UTC.
+pub const AT_MS: u64 = 1_763_716_400_000;
+
+pub const MODEL: &str = "longrun-demo";
+
+pub const REQUEST: &[u8] = br#"{"model":"longrun-demo","messages":[{"role":"user","content":"17 + 25 = ?"}],"temperature":0}"#;
+
+pub const RESPONSE: &[u8] = br#"{"id":"chatcmpl-1","object":"chat.completion","created":1763716401,"model":"longrun-demo","choices":[{"index":0,"message":{"role":"assistant","content":"42"},"finish_reason":"stop"}],"usage":{"prompt_tokens":21,"completion_tokens":2,"total_tokens":23}}"#;
+
+pub const LONGRUN_MEMBER: &str = r#","longrun":{"call":"0f0e0d0c0b0a09080706050403020100","endpoint":"provider/longrun-demo","evidence":"recorded"}"#;
+
+/// The events of a streamed answer.
+pub const CHUNKS: [&str; 4] = [
+    r#"{"id":"chatcmpl-2","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+    r#"{"id":"chatcmpl-2","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"4"},"finish_reason":null}]}"#,
+    r#"{"id":"chatcmpl-2","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":"2"},"finish_reason":null}]}"#,
+    r#"{"id":"chatcmpl-2","object":"chat.completion.chunk","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+];
+
+/// Token ids of the prompt and of the answer.
+pub const PROMPT_IDS: [u32; 3] = [1, 417, 65_536];
+pub const ANSWER_IDS: [u32; 2] = [42, 2];
+
+pub fn secret() -> Secret {
+    let mut bytes = [0; 32];
+    for (at, byte) in (0u8..).zip(&mut bytes) {
+        *byte = at;
+    }
+    Secret::from_bytes(bytes)
+}
+
+pub fn stream_secret() -> Secret {
+    Secret::from_bytes([0xa5; 32])
+}
+
+pub fn exact() -> Exact {
+    Exact {
+        start_ms: AT_MS + 1234,
+        queue_us: Some(310),
+        ttft_us: Some(41_503),
+        total_us: 57_212,
+        prompt_tokens: Some(21),
+        completion_tokens: Some(2),
+        price_micro_credits: Some(23),
+    }
+}
+
+pub fn streamed_response() -> Vec<u8> {
+    sse_bytes(CHUNKS.iter().map(|chunk| chunk.as_bytes()))
+}
+
+pub fn tokens_opened() -> Vec<u8> {
+    token_bytes(&[&PROMPT_IDS, &ANSWER_IDS]).expect("short")
+}
+
+pub fn signer(id: SignerId, key: &PublicKey) -> Signer {
+    Signer {
+        id: Some(id),
+        key: *key,
+    }
+}
+
+pub fn create(key: &PublicKey, role: &str, recovery: Option<PublicKey>) -> Result<Statement> {
+    let create = Create {
+        name: format!("Example {role}").parse()?,
+        roles: vec![role.parse()?],
+        home_log: LogOrigin::new(ORIGIN)?,
+        recovery,
+    };
+    let first = Signer {
+        id: None,
+        key: *key,
+    };
+    Statement::new(first, Control::create(start_ms(AT_MS), create))
+}
+
+pub fn control(by: Signer, seq: u64, previous: RecordId, action: Action) -> Result<Statement> {
+    Statement::new(
+        by,
+        Control {
+            seq: Seq::new(seq)?,
+            previous: Some(previous),
+            at_ms: start_ms(AT_MS + seq * 10_000),
+            action,
+        },
+    )
+}
+
+pub fn delegate(key: &PublicKey) -> Result<Action> {
+    Ok(Action::Delegate(Delegate {
+        key: *key,
+        name: Some("instance 1".parse()?),
+    }))
+}
+
+pub fn revoke(key_id: KeyId) -> Action {
+    Action::Revoke(Revoke {
+        key_id,
+        reason: RevokeReason::Retired,
+    })
+}
+
+pub fn rotate(key: &PublicKey) -> Action {
+    Action::Rotate(Rotate {
+        key: *key,
+        recovery: None,
+    })
+}
+
+pub fn home_log() -> Result<Action> {
+    Ok(Action::HomeLog(HomeLog {
+        home_log: LogOrigin::new("log2.example/longrun-vectors")?,
+    }))
+}
+
+pub fn owner(key: &PublicKey) -> Result<Action> {
+    Ok(Action::Owner(Owner {
+        name: "Example buyer".parse()?,
+        key: *key,
+        recovery: None,
+    }))
+}
+
+pub fn manifest(by: Signer) -> Result<Statement> {
+    let artifact = |name: &str| -> Result<Artifact> {
+        let bytes = format!("the bytes of {name}");
+        Ok(Artifact::computed(
+            Some(name.parse()?),
+            sha256(bytes.as_bytes()),
+            bytes.len() as u64,
+        ))
+    };
+    Statement::new(
+        by,
+        Manifest {
+            at_ms: start_ms(AT_MS),
+            model: MODEL.parse()?,
+            weights: artifact("longrun-demo-f16.gguf")?,
+            tokenizer: artifact("tokenizer")?,
+            chat_template: artifact("chat template")?,
+            precision: stated("f16", Basis::Computed)?,
+            kv_precision: stated("f32", Basis::Computed)?,
+            engine: Engine {
+                name: "longrun".parse()?,
+                version: "0.1.0".parse()?,
+                basis: Basis::Computed,
+            },
+            sampler: "Gumbel-max over a counter-based generator; ties to the lowest id".parse()?,
+            batch_size: Some(8),
+            context_tokens: Some(2048),
+        },
+    )
+}
+
+/// What a node in front of an outside engine can say.
+pub fn manifest_declared(by: Signer) -> Result<Statement> {
+    Statement::new(
+        by,
+        Manifest {
+            at_ms: start_ms(AT_MS),
+            model: "outside-70b".parse()?,
+            weights: Artifact::declared(Some("outside-70b".parse()?), None),
+            tokenizer: Artifact::declared(None, None),
+            chat_template: Artifact::declared(None, None),
+            precision: stated("unknown", Basis::Declared)?,
+            kv_precision: stated("unknown", Basis::Declared)?,
+            engine: Engine {
+                name: "unknown".parse()?,
+                version: "unknown".parse()?,
+                basis: Basis::Declared,
+            },
+            sampler: "unknown".parse()?,
+            batch_size: None,
+            context_tokens: None,
+        },
+    )
+}
+
+fn stated(value: &str, basis: Basis) -> Result<Stated> {
+    Ok(Stated {
+        value: value.parse()?,
+        basis,
+    })
+}
+
+pub fn exchange(secret: &Secret, response: Option<&[u8]>) -> Exchange {
+    Exchange {
+        request: secret.commit(Part::Request, REQUEST),
+        response: response.map(|bytes| secret.commit(Part::Response, bytes)),
+    }
+}
+
+fn place(provider: Provider, seq: u64) -> Result<Place> {
+    Ok(Place {
+        endpoint: Endpoint {
+            provider,
+            model: MODEL.parse()?,
+        },
+        seq: Seq::new(seq)?,
+    })
+}
+
+/// A receipt of the first exchange.
+pub fn receipt_body(by: &Signer, manifest: RecordId, observer: KeyId) -> Result<Receipt> {
+    let provider = Provider::Joined(by.id.expect("not a first control record"));
+    Ok(Receipt {
+        stream: place(provider, 7)?,
+        manifest,
+        caller: Some(Caller {
+            nonce: Nonce::from_bytes([0x33; 16]),
+            observer,
+            seq: Seq::new(19)?,
+        }),
+        executed: Executed {
+            temperature_ppm: Some(Temperature::nearest(0.0)),
+            top_p_ppm: Some(Share::nearest(1.0)),
+            seed: Some(Seed(0xffff_ffff_ffff_fffe)),
+            max_tokens: Some(256),
+            n: 1,
+            stop: 0,
+            logprobs: None,
+            tools: 0,
+            response_format: ResponseFormat::Text,
+        },
+        commitments: receipt::Commitments {
+            tokens: Some(secret().commit(Part::Tokens, &tokens_opened())),
+            exact: secret().commit(Part::Exact, &exact().to_bytes()),
+        },
+        usage: Some(Usage {
+            prompt_tokens: tokens(21),
+            completion_tokens: tokens(2),
+        }),
+        finish: Some(Finish::Stop),
+        outcome: Outcome::Ok,
+        http_status: HttpStatus::new(200)?,
+        streamed: false,
+        timing: receipt::Timing {
+            start_ms: start_ms(exact().start_ms),
+            queue_us: duration_us(310),
+            ttft_us: Some(duration_us(41_503)),
+            total_us: duration_us(57_212),
+        },
+        price_micro_credits: Some(18),
+    })
+}
+
+/// A full queue: no answer, no caller, no tokens.
+pub fn receipt_capacity(by: &Signer, manifest: RecordId) -> Result<Receipt> {
+    let mut receipt = receipt_body(by, manifest, KeyId::from_bytes([0; 32]))?;
+    receipt.stream.seq = Seq::new(8)?;
+    receipt.caller = None;
+    receipt.commitments.tokens = None;
+    receipt.usage = None;
+    receipt.finish = None;
+    receipt.outcome = Outcome::Capacity;
+    receipt.http_status = HttpStatus::new(503)?;
+    receipt.timing.ttft_us = None;
+    receipt.price_micro_credits = None;
+    Ok(receipt)
+}
+
+/// An observation of the first exchange.
+pub fn observation_body(provider: Provider, receipt: Option<RecordId>) -> Result<Observation> {
+    Ok(Observation {
+        stream: place(provider, 19)?,
+        call: CallId::from_bytes([
+            0x0f, 0x0e, 0x0d, 0x0c, 0x0b, 0x0a, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0,
+        ]),
+        attempt: 1,
+        nonce: Nonce::from_bytes([0x33; 16]),
+        receipt,
+        receipt_check: ReceiptCheck::Verified,
+        outcome: Outcome::Ok,
+        fault: None,
+        http_status: Some(HttpStatus::new(200)?),
+        streamed: false,
+        timing: observation::Timing {
+            start_ms: start_ms(exact().start_ms),
+            ttft_us: Some(duration_us(58_001)),
+            inter_token: None,
+            total_us: duration_us(58_944),
+        },
+        usage: Some(Usage {
+            prompt_tokens: tokens(21),
+            completion_tokens: tokens(2),
+        }),
+        schema: Verdict::NotChecked,
+        tools: Verdict::NotChecked,
+        conditions: Conditions {
+            prompt: PromptClass::of(21),
+            load: LoadClass::of(1),
+            region: "eu-west".parse()?,
+            week: WeekTime::of(exact().start_ms),
+        },
+        client: Digest::from_bytes([0x44; 32]),
+        tls_key: None,
+        commitments: observation::Commitments {
+            exact: secret().commit(Part::Exact, &exact().to_bytes()),
+        },
+    })
+}
+
+/// The streamed exchange, as the caller saw it.
+pub fn observation_streamed(provider: Provider, receipt: RecordId) -> Result<Observation> {
+    let mut seen = observation_body(provider, Some(receipt))?;
+    seen.stream.seq = Seq::new(20)?;
+    seen.call = CallId::from_bytes([0x55; 16]);
+    seen.nonce = Nonce::from_bytes([0x66; 16]);
+    seen.streamed = true;
+    seen.timing.inter_token = Some(InterToken {
+        p50_us: duration_us(4_000),
+        p90_us: duration_us(6_000),
+        p99_us: duration_us(20_000),
+    });
+    seen.commitments.exact = stream_secret().commit(Part::Exact, &exact().to_bytes());
+    Ok(seen)
+}
+
+/// An outside API that did not answer in time, then a second attempt elsewhere.
+pub fn observation_timeout() -> Result<Observation> {
+    let mut seen = observation_body("https://api.example.com".parse()?, None)?;
+    seen.receipt_check = ReceiptCheck::NotJoined;
+    seen.outcome = Outcome::Timeout;
+    seen.fault = Some(Fault::Provider);
+    seen.http_status = None;
+    seen.stream.seq = Seq::FIRST;
+    seen.timing.ttft_us = None;
+    seen.timing.total_us = duration_us(30_000_000);
+    seen.usage = None;
+    seen.tls_key = Some(Digest::from_bytes([0x77; 32]));
+    Ok(seen)
+}
+
+pub fn void_crash(provider: Provider) -> Result<Void> {
+    Ok(Void {
+        stream: VoidStream {
+            endpoint: place(provider, 1)?.endpoint,
+            kind: NumberedKind::Observation,
+        },
+        at_ms: start_ms(AT_MS + 60_000),
+        ranges: vec![
+            Range {
+                first: Seq::new(21)?,
+                last: Seq::new(64)?,
+            },
+            Range {
+                first: Seq::new(70)?,
+                last: Seq::new(70)?,
+            },
+        ],
+        reason: Reason::Crash,
+        outcomes: OutcomeCounts::unknown(),
+    })
+}
+
+pub fn void_spool_full(provider: Provider) -> Result<Void> {
+    let mut void = void_crash(provider)?;
+    void.reason = Reason::SpoolFull;
+    void.outcomes.add(Outcome::Ok);
+    void.outcomes.add(Outcome::Ok);
+    void.outcomes.add(Outcome::Timeout);
+    Ok(void)
+}
