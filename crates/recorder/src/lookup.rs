@@ -84,7 +84,7 @@ pub(crate) fn entry(
         RowState::Published(place) => {
             let home = home.ok_or_else(|| damaged(&"it is published, but no log is configured"))?;
             if let Some(leaf) = &place.leaf {
-                record = with_logged_signature(record, leaf).map_err(|error| damaged(&error))?;
+                record = with_logged_signature(&record, leaf).map_err(|error| damaged(&error))?;
             }
             State::Published(Box::new(log_entry(&record, place, home)?))
         }
@@ -118,7 +118,7 @@ fn secret(
 }
 
 /// The log keeps the first of several signatures of one statement; the leaf holds that one.
-fn with_logged_signature(record: Record, leaf: &[u8]) -> Result<Record, record::Error> {
+fn with_logged_signature(record: &Record, leaf: &[u8]) -> Result<Record, record::Error> {
     let leaf = Leaf::parse(leaf)?;
     Envelope::new(record.envelope.payload().to_vec(), leaf.signature)?.open()
 }

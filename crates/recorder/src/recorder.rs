@@ -47,8 +47,6 @@ struct Inner {
     home: Option<Home>,
     shipped: Arc<Shipped>,
     tasks: Mutex<Vec<JoinHandle<()>>>,
-    /// Keeps the directory's lock; declared last, so released last.
-    _claim: Claim,
 }
 
 /// What the writer's callbacks touch.
@@ -220,7 +218,7 @@ impl Recorder {
             spool,
             lost,
             resumed,
-        } = Spool::open(&config.directory.join("spool.sqlite"), config.spool.clone())?;
+        } = Spool::open_in(claim, config.spool.clone())?;
         let (identity, controls) = identity::open(config, &context, &spool.pinned()?)?;
         let shipped = Arc::new(Shipped::default());
         let recorder = Recorder {
@@ -234,7 +232,6 @@ impl Recorder {
                 home,
                 shipped,
                 tasks: Mutex::default(),
-                _claim: claim,
             }),
         };
         recorder.keep_controls(&controls)?;

@@ -29,7 +29,7 @@
 //! The spool stores bytes and plain rows. It knows no record format, signs and verifies nothing,
 //! opens no sockets, and reads no clock (times are arguments). What it refuses: a directory of
 //! another version, one that is not writable, and one that another process holds
-//! ([`dir::SignerDir`]).
+//! ([`dir::Claim`]).
 
 mod blocks;
 pub mod dir;
@@ -47,6 +47,8 @@ use std::time::Duration;
 
 pub use reader::{Place, Row, RowState};
 
+/// Name of the database in a signer directory.
+pub const SPOOL_FILE: &str = "spool.sqlite";
 /// Rows that may be pending (appended, not yet settled by the log) before appends are refused.
 pub const PENDING_ROWS_MAX: u64 = 1_000_000;
 /// Bytes of envelopes and private parts that may be pending before appends are refused.
@@ -310,6 +312,8 @@ struct Inner {
     shared: Arc<Shared>,
     reader: Mutex<reader::Reader>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// Goes last, after the writer.
+    _claim: Option<dir::Claim>,
 }
 
 /// What handles and writer both see.
@@ -329,11 +333,24 @@ struct Shared {
 }
 
 impl Spool {
-    /// Opens or creates the database at `path` (mode 0600) and accounts for its numbers.
-    ///
-    /// The caller holds the directory ([`dir::SignerDir`]); two spools on one file would each
-    /// refuse the other's writes at best.
+    /// Opens or creates `spool.sqlite` in a claimed directory, and accounts for its numbers.
+    /// The claim lasts as long as the spool.
+    pub fn open_in(claim: dir::Claim, limits: Limits) -> Result<Opened, SpoolError> {
+        let path = claim.path().join(SPOOL_FILE);
+        Spool::open_file(&path, Some(claim), limits)
+    }
+
+    /// Opens or creates the database at `path` (mode 0600). The caller sees to it that nobody
+    /// else does: two spools on one file would each refuse the other's numbers at best.
     pub fn open(path: &Path, limits: Limits) -> Result<Opened, SpoolError> {
+        Spool::open_file(path, None, limits)
+    }
+
+    fn open_file(
+        path: &Path,
+        claim: Option<dir::Claim>,
+        limits: Limits,
+    ) -> Result<Opened, SpoolError> {
         let mut connection = schema::open(path)?;
         let found = schema::take_stock(&mut connection)?;
         let shared = Arc::new(Shared::default());
@@ -367,6 +384,7 @@ impl Spool {
             shared,
             reader: Mutex::new(reader),
             thread: Mutex::new(Some(thread)),
+            _claim: claim,
         };
         Ok(Opened {
             spool: Spool {

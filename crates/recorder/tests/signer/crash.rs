@@ -1,0 +1,156 @@
+//! A signer process is killed without warning, again and again. Afterwards every number of every
+//! stream has exactly one record or is named by exactly one void, and what the process was told
+//! is durable is there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::common::*;
+use record::{Endpoint, NumberedKind, Outcome, Predicate, RecordId};
+use recorder::{Config, Context, Recorder};
+
+const CHILD: &str = "LONGRUN_TEST_RECORDER_CHILD";
+const RUNS: u64 = 20;
+const MODELS: [&str; 3] = ["a", "b", "c d"];
+
+#[test]
+fn killed_at_any_moment_every_number_is_accounted_for() {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build();
+    let runtime = runtime.expect("a runtime");
+    if let Ok(directory) = std::env::var(CHILD) {
+        return runtime.block_on(child(Path::new(&directory)));
+    }
+    let signer = Signer::new(None);
+    let mut acknowledged = BTreeSet::new();
+    let mut seed = 42u64;
+    for _ in 0..RUNS {
+        seed = seed
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        // From the middle of the first start to well into the work.
+        let life = Duration::from_millis((seed >> 33) % 90);
+        acknowledged.extend(run_child(&signer.config.directory, life));
+    }
+    runtime.block_on(async {
+        let recorder = signer.open();
+        check(&recorder, &acknowledged).await;
+    });
+}
+
+async fn check(recorder: &Recorder, acknowledged: &BTreeSet<RecordId>) {
+    let mut covered: BTreeMap<(Endpoint, NumberedKind), BTreeMap<u64, &str>> = BTreeMap::new();
+    let mut ids = BTreeSet::new();
+    let mut cover = |endpoint: &Endpoint, kind, seq, by| {
+        let stream = covered.entry((endpoint.clone(), kind)).or_default();
+        let before = stream.insert(seq, by);
+        assert_eq!(before, None, "{endpoint} {seq} has a {by} as well");
+    };
+    for entry in everything(recorder).await {
+        ids.insert(entry.id());
+        match &entry.record.statement.predicate {
+            Predicate::Observation(seen) => {
+                cover(
+                    &seen.stream.endpoint,
+                    NumberedKind::Observation,
+                    seen.stream.seq.number(),
+                    "record",
+                );
+            }
+            Predicate::Void(void) => {
+                for range in &void.ranges {
+                    for seq in range.first.number()..=range.last.number() {
+                        cover(&void.stream.endpoint, void.stream.kind, seq, "void");
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    let lost: Vec<_> = acknowledged.difference(&ids).collect();
+    assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+    let marks = recorder.high_marks().await.expect("read");
+    assert_eq!(marks.len(), MODELS.len());
+    let mut records = 0;
+    for (endpoint, kind, high) in marks {
+        let numbers = covered
+            .remove(&(endpoint.clone(), kind))
+            .unwrap_or_default();
+        assert!(
+            numbers.keys().copied().eq(1..=high),
+            "{endpoint}: not every number up to {high}"
+        );
+        records += numbers.values().filter(|&&by| by == "record").count();
+    }
+    assert!(
+        covered.is_empty(),
+        "records of streams that were never leased"
+    );
+    assert!(
+        records > 100 && !acknowledged.is_empty(),
+        "hardly any work: {records} records"
+    );
+}
+
+fn run_child(directory: &Path, life: Duration) -> Vec<RecordId> {
+    let mut child = Command::new(std::env::current_exe().expect("known"))
+        .args([
+            "--exact",
+            "crash::killed_at_any_moment_every_number_is_accounted_for",
+            "--nocapture",
+        ])
+        .env(CHILD, directory)
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("started");
+    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    assert!(
+        lines
+            .by_ref()
+            .map_while(Result::ok)
+            .any(|line| line.ends_with("here")),
+        "it started"
+    );
+    std::thread::sleep(life);
+    child.kill().expect("killed");
+    child.wait().expect("reaped");
+    // A line may be cut short by the kill; a whole one ends in a full stop.
+    lines
+        .map_while(Result::ok)
+        .filter_map(|line| line.strip_suffix('.').and_then(|id| id.parse().ok()))
+        .collect()
+}
+
+async fn child(directory: &Path) {
+    println!("here");
+    let config = Config::new(directory, "test gateway", "observer");
+    let recorder = Recorder::open(&config, Context::system().expect("randomness")).expect("opens");
+    let mut held = Vec::new();
+    for i in 0u64.. {
+        for model in MODELS {
+            let number = number(&recorder, model).await;
+            match i % 7 {
+                // Still under way when the kill comes.
+                3 => held.push(number),
+                4 => number.give_back(),
+                _ => {
+                    let draft = draft(&number, call(1), Outcome::Ok);
+                    let recorded = recorder.record(number, draft).expect("signed");
+                    tokio::spawn(async move {
+                        if let Some((id, _)) = recorded.durable().await {
+                            println!("{id}.");
+                        }
+                    });
+                }
+            }
+        }
+        if i % 20 == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
