@@ -141,7 +141,8 @@ impl Bundle {
     }
 
     /// Reads a bundle. Members that a bundle of ours does not have are refused, except the few
-    /// that other tools write with an empty meaning (`integratedTime` 0, `keyid`).
+    /// that other tools write with an empty meaning (`integratedTime` 0, `keyid`); zeros and
+    /// empty lists may be left out, as protobuf does.
     ///
     /// # Errors
     /// Kinds `Syntax`, `Limit`, `Field`, and [`Code::SignatureCount`].
@@ -201,7 +202,7 @@ fn read_entry(value: &Value) -> Result<LogEntry> {
         "inclusionProof",
         "canonicalizedBody",
     ])?;
-    if entry.member("integratedTime").is_some() && number(entry, "integratedTime")? != 0 {
+    if number_or_zero(entry, "integratedTime")? != 0 {
         return Err(Error::new(
             Code::BadValue,
             "must be 0 or absent: a log of this kind gives no time of its own",
@@ -217,7 +218,7 @@ fn read_entry(value: &Value) -> Result<LogEntry> {
         )
         .under("kindVersion"));
     }
-    let index = number(entry, "logIndex")?;
+    let index = number_or_zero(entry, "logIndex")?;
     let log_id = digest(object(entry, "logId")?, "keyId").map_err(|error| error.under("logId"))?;
     let canonical_body = bytes_of(entry, "canonicalizedBody")?;
     let in_proof = |error: Error| error.under("inclusionProof");
@@ -236,7 +237,7 @@ fn read_entry(value: &Value) -> Result<LogEntry> {
 
 fn read_proof(proof: &Object, index: u64) -> Result<(u64, Digest, Vec<Digest>, String)> {
     proof.only(&["logIndex", "rootHash", "treeSize", "hashes", "checkpoint"])?;
-    if number(proof, "logIndex")? != index {
+    if number_or_zero(proof, "logIndex")? != index {
         return Err(Error::new(
             Code::Contradiction,
             format!("must be {index}, the entry's own index"),
@@ -314,6 +315,14 @@ fn bytes_of(parent: &Object, name: &str) -> Result<Vec<u8>> {
 fn digest(parent: &Object, name: &str) -> Result<Digest> {
     bytes_of(parent, name)
         .and_then(|bytes| Digest::from_slice(&bytes).map_err(|error| error.under(name)))
+}
+
+/// Protobuf may leave out a zero.
+fn number_or_zero(parent: &Object, name: &str) -> Result<u64> {
+    match parent.member(name) {
+        Some(_) => number(parent, name),
+        None => Ok(0),
+    }
 }
 
 /// A 64-bit number, which protobuf writes as a string; one spelling only.

@@ -249,4 +249,7 @@ fn bundles_read_back_and_open() {
         assert_eq!(bundle.entry.root_hash, root);
         assert_eq!(bundle.open(), Ok(vectors.golden(text(entry, "record"))));
     }
+    let entry = &vectors.index["bundle"]["rewritten"];
+    let rewritten = Bundle::from_json(vectors.file(entry, "bundle")).expect("a bundle");
+    assert_eq!(rewritten.open(), Ok(vectors.golden(text(entry, "record"))));
 }
