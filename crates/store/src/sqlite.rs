@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior, params};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
 
 use crate::seen::{WINDOW_ENTRIES, check_first};
 use crate::{Error, ErrorKind, Heads, Result, Seen};
@@ -40,6 +40,21 @@ impl HeadDb {
             value BLOB NOT NULL
         ) STRICT";
         let connection = open(path, "FULL", schema)?;
+        Ok(Self {
+            connection: Mutex::new(connection),
+        })
+    }
+
+    /// Opens an existing database for reading only.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Refused`] if the file is something else or of another version.
+    pub fn open_read(path: &Path) -> Result<Self> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(|error| {
+            Error::unavailable(format_args!("opening {}", path.display()), error)
+        })?;
+        check_schema(&connection, path)?;
         Ok(Self {
             connection: Mutex::new(connection),
         })
@@ -202,31 +217,9 @@ fn signed(number: u64) -> Result<i64> {
 
 /// Opens a database with our schema, or makes it; refuses any other.
 fn open(path: &Path, synchronous: &str, schema: &str) -> Result<Connection> {
-    let name = path.display();
-    let unavailable = |error| Error::unavailable(format_args!("opening {name}"), error);
-    let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::NotADatabase) => Error::new(
-            ErrorKind::Refused,
-            format!("{name} is not a database of ours"),
-        ),
-        _ => Error::unavailable(format_args!("opening {name}"), error),
-    };
+    let unavailable = |error| Error::unavailable(format_args!("opening {}", path.display()), error);
     let mut connection = Connection::open(path).map_err(unavailable)?;
-    connection
-        .busy_timeout(Duration::from_millis(BUSY_MS))
-        .map_err(unavailable)?;
-    let version: i64 = connection
-        .pragma_query_value(None, "user_version", |row| row.get(0))
-        .map_err(refused)?;
-    let tables: i64 = connection
-        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
-        .map_err(refused)?;
-    let new = version == 0 && tables == 0;
-    if !new && version != SCHEMA_VERSION {
-        let message =
-            format!("{name} has schema version {version}; this program uses {SCHEMA_VERSION}");
-        return Err(Error::new(ErrorKind::Refused, message));
-    }
+    let new = check_schema(&connection, path)?;
     connection
         .pragma_update(None, "journal_mode", "WAL")
         .map_err(unavailable)?;
@@ -242,4 +235,32 @@ fn open(path: &Path, synchronous: &str, schema: &str) -> Result<Connection> {
         transaction.commit().map_err(unavailable)?;
     }
     Ok(connection)
+}
+
+/// Whether the database is still empty; refuses one with another schema than ours.
+fn check_schema(connection: &Connection, path: &Path) -> Result<bool> {
+    let name = path.display();
+    let refused = |error: rusqlite::Error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::NotADatabase) => Error::new(
+            ErrorKind::Refused,
+            format!("{name} is not a database of ours"),
+        ),
+        _ => Error::unavailable(format_args!("opening {name}"), error),
+    };
+    connection
+        .busy_timeout(Duration::from_millis(BUSY_MS))
+        .map_err(refused)?;
+    let version: i64 = connection
+        .pragma_query_value(None, "user_version", |row| row.get(0))
+        .map_err(refused)?;
+    let tables: i64 = connection
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))
+        .map_err(refused)?;
+    let new = version == 0 && tables == 0;
+    if !new && version != SCHEMA_VERSION {
+        let message =
+            format!("{name} has schema version {version}; this program uses {SCHEMA_VERSION}");
+        return Err(Error::new(ErrorKind::Refused, message));
+    }
+    Ok(new)
 }

@@ -1,0 +1,89 @@
+//! What the log takes: one DSSE envelope whose signature verifies under the key named inside it.
+//!
+//! Pure and slow (one P-256 verification), so it runs beside the sequencer, never in it. Whoever
+//! re-signs somebody else's statement is refused here: the statement names the key.
+
+use record::leaf::Leaf;
+use record::{Digest, Envelope, ErrorKind, KeyId, RecordId};
+use serde::Serialize;
+
+/// A record that the log will take: verified, with the bytes that are logged.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Submission {
+    pub(crate) id: RecordId,
+    pub(crate) key: KeyId,
+    pub(crate) leaf: Vec<u8>,
+    pub(crate) leaf_hash: Digest,
+    pub(crate) body: Vec<u8>,
+}
+
+/// Why a record was not taken. The code is stable; the message is for people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// What is wrong, in one word: `malformed`, `too_large`, `bad_signature`, or that the log may
+    /// take the same record later: `overloaded`, `unavailable`.
+    pub code: &'static str,
+    /// The same in a sentence.
+    pub message: String,
+}
+
+impl Refusal {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+}
+
+impl Submission {
+    /// Reads and verifies an envelope in JSON.
+    ///
+    /// # Errors
+    /// [`Refusal`] with `malformed`, `too_large` or `bad_signature`.
+    pub fn admit(envelope: &[u8]) -> Result<Self, Refusal> {
+        let envelope = Envelope::from_json(envelope).map_err(|error| refuse(&error))?;
+        let record = envelope.open().map_err(|error| refuse(&error))?;
+        Ok(Self::of(&record))
+    }
+
+    /// A record that was verified already.
+    #[must_use]
+    pub fn of(record: &record::Record) -> Self {
+        let leaf = Leaf::of(&record.envelope, record.key()).to_bytes();
+        Self {
+            id: record.id,
+            key: record.key().key_id(),
+            leaf_hash: record::leaf::leaf_hash(&leaf),
+            leaf,
+            body: record.envelope.payload().to_vec(),
+        }
+    }
+
+    /// The record's id.
+    #[must_use]
+    pub fn id(&self) -> RecordId {
+        self.id
+    }
+
+    /// The key that signed it.
+    #[must_use]
+    pub fn key(&self) -> KeyId {
+        self.key
+    }
+
+    /// Bytes that it takes up while it waits.
+    pub(crate) fn weight_bytes(&self) -> usize {
+        self.leaf.len() + self.body.len()
+    }
+}
+
+fn refuse(error: &record::Error) -> Refusal {
+    let code = match error.kind() {
+        ErrorKind::Limit => "too_large",
+        ErrorKind::Signature => "bad_signature",
+        _ => "malformed",
+    };
+    Refusal::new(code, error.to_string())
+}

@@ -1,0 +1,182 @@
+//! A log over HTTP: the C2SP read path as static files, and appending.
+//!
+//! | | |
+//! |---|---|
+//! | `GET /checkpoint`, `/tile/<L>/<N>[.p/<W>]`, `/tile/entries/<N>[.p/<W>]` | C2SP tlog-tiles |
+//! | `POST /longrun/v1/records` | envelopes, one JSON object a line; answered once published |
+//! | `GET /longrun/v1/bodies/<N>[.p/<W>]` | bodies, for whoever has the read token |
+//! | `GET /longrun/v1/log` | origin, key, size, limits |
+//!
+//! It listens where it is told to, by default on this machine only. Errors are
+//! `{"error": {"code", "message"}}`.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post};
+use tokio::net::TcpListener;
+
+use crate::log::{Log, LogOptions};
+use crate::sequencer::OpenError;
+
+mod answer;
+mod read;
+mod records;
+
+pub use records::{LINES_MAX, REQUEST_BYTES_MAX};
+
+/// Where a log listens unless told otherwise: this machine only.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 4180);
+/// How long requests under way may take after the word to stop.
+pub const DRAIN: Duration = Duration::from_secs(5);
+
+/// How to serve a log.
+pub struct ServeOptions {
+    /// The log's directory.
+    pub directory: PathBuf,
+    /// How to open it.
+    pub log: LogOptions,
+    /// Where to listen.
+    pub listen: SocketAddr,
+}
+
+/// Why serving ended.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServeError {
+    /// The log did not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The address cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The server failed.
+    #[error("serving failed: {0}")]
+    Serve(#[from] std::io::Error),
+    /// The sequencer ended by itself.
+    #[error("the log stopped: {0}; start it again")]
+    Stopped(String),
+}
+
+/// A log that listens already.
+pub struct LogServer {
+    log: Log,
+    listener: TcpListener,
+    address: SocketAddr,
+}
+
+/// Opens a log, serves it until `shutdown`, and finishes everything that was accepted.
+///
+/// # Errors
+/// [`ServeError`].
+pub async fn serve(
+    options: ServeOptions,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), ServeError> {
+    LogServer::bind(options).await?.run(shutdown).await
+}
+
+impl LogServer {
+    /// Opens the log and the address.
+    ///
+    /// # Errors
+    /// [`ServeError`].
+    pub async fn bind(options: ServeOptions) -> Result<Self, ServeError> {
+        let ServeOptions {
+            directory,
+            log,
+            listen,
+        } = options;
+        let fail = |source| ServeError::Listen {
+            address: listen,
+            source,
+        };
+        let listener = TcpListener::bind(listen).await.map_err(fail)?;
+        let address = listener.local_addr().map_err(fail)?;
+        let opened = tokio::task::spawn_blocking(move || Log::open(&directory, log)).await;
+        let log = opened.map_err(|error| ServeError::Serve(std::io::Error::other(error)))??;
+        Ok(Self {
+            log,
+            listener,
+            address,
+        })
+    }
+
+    /// The log.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until `shutdown`, then finishes everything that was accepted.
+    ///
+    /// # Errors
+    /// [`ServeError::Stopped`] if the sequencer ended by itself.
+    pub async fn run(
+        self,
+        shutdown: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), ServeError> {
+        let log = self.log;
+        let (told, stop) = tokio::sync::watch::channel(false);
+        let ended = log.clone();
+        tokio::spawn(async move {
+            let mut published = ended.sequencer().watch();
+            tokio::select! {
+                () = shutdown => {}
+                // The channel closes when the sequencer's thread ends.
+                () = async { while published.changed().await.is_ok() {} } => {}
+            }
+            told.send_replace(true);
+        });
+        let mut asked = stop.clone();
+        let server = axum::serve(self.listener, router(log.clone()))
+            .with_graceful_shutdown(async move {
+                let _ = asked.wait_for(|told| *told).await;
+            })
+            .into_future();
+        let mut asked = stop;
+        tokio::select! {
+            served = server => served?,
+            () = async {
+                let _ = asked.wait_for(|told| *told).await;
+                tokio::time::sleep(DRAIN).await;
+            } => tracing::warn!("some requests did not end in time"),
+        }
+        let stopping = log.clone();
+        let _ = tokio::task::spawn_blocking(move || stopping.stop()).await;
+        match log.sequencer().failure() {
+            Some(reason) => Err(ServeError::Stopped(reason)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The routes of a log, to be served alone or within something larger.
+pub fn router(log: Log) -> Router {
+    Router::new()
+        .route("/checkpoint", get(read::checkpoint))
+        .route("/tile/{*path}", get(read::tile))
+        .route("/longrun/v1/bodies/{*path}", get(read::bodies))
+        .route("/longrun/v1/log", get(read::about))
+        .route("/longrun/v1/records", post(records::append))
+        .fallback(answer::not_found)
+        .method_not_allowed_fallback(answer::wrong_method)
+        .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
+        .with_state(records::Served::new(log))
+}

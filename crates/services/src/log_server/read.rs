@@ -1,0 +1,130 @@
+//! The read path. Tiles never change and say so; the checkpoint changes and says so.
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tlog::tile::Resource;
+
+use super::answer::{Problem, json};
+use super::records::{LINES_MAX, REQUEST_BYTES_MAX, Served};
+use crate::reader::ReadError;
+
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+const FRESH: HeaderValue = HeaderValue::from_static("public, max-age=1");
+const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+
+pub(super) async fn checkpoint(State(served): State<Served>) -> Response {
+    let published = served.log().published();
+    file(published.note.clone().into_bytes(), TEXT, FRESH)
+}
+
+pub(super) async fn tile(
+    State(served): State<Served>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    let path = format!("tile/{path}");
+    match Resource::parse(&path) {
+        Some(resource @ (Resource::Tile(_) | Resource::Entries(_))) => {
+            let bytes = read(served, resource).await?;
+            Ok(file(bytes, BYTES, IMMUTABLE))
+        }
+        _ => Err(Problem::missing(&path)),
+    }
+}
+
+pub(super) async fn bodies(
+    State(served): State<Served>,
+    Path(path): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    if !is_authorised(&headers, served.log().read_token()) {
+        return Err(Problem::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "bodies are private: send `authorization: Bearer <token>` with the token that is in \
+             read.token in the log's directory",
+        ));
+    }
+    let path = format!("bodies/{path}");
+    match Resource::parse(&path) {
+        Some(resource @ Resource::Bodies(_)) => {
+            Ok(file(read(served, resource).await?, BYTES, PRIVATE))
+        }
+        _ => Err(Problem::missing(&path)),
+    }
+}
+
+#[derive(Serialize)]
+struct About<'a> {
+    origin: &'a str,
+    vkey: &'a str,
+    size: u64,
+    records_per_request_max: usize,
+    request_bytes_max: usize,
+}
+
+pub(super) async fn about(State(served): State<Served>) -> Response {
+    let log = served.log();
+    let about = About {
+        origin: log.origin(),
+        vkey: log.vkey(),
+        size: log.published().checkpoint.size,
+        records_per_request_max: LINES_MAX,
+        request_bytes_max: REQUEST_BYTES_MAX,
+    };
+    json(StatusCode::OK, &about)
+}
+
+async fn read(served: Served, resource: Resource) -> Result<Vec<u8>, Problem> {
+    let read = tokio::task::spawn_blocking(move || served.log().reader().resource(resource)).await;
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(ReadError::Missing(path))) => Err(Problem::missing(&path)),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "a file of the log could not be read");
+            Err(Problem::internal(format!(
+                "{} could not be read",
+                error.path()
+            )))
+        }
+        Err(error) => Err(Problem::internal(error.to_string())),
+    }
+}
+
+fn file(bytes: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, cache);
+    headers.insert(
+        header::ACCESS_CONTROL_ALLOW_ORIGIN,
+        HeaderValue::from_static("*"),
+    );
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    (StatusCode::OK, headers, Body::from(bytes)).into_response()
+}
+
+/// Compares the whole token whatever it is, so that time tells nothing about it.
+fn is_authorised(headers: &HeaderMap, token: &str) -> bool {
+    let given = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok())
+        .and_then(|value| value.strip_prefix("Bearer "))
+        .unwrap_or_default();
+    let (given, token) = (
+        record::sha256(given.as_bytes()),
+        record::sha256(token.as_bytes()),
+    );
+    let differing = given
+        .as_bytes()
+        .iter()
+        .zip(token.as_bytes())
+        .fold(0, |sum, (a, b)| sum | (a ^ b));
+    differing == 0
+}

@@ -1,0 +1,492 @@
+//! One round after another, on one thread: the order of work that loses nothing.
+//!
+//! 1. The pool is divided into records that are new and records that are logged already.
+//! 2. Tiles, entries and bodies of the grown tree are computed in memory.
+//! 3. All of them are *staged* in one durable bundle. A crash up to here leaves a bundle that no
+//!    head names; the next start removes it.
+//! 4. The checkpoint is signed and the head is *swapped*: the commit point. An error here leaves
+//!    the outcome unknown, so it ends the sequencer; the next start sees which head holds.
+//! 5. (Cosignatures belong here: after the swap, so that no witness can strand the log.)
+//! 6. The staged files are *applied* by the code that recovery uses. An error ends the sequencer;
+//!    the next start applies them again.
+//! 7. The checkpoint is *published*. An error rejects the callers, whose entries stay logged and
+//!    are found again when they retry.
+//! 8. Callers are answered; the staged bundle and superseded partial files are removed.
+//!
+//! After Sunlight's sequencer (filippo.io/sunlight, `internal/ctlog`).
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use record::{Digest, RecordId};
+use store::{Blobs, Heads, Seen};
+use tlog::bundle::{encode_bodies, encode_entries};
+use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
+use tlog::growth::Edge;
+use tlog::note::NoteSigner;
+use tlog::proof::{TreeView, verify_inclusion};
+use tlog::tile::{Resource, Span, Tile, TileError, TileId, TileReader, WIDTH};
+
+use super::head::Head;
+use super::staging::{self, StagedFile, staging_path};
+use crate::admission::{Refusal, Submission};
+use crate::clock::Clock;
+use crate::layout::{CHECKPOINT, STAGING};
+use crate::reader::LogReader;
+
+/// Where a log lives and who it is.
+pub struct LogParts {
+    /// Files.
+    pub blobs: Arc<dyn Blobs>,
+    /// The commit point.
+    pub heads: Arc<dyn Heads>,
+    /// Recent entries by id; derived, so it may be empty.
+    pub seen: Box<dyn Seen>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The log's key; its name is the origin.
+    pub key: NoteSigner,
+}
+
+/// A checkpoint that readers can see.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Published {
+    /// What it says.
+    pub checkpoint: Checkpoint,
+    /// The signed note, verbatim.
+    pub note: String,
+}
+
+/// A record's place in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// The record.
+    pub id: RecordId,
+    /// Index of its entry.
+    pub index: u64,
+    /// Whether it was logged before this round.
+    pub known: bool,
+    /// The logged leaf: for a known record, the one that was logged first.
+    pub leaf: Vec<u8>,
+    /// Inclusion in the published checkpoint.
+    pub proof: Vec<Digest>,
+}
+
+/// What came of a round: for each record its place, or why it could not be shown.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) published: Arc<Published>,
+    pub(crate) placed: Vec<Result<Placed, Refusal>>,
+}
+
+/// Why a round has no outcome.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RoundError {
+    /// Nothing can be shown to the callers now; the log goes on.
+    #[error("{0}")]
+    Rejected(String),
+    /// The sequencer must stop and start again.
+    #[error("{0}")]
+    Fatal(String),
+}
+
+/// Totals since the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Rounds that grew the tree.
+    pub rounds: u64,
+    /// Entries added.
+    pub entries: u64,
+    /// Bytes of files written: staging, tiles, entries, bodies, checkpoints, heads.
+    pub bytes_written: u64,
+}
+
+/// The state between rounds. Owned by one thread.
+pub(crate) struct Core {
+    pub(super) blobs: Arc<dyn Blobs>,
+    pub(super) heads: Arc<dyn Heads>,
+    pub(super) seen: Box<dyn Seen>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) key: NoteSigner,
+    pub(super) reader: LogReader,
+    pub(super) head: Head,
+    /// The head as it is stored, for the next swap.
+    pub(super) head_bytes: Vec<u8>,
+    pub(super) edge: Edge,
+    /// The entries and bodies that are not yet in a full bundle.
+    pub(super) entries: Vec<Vec<u8>>,
+    pub(super) bodies: Vec<Option<Vec<u8>>>,
+    /// Ids of committed entries that `seen` does not have yet; it continues with them.
+    pub(super) unseen: Vec<[u8; 32]>,
+    pub(super) published: Arc<Published>,
+    /// Sizes at which the tree stood since partial files were last cleared away.
+    pub(super) uncleared: Vec<u64>,
+    pub(super) totals: Totals,
+}
+
+/// Where a submitted record is, before its proof is made.
+enum Slot {
+    New(u64),
+    Known(u64),
+}
+
+impl Core {
+    pub(crate) fn published(&self) -> &Arc<Published> {
+        &self.published
+    }
+
+    /// Whether the head is ahead of what readers can see.
+    pub(crate) fn has_unpublished(&self) -> bool {
+        self.published.checkpoint != *self.head.checkpoint.checkpoint()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// Sequences a pool: no new entries, no new checkpoint.
+    pub(crate) fn round(&mut self, pool: &[&Submission]) -> Result<Outcome, RoundError> {
+        self.catch_up_seen()?;
+        let size = self.head.size();
+        let (slots, new) = self.divide(pool)?;
+        if !new.is_empty() {
+            self.grow(&new)?;
+        }
+        self.publish()?;
+        let placed = self.place(pool, &slots, size);
+        self.clear();
+        Ok(Outcome {
+            published: self.published.clone(),
+            placed,
+        })
+    }
+
+    /// Which records are new, in order, and which are logged already or twice in the pool.
+    fn divide<'s>(
+        &self,
+        pool: &[&'s Submission],
+    ) -> Result<(Vec<Slot>, Vec<&'s Submission>), RoundError> {
+        let mut first: HashMap<RecordId, u64> = HashMap::with_capacity(pool.len());
+        let (mut slots, mut new) = (Vec::with_capacity(pool.len()), Vec::new());
+        for submission in pool {
+            let next = self.head.size() + new.len() as u64;
+            if let Some(index) = first.get(&submission.id) {
+                slots.push(Slot::Known(*index));
+                continue;
+            }
+            let known = self.seen.find(submission.id.as_bytes()).map_err(|error| {
+                RoundError::Rejected(format!("the index of recent entries failed: {error}"))
+            })?;
+            match known {
+                Some(index) => slots.push(Slot::Known(index)),
+                None => {
+                    slots.push(Slot::New(next));
+                    first.insert(submission.id, next);
+                    new.push(*submission);
+                }
+            }
+        }
+        Ok((slots, new))
+    }
+
+    /// Steps 2 to 6.
+    fn grow(&mut self, new: &[&Submission]) -> Result<(), RoundError> {
+        let hashes: Vec<Digest> = new.iter().map(|submission| submission.leaf_hash).collect();
+        let mut edge = self.edge.clone();
+        let tiles = edge.append(&hashes);
+        let (size, root) = (edge.size(), edge.root());
+        let mut entries = self.entries.clone();
+        entries.extend(new.iter().map(|submission| submission.leaf.clone()));
+        let mut bodies = self.bodies.clone();
+        bodies.extend(new.iter().map(|submission| Some(submission.body.clone())));
+        let files = round_files(self.head.size(), &tiles, &entries, &bodies)
+            .map_err(|error| RoundError::Rejected(format!("bundling failed: {error}")))?;
+
+        let staged = staging::encode(&files);
+        self.blobs
+            .put_new(&staging_path(size, &root), &staged)
+            .map_err(|error| RoundError::Rejected(format!("staging failed: {error}")))?;
+        self.count(staged.len());
+
+        self.commit(Checkpoint {
+            origin: self.key.name().to_owned(),
+            size,
+            root,
+        })?;
+        self.apply(&files)
+            .map_err(|error| RoundError::Fatal(format!("applying the round failed: {error}")))?;
+
+        let full = entries.len() - entries.len() % usize::from(WIDTH);
+        self.entries = entries.split_off(full);
+        self.bodies = bodies.split_off(full);
+        self.edge = edge;
+        self.unseen
+            .extend(new.iter().map(|submission| *submission.id.as_bytes()));
+        self.totals.rounds += 1;
+        self.totals.entries += new.len() as u64;
+        Ok(())
+    }
+
+    /// Step 4. Times of heads never decrease, whatever the clock does.
+    fn commit(&mut self, checkpoint: Checkpoint) -> Result<(), RoundError> {
+        let fatal = |error: String| RoundError::Fatal(format!("committing failed: {error}"));
+        let signed = checkpoint
+            .sign(&self.key)
+            .map_err(|error| fatal(error.to_string()))?;
+        let now_ms = self.clock.unix_ms();
+        if now_ms < self.head.committed_ms {
+            let behind_ms = self.head.committed_ms - now_ms;
+            tracing::warn!(
+                behind_ms,
+                "the clock is behind the last round; its time is kept"
+            );
+        }
+        let committed_ms = now_ms.max(self.head.committed_ms);
+        let head = Head {
+            committed_ms,
+            checkpoint: signed,
+        };
+        let bytes = head.to_bytes();
+        self.heads
+            .swap(Some(&self.head_bytes), &bytes)
+            .map_err(|error| fatal(error.to_string()))?;
+        self.uncleared.push(self.head.size());
+        self.count(bytes.len());
+        self.head = head;
+        self.head_bytes = bytes;
+        Ok(())
+    }
+
+    /// Step 6, also for recovery: doing it again changes nothing.
+    pub(super) fn apply(&mut self, files: &[StagedFile]) -> store::Result<()> {
+        self.blobs.put_new_all(files)?;
+        files.iter().for_each(|(_, bytes)| self.count(bytes.len()));
+        Ok(())
+    }
+
+    /// Step 7; nothing to do if the head is published already.
+    pub(super) fn publish(&mut self) -> Result<(), RoundError> {
+        if !self.has_unpublished() {
+            return Ok(());
+        }
+        let note = self.head.checkpoint.to_bytes();
+        self.blobs
+            .put_replace(CHECKPOINT, &note)
+            .map_err(|error| RoundError::Rejected(format!("publishing failed: {error}")))?;
+        self.count(note.len());
+        self.published = Arc::new(Published::of(&self.head.checkpoint));
+        Ok(())
+    }
+
+    /// Proofs for everything in the pool. Entries from before the round are read back and their
+    /// proofs checked; those of the round come from tiles that are still in memory.
+    fn place(
+        &self,
+        pool: &[&Submission],
+        slots: &[Slot],
+        size_before: u64,
+    ) -> Vec<Result<Placed, Refusal>> {
+        let view = TreeView::new(EdgeTiles::new(self), self.head.size());
+        let by_index: HashMap<u64, usize> = slots
+            .iter()
+            .enumerate()
+            .filter_map(|(at, slot)| match slot {
+                Slot::New(index) => Some((*index, at)),
+                Slot::Known(_) => None,
+            })
+            .collect();
+        let place = |submission: &Submission, slot: &Slot| {
+            let (index, known) = match slot {
+                Slot::New(index) => (*index, false),
+                Slot::Known(index) => (*index, true),
+            };
+            let leaf = match by_index.get(&index) {
+                Some(at) => pool[*at].leaf.clone(),
+                None => self.logged_leaf(index)?,
+            };
+            let proof = view.inclusion(index).map_err(|error| error.to_string())?;
+            if index < size_before {
+                let (hash, root) = (record::leaf::leaf_hash(&leaf), self.edge.root());
+                verify_inclusion(&hash, index, self.head.size(), &proof, &root)
+                    .map_err(|error| format!("entry {index}: {error}"))?;
+            }
+            Ok(Placed {
+                id: submission.id,
+                index,
+                known,
+                leaf,
+                proof,
+            })
+        };
+        pool.iter()
+            .zip(slots)
+            .map(|(submission, slot)| {
+                place(submission, slot)
+                    .map_err(|reason: String| Refusal::new("unavailable", reason))
+            })
+            .collect()
+    }
+
+    fn logged_leaf(&self, index: u64) -> Result<Vec<u8>, String> {
+        let span = Span::of_leaf(index, self.head.size()).ok_or("the entry is not in the log")?;
+        let mut entries = self
+            .reader
+            .entries(span)
+            .map_err(|error| error.to_string())?;
+        let at = usize::try_from(index % u64::from(WIDTH)).unwrap_or(usize::MAX);
+        if at < entries.len() {
+            Ok(entries.swap_remove(at))
+        } else {
+            Err("bundle too short".into())
+        }
+    }
+
+    /// Brings the index of recent entries up to the head. Until that succeeds nothing is
+    /// sequenced: a duplicate could slip through.
+    fn catch_up_seen(&mut self) -> Result<(), RoundError> {
+        if self.unseen.is_empty() {
+            return Ok(());
+        }
+        let first = self.head.size() - self.unseen.len() as u64;
+        self.seen.extend(first, &self.unseen).map_err(|error| {
+            RoundError::Rejected(format!("the index of recent entries failed: {error}"))
+        })?;
+        self.unseen.clear();
+        Ok(())
+    }
+
+    /// Step 8. Failures leave superfluous files behind, which harm nothing.
+    pub(super) fn clear(&mut self) {
+        if let Err(error) = self.catch_up_seen() {
+            tracing::warn!(%error, "will be tried again before the next round");
+        }
+        if self.uncleared.is_empty() {
+            return;
+        }
+        let sizes = std::mem::take(&mut self.uncleared);
+        let cleared = sizes
+            .into_iter()
+            .try_for_each(|size| self.clear_partials(size))
+            .and_then(|()| self.clear_staging());
+        if let Err(error) = cleared {
+            tracing::warn!(%error, "files that are no longer needed could not be removed");
+        }
+    }
+
+    /// Removes the partial files of the tree of `size` that full ones have replaced, and its
+    /// partial bodies, which nothing outside needs, once there are wider ones.
+    fn clear_partials(&self, size: u64) -> store::Result<()> {
+        let now = self.head.size();
+        for level in 0..=tlog::tile::LEVEL_MAX {
+            let hashes = |size: u64| size.checked_shr(8 * u32::from(level)).unwrap_or(0);
+            if hashes(now) == 0 {
+                break;
+            }
+            let number = hashes(size) / u64::from(WIDTH);
+            if hashes(now) / u64::from(WIDTH) <= number {
+                continue;
+            }
+            let span = Span::full(number);
+            self.delete_all(&format!("{}.p", TileId { level, span }))?;
+            if level == 0 {
+                self.delete_all(&format!("{}.p", Resource::Entries(span)))?;
+                self.delete_all(&format!("{}.p", Resource::Bodies(span)))?;
+            }
+        }
+        match size
+            .checked_sub(1)
+            .and_then(|last| Span::of_leaf(last, size))
+        {
+            Some(span) if !span.is_full() && size < now => {
+                self.blobs.delete(&Resource::Bodies(span).to_string())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn clear_staging(&self) -> store::Result<()> {
+        self.delete_all(STAGING)
+    }
+
+    fn delete_all(&self, directory: &str) -> store::Result<()> {
+        self.blobs
+            .list(directory)?
+            .iter()
+            .try_for_each(|path| self.blobs.delete(path))
+    }
+
+    fn count(&mut self, bytes: usize) {
+        self.totals.bytes_written += bytes as u64;
+    }
+}
+
+impl Published {
+    pub(super) fn of(signed: &SignedCheckpoint) -> Self {
+        Self {
+            checkpoint: signed.checkpoint().clone(),
+            note: signed.note().to_string(),
+        }
+    }
+}
+
+/// The files of a round: changed tiles, and the bundles from the first incomplete one on.
+fn round_files(
+    size_before: u64,
+    tiles: &[Tile],
+    entries: &[Vec<u8>],
+    bodies: &[Option<Vec<u8>>],
+) -> Result<Vec<StagedFile>, tlog::bundle::BundleError> {
+    let mut files: Vec<StagedFile> = tiles
+        .iter()
+        .map(|tile| (tile.id.to_string(), tile.to_bytes()))
+        .collect();
+    let width = usize::from(WIDTH);
+    let first = size_before / u64::from(WIDTH);
+    for (number, (entries, bodies)) in
+        (first..).zip(entries.chunks(width).zip(bodies.chunks(width)))
+    {
+        let Some(span) = Span::new(number, u16::try_from(entries.len()).unwrap_or(WIDTH)) else {
+            continue;
+        };
+        files.push((
+            Resource::Entries(span).to_string(),
+            encode_entries(entries)?,
+        ));
+        files.push((Resource::Bodies(span).to_string(), encode_bodies(bodies)?));
+    }
+    Ok(files)
+}
+
+/// The tiles on the right edge from memory, all others from the store.
+struct EdgeTiles<'c> {
+    edge: HashMap<(u8, u64), Vec<Digest>>,
+    reader: &'c LogReader,
+}
+
+impl<'c> EdgeTiles<'c> {
+    fn new(core: &'c Core) -> Self {
+        let tiles = core.edge.tiles();
+        let edge = tiles
+            .into_iter()
+            .map(|t| ((t.id.level, t.id.span.index()), t.hashes))
+            .collect();
+        Self {
+            edge,
+            reader: &core.reader,
+        }
+    }
+}
+
+impl TileReader for EdgeTiles<'_> {
+    fn read_tile(&self, id: TileId) -> Result<Vec<Digest>, TileError> {
+        let width = usize::from(id.span.width());
+        match self
+            .edge
+            .get(&(id.level, id.span.index()))
+            .and_then(|hashes| hashes.get(..width))
+        {
+            Some(hashes) => Ok(hashes.to_vec()),
+            None => self.reader.read_tile(id),
+        }
+    }
+}

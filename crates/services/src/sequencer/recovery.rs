@@ -1,0 +1,351 @@
+//! Starting: compare head, published checkpoint and staging, finish what was begun, or refuse.
+//!
+//! | head | published | |
+//! |---|---|---|
+//! | none | none, and no tiles | a new log: commit and publish the empty tree |
+//! | none | anything | refuse: the head was lost |
+//! | = published | | go on |
+//! | larger | smaller | apply the staged round again, check that one tree extends the other, publish |
+//! | smaller | larger | refuse: the head is an old copy, and going on would fork the log |
+//! | same size, other root | | refuse: the log is forked |
+//!
+//! Then the right edge is read back: its tiles must give the head's root, the last entries must
+//! hash to the last tile, and their bodies must be theirs. Nothing is written before all of this
+//! has been checked.
+
+use std::sync::Arc;
+
+use record::leaf::{Leaf, leaf_hash};
+use store::Blobs;
+use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
+use tlog::growth::Edge;
+use tlog::merkle::empty_root;
+use tlog::proof::{TreeView, verify_consistency};
+use tlog::tile::{Resource, Span, TileId, TileReader as _, WIDTH};
+
+use super::core::{Core, LogParts, Published, Totals};
+use super::head::Head;
+use super::staging::{self, StagedFile, staging_path};
+use crate::layout::CHECKPOINT;
+use crate::reader::LogReader;
+
+/// How far ahead of the clock a head's time may be, ms. More means that the clock or the head is
+/// wrong, and a person should look.
+pub const FUTURE_TOLERANCE_MS: u64 = 10 * 60 * 1000;
+
+/// Why a log does not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// What is stored contradicts itself; nothing was changed.
+    #[error("the log was not opened, and nothing was changed: {0}")]
+    Inconsistent(String),
+    /// The store failed or refused.
+    #[error(transparent)]
+    Store(#[from] store::Error),
+    /// A key or token file is unusable.
+    #[error("{0}")]
+    Key(String),
+}
+
+fn inconsistent<T>(reason: impl Into<String>) -> Result<T, OpenError> {
+    Err(OpenError::Inconsistent(reason.into()))
+}
+
+impl Core {
+    /// Opens a log, or makes it if there is nothing at all.
+    pub(crate) fn open(parts: LogParts) -> Result<Self, OpenError> {
+        let LogParts {
+            blobs,
+            heads,
+            seen,
+            clock,
+            key,
+        } = parts;
+        let reader = LogReader::new(blobs.clone());
+        let log = key.verifier();
+        let published = match blobs.read(CHECKPOINT)? {
+            Some(bytes) => match SignedCheckpoint::open(&bytes, &log) {
+                Ok(signed) => Some(signed),
+                Err(error) => return inconsistent(format!("{CHECKPOINT}: {error}")),
+            },
+            None => None,
+        };
+        let (head, head_bytes) = match heads.load()? {
+            Some(bytes) => match Head::open(&bytes, &log) {
+                Ok(head) => (head, bytes),
+                Err(error) => return inconsistent(format!("the head: {error}")),
+            },
+            None => create(&blobs, &*heads, &key, clock.unix_ms(), published.is_some())?,
+        };
+        let now_ms = clock.unix_ms();
+        if head.committed_ms > now_ms.saturating_add(FUTURE_TOLERANCE_MS) {
+            return inconsistent(format!(
+                "the head is from the future: committed at {} Unix ms, the clock says {now_ms}; \
+                 set the clock right",
+                head.committed_ms
+            ));
+        }
+        let staged = compare(&blobs, &head, published.as_ref())?;
+        let mut core = Self {
+            blobs,
+            heads,
+            seen,
+            clock,
+            key,
+            reader,
+            head_bytes,
+            edge: Edge::empty(),
+            entries: Vec::new(),
+            bodies: Vec::new(),
+            unseen: Vec::new(),
+            published: Arc::new(
+                published
+                    .as_ref()
+                    .map_or_else(Published::nothing, Published::of),
+            ),
+            uncleared: Vec::new(),
+            totals: Totals::default(),
+            head,
+        };
+        core.finish_round(staged, published.as_ref())?;
+        Ok(core)
+    }
+
+    /// Applies what was staged, checks the edge, and publishes if that is still to be done.
+    fn finish_round(
+        &mut self,
+        staged: Option<Vec<StagedFile>>,
+        published: Option<&SignedCheckpoint>,
+    ) -> Result<(), OpenError> {
+        if let Some(files) = &staged {
+            tracing::info!(
+                size = self.head.size(),
+                "finishing the round that was under way"
+            );
+            self.apply(files)?;
+        }
+        self.load_edge()?;
+        if let Some(published) = published {
+            self.check_extends(published.checkpoint())?;
+            self.uncleared.push(published.checkpoint().size);
+        }
+        self.rebuild_seen()?;
+        self.publish()
+            .map_err(|error| OpenError::Inconsistent(error.to_string()))?;
+        self.uncleared.push(self.head.size());
+        self.clear();
+        Ok(())
+    }
+
+    /// Reads the right edge and checks it against the head.
+    fn load_edge(&mut self) -> Result<(), OpenError> {
+        let size = self.head.size();
+        let broken = |reason: String| OpenError::Inconsistent(reason);
+        self.edge = Edge::load(size, &self.reader).map_err(|error| broken(error.to_string()))?;
+        if self.edge.root() != self.head.checkpoint.checkpoint().root {
+            return inconsistent(format!(
+                "the tiles do not give the root of the head at {size}"
+            ));
+        }
+        let Some(last) = size
+            .checked_sub(1)
+            .and_then(|last| Span::of_leaf(last, size))
+        else {
+            return Ok(());
+        };
+        let id = TileId {
+            level: 0,
+            span: last,
+        };
+        let hashes = self
+            .reader
+            .read_tile(id)
+            .map_err(|error| broken(error.to_string()))?;
+        let entries = self
+            .reader
+            .entries(last)
+            .map_err(|error| broken(error.to_string()))?;
+        let bodies = self
+            .reader
+            .bodies(last)
+            .map_err(|error| broken(error.to_string()))?;
+        for (entry, (hash, body)) in entries.iter().zip(hashes.iter().zip(&bodies)) {
+            if leaf_hash(entry) != *hash {
+                return inconsistent(format!("{} does not hash to {id}", Resource::Entries(last)));
+            }
+            if !body.as_ref().is_none_or(|body| belongs(entry, body)) {
+                return inconsistent(format!(
+                    "{} holds a body that is not its entry's",
+                    Resource::Bodies(last)
+                ));
+            }
+        }
+        if !last.is_full() {
+            (self.entries, self.bodies) = (entries, bodies);
+        }
+        Ok(())
+    }
+
+    /// Checks from tiles that the head's tree extends the published one.
+    fn check_extends(&self, published: &Checkpoint) -> Result<(), OpenError> {
+        let head = self.head.checkpoint.checkpoint();
+        let proof = TreeView::new(&self.reader, head.size)
+            .consistency(published.size)
+            .map_err(|error| OpenError::Inconsistent(error.to_string()))?;
+        let (old, new) = ((published.size, &published.root), (head.size, &head.root));
+        verify_consistency(old, new, &proof).map_err(|error| {
+            OpenError::Inconsistent(format!(
+                "the head at {} does not extend the published checkpoint at {}: {error}",
+                head.size, published.size
+            ))
+        })
+    }
+
+    /// Brings the index of recent entries to the head, from the log's own entries.
+    fn rebuild_seen(&mut self) -> Result<(), OpenError> {
+        let (size, window) = (self.head.size(), self.seen.window());
+        let oldest = size.saturating_sub(window);
+        let mut covered = self.seen.covered()?;
+        let fits = covered <= size && self.last_seen_is_ours(covered)?;
+        if !fits || covered < oldest {
+            self.seen.restart(oldest)?;
+            covered = oldest;
+        }
+        while covered < size {
+            let Some(span) = Span::of_leaf(covered, size) else {
+                break;
+            };
+            let broken = |error: String| OpenError::Inconsistent(error);
+            let entries = self
+                .reader
+                .entries(span)
+                .map_err(|error| broken(error.to_string()))?;
+            let skip = usize::try_from(covered % u64::from(WIDTH)).unwrap_or(0);
+            let ids = entries[skip.min(entries.len())..]
+                .iter()
+                .map(|entry| Leaf::parse(entry).map(|leaf| *leaf.record_id.as_bytes()))
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(|error| broken(format!("{}: {error}", Resource::Entries(span))))?;
+            self.seen.extend(covered, &ids)?;
+            covered += ids.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Whether the index's last entry is the log's: one that was copied from elsewhere is not.
+    fn last_seen_is_ours(&self, covered: u64) -> Result<bool, OpenError> {
+        let Some(last) = covered.checked_sub(1) else {
+            return Ok(true);
+        };
+        let Some(span) = Span::of_leaf(last, self.head.size()) else {
+            return Ok(false);
+        };
+        let Ok(entries) = self.reader.entries(span) else {
+            return Ok(false);
+        };
+        let at = usize::try_from(last % u64::from(WIDTH)).unwrap_or(usize::MAX);
+        let Some(Ok(leaf)) = entries.get(at).map(|entry| Leaf::parse(entry)) else {
+            return Ok(false);
+        };
+        Ok(self.seen.find(leaf.record_id.as_bytes())? == Some(last))
+    }
+}
+
+impl Published {
+    /// Before anything is published: the empty tree, without a note.
+    fn nothing() -> Self {
+        let checkpoint = Checkpoint {
+            origin: String::new(),
+            size: 0,
+            root: empty_root(),
+        };
+        Self {
+            checkpoint,
+            note: String::new(),
+        }
+    }
+}
+
+/// A new log's head: the empty tree. Refuses where there was a log before.
+fn create(
+    blobs: &Arc<dyn Blobs>,
+    heads: &dyn store::Heads,
+    key: &tlog::note::NoteSigner,
+    now_ms: u64,
+    published: bool,
+) -> Result<(Head, Vec<u8>), OpenError> {
+    if published || !blobs.list("tile")?.is_empty() {
+        return inconsistent(
+            "there is a log here but its head is gone; restore the head, or name a new directory",
+        );
+    }
+    let empty = Checkpoint {
+        origin: key.name().to_owned(),
+        size: 0,
+        root: empty_root(),
+    };
+    let checkpoint = empty
+        .sign(key)
+        .map_err(|error| OpenError::Inconsistent(error.to_string()))?;
+    let head = Head {
+        committed_ms: now_ms,
+        checkpoint,
+    };
+    let bytes = head.to_bytes();
+    heads.swap(None, &bytes)?;
+    Ok((head, bytes))
+}
+
+/// Compares head and published checkpoint; gives back the staged round if it must be applied.
+fn compare(
+    blobs: &Arc<dyn Blobs>,
+    head: &Head,
+    published: Option<&SignedCheckpoint>,
+) -> Result<Option<Vec<StagedFile>>, OpenError> {
+    let said = head.checkpoint.checkpoint();
+    let Some(published) = published.map(SignedCheckpoint::checkpoint) else {
+        if said.size == 0 {
+            return Ok(None);
+        }
+        return inconsistent(format!(
+            "{CHECKPOINT} is gone, but the head is at {}",
+            said.size
+        ));
+    };
+    if published.size > said.size {
+        return inconsistent(format!(
+            "the published checkpoint is at {}, ahead of the head at {}: the head is an old copy, \
+             and going on from it would fork the log; restore the newest head",
+            published.size, said.size
+        ));
+    }
+    if published.size == said.size {
+        if published.root != said.root {
+            return inconsistent(format!(
+                "head and published checkpoint have different roots at size {}: the log is forked",
+                said.size
+            ));
+        }
+        return Ok(None);
+    }
+    let path = staging_path(said.size, &said.root);
+    let Some(bytes) = blobs.read(&path)? else {
+        return inconsistent(format!(
+            "the head is at {}, the published checkpoint at {}, and {path} is gone",
+            said.size, published.size
+        ));
+    };
+    match staging::decode(&bytes) {
+        Some(files) => Ok(Some(files)),
+        None => inconsistent(format!("{path} is damaged")),
+    }
+}
+
+/// Whether a body is what the entry was made of.
+fn belongs(entry: &[u8], body: &[u8]) -> bool {
+    Leaf::parse(entry).is_ok_and(|leaf| {
+        record::Envelope::new(body.to_vec(), leaf.signature.clone())
+            .is_ok_and(|envelope| envelope.record_id() == leaf.record_id)
+    })
+}
