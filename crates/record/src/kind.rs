@@ -59,6 +59,9 @@ pub(crate) trait Body: Field {
     /// The names of its subjects, for its schema.
     const SUBJECTS: SubjectNames;
 
+    /// Whether its signer always has an id, for its schema.
+    const SIGNER_HAS_ID: bool = true;
+
     /// The subjects it has.
     fn subjects(&self, signer: &Signer) -> Result<Subjects>;
 
@@ -111,7 +114,7 @@ macro_rules! kinds {
                     kind: concat!($name, ":v", $version),
                     description: concat!($($doc),*),
                     subjects: <$body as Body>::SUBJECTS,
-                    signer: Signer::schema(),
+                    signer_has_id: <$body as Body>::SIGNER_HAS_ID,
                     predicate: <$body as Field>::schema(),
                 }),)+
                 _ => None,

@@ -4,9 +4,10 @@
 //! everything: lengths of texts are in bytes in the format and in characters in JSON Schema,
 //! and members that must agree with one another are checked by the reader alone.
 
+use crate::field::Field;
 use crate::json::{Object, Value};
 use crate::kind::SubjectNames;
-use crate::statement::{PREDICATE_PREFIX, STATEMENT_TYPE};
+use crate::statement::{PREDICATE_PREFIX, STATEMENT_TYPE, Signer};
 
 /// The dialect.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
@@ -21,14 +22,17 @@ pub(crate) struct Parts {
     pub(crate) kind: &'static str,
     pub(crate) description: &'static str,
     pub(crate) subjects: SubjectNames,
-    pub(crate) signer: Object,
+    pub(crate) signer_has_id: bool,
     pub(crate) predicate: Object,
 }
 
 fn statement(parts: &Parts) -> Value {
     let mut predicate = parts.predicate.clone();
-    let mut properties =
-        Object::new().with("signer", described(parts.signer.clone(), &[" Who signs."]));
+    let mut signer = described(Signer::schema(), &["Who signs."]);
+    if parts.signer_has_id {
+        signer.set("required", words_list(&["id", "key"]));
+    }
+    let mut properties = Object::new().with("signer", signer);
     for (name, schema) in members(&predicate, "properties") {
         properties.set(name, schema.clone());
     }

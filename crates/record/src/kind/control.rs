@@ -300,6 +300,8 @@ impl Body for Control {
         required: 1,
     };
 
+    const SIGNER_HAS_ID: bool = false;
+
     /// `key`, with the id of the key that the action is about: the one that is introduced or
     /// revoked, otherwise the one that signs.
     fn subjects(&self, signer: &Signer) -> Result<Subjects> {
