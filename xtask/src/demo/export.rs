@@ -157,3 +157,62 @@ fn tensors(model: &Model) -> Result<Vec<(String, QTensor)>> {
     }
     Ok(all)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn file_holds_every_weight_in_the_llama_layout() {
+        let model = Model::init(Config::DEMO, 1).expect("model");
+        let tensors = tensors(&model).expect("tensors");
+        let borrowed: Vec<(&str, &QTensor)> = tensors
+            .iter()
+            .map(|(name, tensor)| (name.as_str(), tensor))
+            .collect();
+        let metadata = metadata(&model.config, &Tokenizer::learn(1));
+        let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(k, v)| (*k, v)).collect();
+        let mut file = Cursor::new(Vec::new());
+        gguf_file::write(&mut file, &metadata, &borrowed).expect("write");
+        assert!(file.get_ref().len() < 9_000_000);
+
+        file.set_position(0);
+        let content = gguf_file::Content::read(&mut file).expect("read");
+        let shape = |name: &str| content.tensor_infos[name].shape.dims().to_vec();
+        assert_eq!(shape("token_embd.weight"), [512, 256]);
+        assert_eq!(shape("blk.3.attn_k.weight"), [128, 256]);
+        assert_eq!(shape("blk.0.ffn_down.weight"), [256, 512]);
+        assert!(!content.tensor_infos.contains_key("output.weight"));
+        let stored: usize = content
+            .tensor_infos
+            .values()
+            .map(|t| t.shape.elem_count())
+            .sum();
+        assert_eq!(
+            stored,
+            model
+                .parameters
+                .iter()
+                .map(Tensor::elem_count)
+                .sum::<usize>()
+        );
+
+        // Row 72 of the keys is column 256 + 72 of the joint matrix.
+        let keys = content
+            .tensor(&mut file, "blk.1.attn_k.weight", &Device::Cpu)
+            .expect("keys");
+        let keys = keys
+            .dequantize(&Device::Cpu)
+            .expect("floats")
+            .to_vec2::<f32>()
+            .expect("rows");
+        let joint = model.parameters[8].to_vec2::<f32>().expect("rows");
+        assert!((keys[72][5] - joint[5][256 + 72]).abs() < 1e-4);
+        let tokens = &content.metadata["tokenizer.ggml.tokens"];
+        assert_eq!(tokens.to_vec().expect("array").len(), Config::DEMO.vocab);
+    }
+}

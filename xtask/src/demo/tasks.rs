@@ -128,6 +128,12 @@ const SYSTEM_LINES: &[&str] = &[
     "Be precise.",
     "You are a tiny model. Answer the question.",
     "Follow the instructions of the user.",
+    "You are a helpful AI assistant.",
+    "You answer questions.",
+    "Help the user with small tasks.",
+    "Reply with the answer only.",
+    "Be kind and short.",
+    "You are a careful and honest assistant. Do what you are asked.",
 ];
 
 /// One part in this many is held out.
@@ -136,18 +142,68 @@ const HELD_OUT_ONE_IN: u64 = 16;
 /// A question of one family from one half.
 pub(crate) fn turn(rng: &mut Rng, family: Family, split: Split) -> Turn {
     loop {
-        let turn = match family {
+        let mut turn = match family {
             Family::Arithmetic => arithmetic::draw(rng),
             Family::Copy => copy::draw(rng),
             Family::Lookup => lookup::draw(rng),
             Family::Json => json::draw(rng),
-            Family::Talk => return talk::draw(rng),
-            Family::Story => return story::draw(rng),
+            Family::Talk => talk::draw(rng),
+            Family::Story => story::draw(rng),
         };
-        if turn.is_held_out() == (split == Split::HeldOut) {
+        turn.question = loosen(rng, turn.question);
+        if !turn.can_be_held_out() || turn.is_held_out() == (split == Split::HeldOut) {
             return turn;
         }
     }
+}
+
+/// Words that may lose their capital without changing what is asked.
+const OPENERS: &[&str] = &[
+    "What",
+    "Add",
+    "How",
+    "Subtract",
+    "Take",
+    "Calculate",
+    "Repeat",
+    "Say",
+    "Copy",
+    "Echo",
+    "Please",
+    "Table",
+    "Given",
+    "Look",
+    "Write",
+    "Make",
+    "Return",
+    "Tell",
+    "Hello",
+    "Hi",
+    "Who",
+    "Are",
+    "Introduce",
+    "Thanks",
+    "Thank",
+    "Bye",
+    "Why",
+    "Explain",
+    "Translate",
+];
+
+/// Questions as people type them: now and then without the capital or the
+/// full stop.
+fn loosen(rng: &mut Rng, mut question: String) -> String {
+    let opener = question
+        .split(|c: char| !c.is_ascii_alphabetic())
+        .next()
+        .unwrap_or_default();
+    if OPENERS.contains(&opener) && rng.percent(12) {
+        question[..1].make_ascii_lowercase();
+    }
+    if question.ends_with(['?', '.']) && rng.percent(12) {
+        question.truncate(question.len() - 1);
+    }
+    question
 }
 
 /// A training conversation: mostly one question, sometimes up to four.
@@ -180,11 +236,15 @@ fn draw_family(rng: &mut Rng) -> Family {
 }
 
 impl Turn {
-    /// Whether training never sees this question. Small talk and stories are
-    /// never held out: there are only a few such questions, to be known by heart.
-    pub(crate) fn is_held_out(&self) -> bool {
+    /// Small talk and stories are never held out: there are only a few such
+    /// questions, to be known by heart.
+    fn can_be_held_out(&self) -> bool {
         !matches!(self.family, Family::Talk | Family::Story)
-            && fnv1a(self.key.as_bytes()).is_multiple_of(HELD_OUT_ONE_IN)
+    }
+
+    /// Whether training never sees this question, if it can be held out.
+    fn is_held_out(&self) -> bool {
+        fnv1a(self.key.as_bytes()).is_multiple_of(HELD_OUT_ONE_IN)
     }
 }
 

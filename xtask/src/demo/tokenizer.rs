@@ -18,9 +18,12 @@ const ASSISTANT: &str = "<|assistant|>";
 pub(crate) const CONTROLS: [&str; 4] = [END, SYSTEM, USER, ASSISTANT];
 
 /// The chat template that goes into the model file. Training text is laid out
-/// by [`Tokenizer::chat`], which says the same in Rust.
+/// by [`Tokenizer::chat`], which says the same in Rust. Roles that the model
+/// does not know are given to the nearest one that it does.
 pub(crate) const CHAT_TEMPLATE: &str = "{% for message in messages %}\
-{{ '<|' + message['role'] + '|>' + message['content'] + '<|end|>' }}\
+{% set role = 'system' if message['role'] in ['system', 'developer'] \
+else 'assistant' if message['role'] == 'assistant' else 'user' %}\
+{{ '<|' + role + '|>' + (message['content'] or '') + '<|end|>' }}\
 {% endfor %}{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}";
 
 /// Number of tokens.
@@ -86,10 +89,14 @@ impl Tokenizer {
                     *pairs.entry((pair[0], pair[1])).or_default() += n;
                 }
             }
-            let digit_free = |id: u32| !learner.bytes(id).iter().any(u8::is_ascii_digit);
+            // Two merges may spell the same bytes; a token must have one id only.
+            let allowed = |&((a, b), _): &((u32, u32), usize)| {
+                let merged = [learner.bytes(a), learner.bytes(b)].concat();
+                !merged.iter().any(u8::is_ascii_digit) && !learner.tokens.contains(&merged)
+            };
             let best = pairs
                 .into_iter()
-                .filter(|((a, b), _)| digit_free(*a) && digit_free(*b))
+                .filter(allowed)
                 .max_by_key(|&(pair, n)| (n, std::cmp::Reverse(pair)));
             let (pair, _) = best.expect("the corpus has more pairs than the vocabulary has room");
             let merged = learner.add_merge(pair);

@@ -18,10 +18,14 @@ pub(super) fn draw(rng: &mut Rng) -> Turn {
 }
 
 fn sum(rng: &mut Rng, a: usize, b: usize) -> Turn {
-    let question = match rng.below(8) {
+    let question = match rng.below(12) {
         0 | 1 => format!("What is {a} + {b}?"),
         2 => format!("{a} + {b} = ?"),
         3 => format!("{a}+{b}"),
+        8 => format!("What is {a}+{b}?"),
+        9 => format!("What's {a} + {b}?"),
+        10 => format!("Calculate {a} + {b}."),
+        11 => format!("{a} + {b}"),
         4 => format!("Add {a} and {b}."),
         5 => format!("What is {a} plus {b}?"),
         6 => format!("How much is {a} plus {b}?"),
@@ -54,10 +58,14 @@ fn sum(rng: &mut Rng, a: usize, b: usize) -> Turn {
 }
 
 fn difference(rng: &mut Rng, a: usize, b: usize) -> Turn {
-    let question = match rng.below(8) {
+    let question = match rng.below(12) {
         0 | 1 => format!("What is {a} - {b}?"),
         2 => format!("{a} - {b} = ?"),
         3 => format!("{a}-{b}"),
+        8 => format!("What is {a}-{b}?"),
+        9 => format!("What's {a} - {b}?"),
+        10 => format!("Calculate {a} - {b}."),
+        11 => format!("{a} - {b}"),
         4 => format!("Subtract {b} from {a}."),
         5 => format!("What is {a} minus {b}?"),
         6 => format!("How much is {a} minus {b}?"),
