@@ -313,7 +313,7 @@ struct Inner {
     reader: Mutex<reader::Reader>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Goes last, after the writer.
-    _claim: Option<dir::Claim>,
+    claim: Mutex<Option<dir::Claim>>,
 }
 
 /// What handles and writer both see.
@@ -384,7 +384,7 @@ impl Spool {
             shared,
             reader: Mutex::new(reader),
             thread: Mutex::new(Some(thread)),
-            _claim: claim,
+            claim: Mutex::new(claim),
         };
         Ok(Opened {
             spool: Spool {
@@ -506,10 +506,13 @@ impl Spool {
     }
 
     /// Commits what is queued, notes the numbers that were never handed out so that the next
-    /// opening continues with them, and stops the writer. Each range must be the untouched tail
-    /// of its block.
+    /// opening continues with them, stops the writer and releases the directory. Each range must
+    /// be the untouched tail of its block.
     pub fn close(&self, unused: Vec<Range>) -> Result<(), SpoolError> {
-        self.wait(|done| writer::Op::Close { unused, done })
+        self.wait(|done| writer::Op::Close { unused, done })?;
+        self.inner.join();
+        lock(&self.inner.claim).take();
+        Ok(())
     }
 
     /// The counters.
@@ -577,6 +580,12 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Fails if the writer has stopped already.
         let _ = self.ops.send(writer::Op::Stop);
+        self.join();
+    }
+}
+
+impl Inner {
+    fn join(&self) {
         let thread = lock(&self.thread).take();
         // The writer itself may drop the last handle, in a callback.
         if let Some(thread) = thread.filter(|it| it.thread().id() != std::thread::current().id()) {

@@ -214,7 +214,7 @@ fn path(m: usize, leaves: &[Digest]) -> Vec<Digest> {
 
 /// A signer directory that goes when the test does.
 pub(crate) struct Signer {
-    pub(crate) directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     pub(crate) config: Config,
 }
 
@@ -227,7 +227,10 @@ impl Signer {
         config.shipping.linger = Duration::from_millis(1);
         config.shipping.retry_min = Duration::from_millis(10);
         config.shipping.retry_max = Duration::from_millis(100);
-        Signer { directory, config }
+        Signer {
+            _directory: directory,
+            config,
+        }
     }
 
     pub(crate) fn open(&self) -> Recorder {
