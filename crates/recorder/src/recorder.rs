@@ -253,6 +253,18 @@ impl Recorder {
         self.inner.home.as_ref().map(Home::verifier)
     }
 
+    /// The home log's base URL, if there is one.
+    #[must_use]
+    pub fn home_url(&self) -> Option<&str> {
+        self.inner.home.as_ref().map(Home::url)
+    }
+
+    /// The clock and the random source it was opened with.
+    #[must_use]
+    pub fn context(&self) -> &Context {
+        &self.inner.context
+    }
+
     /// The stream of an endpoint and kind. Keep it: looking it up costs more than a number.
     #[must_use]
     pub fn stream(&self, endpoint: &Endpoint, kind: NumberedKind) -> Stream {

@@ -26,6 +26,7 @@ const QUOTED_BYTES_MAX: usize = 200;
 /// The home log: where it is, and the key that its checkpoints must carry.
 #[derive(Clone)]
 pub(crate) struct Home {
+    url: String,
     records: Uri,
     verifier: NoteVerifier,
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
@@ -81,6 +82,7 @@ impl Home {
         }
         let tls = records.scheme_str() == Some("https");
         Ok(Home {
+            url: url.to_owned(),
             records,
             verifier,
             client: client(tls)?,
@@ -89,6 +91,10 @@ impl Home {
 
     pub(crate) fn verifier(&self) -> &NoteVerifier {
         &self.verifier
+    }
+
+    pub(crate) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Sends rows and checks the answer.

@@ -1,0 +1,145 @@
+//! Exactly what is served, as a signed record: made from what an engine says of itself, and made
+//! anew only when it has changed.
+
+use engine::{Basis, Description, KnownDigest};
+use record::bucket::start_ms;
+use record::manifest::{Artifact, Basis as Stands, Engine, Manifest, Stated};
+use record::{Digest, Envelope, Predicate, RecordId, Text};
+use recorder::Recorder;
+
+use crate::error::NodeError;
+
+/// What is said where nothing is known.
+const UNKNOWN: &str = "unknown";
+
+/// The manifest in force for one model.
+#[derive(Debug, Clone)]
+pub(crate) struct Current {
+    pub(crate) id: RecordId,
+    pub(crate) envelope: Envelope,
+}
+
+/// Finds the manifest that says this already, or signs one. Durable on return.
+pub(crate) async fn publish(
+    recorder: &Recorder,
+    model: &str,
+    description: &Description,
+) -> Result<Current, NodeError> {
+    let manifest = of(model, description, recorder.context().clock.unix_ms()).map_err(|error| {
+        NodeError::Manifest {
+            model: model.to_owned(),
+            reason: error.to_string(),
+        }
+    })?;
+    // Only the newest counts: going back to what was served before opens an epoch too.
+    let newest = recorder
+        .pinned()
+        .await?
+        .into_iter()
+        .rev()
+        .find_map(|entry| match entry.record.statement.predicate {
+            Predicate::Manifest(old) if old.model == manifest.model => {
+                Some((*old, entry.record.id, entry.record.envelope))
+            }
+            _ => None,
+        });
+    if let Some((old, id, envelope)) = newest
+        && (Manifest {
+            at_ms: manifest.at_ms,
+            ..old
+        }) == manifest
+    {
+        return Ok(Current { id, envelope });
+    }
+    let (id, envelope) =
+        recorder
+            .post(manifest)?
+            .durable()
+            .await
+            .ok_or_else(|| NodeError::Manifest {
+                model: model.to_owned(),
+                reason: "the spool could not store it; is the disk full?".to_owned(),
+            })?;
+    tracing::info!(model, manifest = %id, "a new manifest is in force");
+    Ok(Current { id, envelope })
+}
+
+fn of(model: &str, it: &Description, now_ms: u64) -> Result<Manifest, record::Error> {
+    Ok(Manifest {
+        at_ms: start_ms(now_ms),
+        model: model.parse()?,
+        weights: artifact(it.weights),
+        tokenizer: artifact(it.tokenizer),
+        chat_template: artifact(it.chat_template),
+        precision: stated(it.precision.as_deref(), it.precision_basis)?,
+        kv_precision: stated(it.kv_precision.as_deref(), it.precision_basis)?,
+        engine: Engine {
+            name: short(&it.engine)?,
+            version: short(&it.engine_version)?,
+            basis: stands(it.precision_basis),
+        },
+        sampler: short(it.sampler.as_deref().unwrap_or(UNKNOWN))?,
+        batch_size: it.batch_size,
+        context_tokens: it.context_length.map(u64::from),
+    })
+}
+
+fn artifact(known: Option<KnownDigest>) -> Artifact {
+    match known {
+        Some(KnownDigest {
+            sha256,
+            basis: Basis::Computed,
+        }) => Artifact {
+            name: None,
+            sha256: Some(Digest::from_bytes(sha256)),
+            bytes: None,
+            basis: Stands::Computed,
+        },
+        Some(KnownDigest {
+            sha256,
+            basis: Basis::Declared,
+        }) => Artifact::declared(None, Some(Digest::from_bytes(sha256))),
+        None => Artifact::declared(None, None),
+    }
+}
+
+fn stated(value: Option<&str>, basis: Basis) -> Result<Stated, record::Error> {
+    let basis = if value.is_some() {
+        stands(basis)
+    } else {
+        Stands::Declared
+    };
+    Ok(Stated {
+        value: short(value.unwrap_or(UNKNOWN))?,
+        basis,
+    })
+}
+
+fn stands(basis: Basis) -> Stands {
+    match basis {
+        Basis::Computed => Stands::Computed,
+        Basis::Declared => Stands::Declared,
+    }
+}
+
+fn short<const MAX: usize>(text: &str) -> Result<Text<MAX>, record::Error> {
+    Text::new(if text.is_empty() { UNKNOWN } else { text })
+}
+
+/// What can be said of an outside API: its address, and that nothing about it was checked.
+pub(crate) fn of_upstream(model: &str, origin: &str) -> Description {
+    Description {
+        model: model.to_owned(),
+        weights: None,
+        precision: None,
+        precision_basis: Basis::Declared,
+        kv_precision: None,
+        tokenizer: None,
+        chat_template: None,
+        engine: UNKNOWN.to_owned(),
+        engine_version: format!("behind {origin}"),
+        sampler: None,
+        batch_size: None,
+        context_length: None,
+    }
+}

@@ -1,0 +1,518 @@
+//! The node: routes, one task per inference, and an orderly end.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Method, Request, Response, Uri};
+use axum::routing::{get, post};
+use bytes::Bytes;
+use engine::faulty::Faulty;
+use engine::openai::{Model as ListedModel, ModelList};
+use engine::upstream::Upstream;
+use engine::{ApiError, Engine};
+use hyper_util::service::TowerToHyperService;
+use record::content::Part;
+use record::receipt::{Executed, ResponseFormat};
+use record::{Endpoint, NumberedKind, Provider, Secret, SignerId};
+use recorder::{Recorder, Stream};
+use serde::Serialize;
+use serde_json::value::RawValue;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::config::{Backend, NodeConfig, Served};
+use crate::error::NodeError;
+use crate::forward::Forwarding;
+use crate::generate::Generation;
+use crate::headers::Told;
+use crate::inference::{End, Inference};
+use crate::intake;
+use crate::manifest::{self, Current};
+use crate::respond::{self, Reply};
+
+/// When a caller that was turned away may come back, seconds.
+const RETRY_AFTER_S: u32 = 1;
+/// How long interrupted answers and their connections may take to say goodbye.
+const GOODBYE: Duration = Duration::from_secs(5);
+/// Hex digits of the manifest's id in `system_fingerprint`.
+const FINGERPRINT_DIGITS: usize = 16;
+
+/// A running node.
+pub struct Node {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    /// Dropping it stops the server too.
+    quit: Option<oneshot::Sender<()>>,
+    server: JoinHandle<()>,
+}
+
+struct Shared {
+    recorder: Recorder,
+    models: BTreeMap<String, Model>,
+    draining: AtomicBool,
+    /// Inferences under way.
+    running: watch::Sender<usize>,
+    /// True once running answers are not waited for any more.
+    stop: watch::Sender<bool>,
+}
+
+struct Model {
+    runner: Runner,
+    stream: Stream,
+    manifest: Current,
+    seats: Arc<Semaphore>,
+    created_s: u64,
+}
+
+enum Runner {
+    Engine(Arc<dyn Engine>),
+    Upstream(Upstream),
+}
+
+/// Starts a node: publishes the manifests that are new, then listens.
+///
+/// # Errors
+/// [`NodeError`]: a configuration that makes no sense, an address in use, a manifest that cannot
+/// be signed or stored.
+pub async fn serve(config: NodeConfig) -> Result<Node, NodeError> {
+    let NodeConfig {
+        listen,
+        recorder,
+        models,
+    } = config;
+    if models.is_empty() {
+        let reason = "a node serves at least one model".to_owned();
+        return Err(NodeError::Config {
+            field: "models",
+            reason,
+        });
+    }
+    // Before anything is signed: a port in use should leave no trace.
+    let listening = async {
+        TcpListener::bind(listen)
+            .await
+            .and_then(|it| Ok((it.local_addr()?, it)))
+    };
+    let (address, listener) = listening.await.map_err(|source| NodeError::Listen {
+        address: listen,
+        source,
+    })?;
+    let mut by_name = BTreeMap::new();
+    for served in models {
+        let (name, model) = prepare(&recorder, served).await?;
+        if by_name.insert(name.clone(), model).is_some() {
+            let reason = format!("two models are called {name:?}; give one another name");
+            return Err(NodeError::Config {
+                field: "models",
+                reason,
+            });
+        }
+    }
+    let shared = Arc::new(Shared {
+        recorder,
+        models: by_name,
+        draining: AtomicBool::new(false),
+        running: watch::Sender::new(0),
+        stop: watch::Sender::new(false),
+    });
+    let (quit, told_to_quit) = oneshot::channel::<()>();
+    let service = TowerToHyperService::new(router(shared.clone()));
+    let server = tokio::spawn(engine::http::serve(
+        listener,
+        service,
+        async {
+            // An error says that the handle was dropped, which means the same.
+            let _ = told_to_quit.await;
+        },
+        Duration::MAX,
+    ));
+    let provider = shared.recorder.identity().id();
+    tracing::info!(%address, %provider, "the node listens");
+    Ok(Node {
+        address,
+        shared,
+        quit: Some(quit),
+        server,
+    })
+}
+
+impl Node {
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its base URL on this machine, such as `http://127.0.0.1:8081/v1`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// The provider's identity.
+    #[must_use]
+    pub fn provider(&self) -> SignerId {
+        self.shared.recorder.identity().id()
+    }
+
+    /// Its recorder.
+    #[must_use]
+    pub fn recorder(&self) -> &Recorder {
+        &self.shared.recorder
+    }
+
+    /// Stops in order: accepts nothing more, lets running answers finish for at most `patience`
+    /// and interrupts the rest, gives the log `patience` to take what is pending, and closes the
+    /// spool.
+    ///
+    /// # Errors
+    /// The recorder's.
+    pub async fn shutdown(mut self, patience: Duration) -> Result<(), NodeError> {
+        let shared = self.shared.clone();
+        shared.draining.store(true, Ordering::Relaxed);
+        drop(self.quit.take());
+        let idle = || async {
+            shared
+                .running
+                .subscribe()
+                .wait_for(|running| *running == 0)
+                .await
+                .is_ok()
+        };
+        if tokio::time::timeout(patience, idle()).await.is_err() {
+            let running = *shared.running.borrow();
+            tracing::warn!(
+                running,
+                "answers are interrupted: they took too long to finish"
+            );
+            shared.stop.send_replace(true);
+            // What does not even stop is voided at the next start.
+            let _ = tokio::time::timeout(GOODBYE, idle()).await;
+        }
+        if tokio::time::timeout(GOODBYE, &mut self.server)
+            .await
+            .is_err()
+        {
+            self.server.abort();
+        }
+        Ok(shared.recorder.close(patience).await?)
+    }
+}
+
+async fn prepare(recorder: &Recorder, served: Served) -> Result<(String, Model), NodeError> {
+    let Served {
+        backend,
+        declare,
+        faults,
+        in_flight_max,
+    } = served;
+    let (runner, description) = match (backend, faults) {
+        (Backend::Engine(engine), None) => {
+            let description = engine.describe().clone();
+            (Runner::Engine(engine), description)
+        }
+        (Backend::Engine(engine), Some(faults)) => {
+            let description = engine.describe().clone();
+            tracing::warn!(
+                model = description.model,
+                "this model fails now and then, on purpose"
+            );
+            (
+                Runner::Engine(Arc::new(Faulty::new(Arc::new(engine), faults))),
+                description,
+            )
+        }
+        (Backend::Upstream { upstream, model }, None) => {
+            let description = manifest::of_upstream(&model, upstream.origin());
+            (Runner::Upstream(upstream), description)
+        }
+        (Backend::Upstream { .. }, Some(_)) => {
+            let reason = "faults can only be put in front of an engine, not of an upstream";
+            return Err(NodeError::Config {
+                field: "faults",
+                reason: reason.to_owned(),
+            });
+        }
+    };
+    let name = description.model.clone();
+    let bad_name = |error: record::Error| NodeError::Config {
+        field: "models",
+        reason: format!("{name:?} is not a usable name: {error}"),
+    };
+    let endpoint = Endpoint {
+        provider: Provider::Joined(recorder.identity().id()),
+        model: name.parse().map_err(bad_name)?,
+    };
+    if declare.is_some() {
+        tracing::warn!(
+            model = name,
+            "the manifest of this model is not what is served; this is for demonstrations"
+        );
+    }
+    let manifest =
+        manifest::publish(recorder, &name, declare.as_ref().unwrap_or(&description)).await?;
+    let model = Model {
+        runner,
+        stream: recorder.stream(&endpoint, NumberedKind::Receipt),
+        manifest,
+        seats: Arc::new(Semaphore::new(in_flight_max.min(Semaphore::MAX_PERMITS))),
+        created_s: recorder.context().clock.unix_ms() / 1000,
+    };
+    Ok((name, model))
+}
+
+fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(models))
+        .route("/healthz", get(health))
+        .route("/longrun/v1/node", get(about))
+        .fallback(unknown)
+        .method_not_allowed_fallback(wrong_method)
+        .with_state(shared)
+}
+
+async fn unknown(method: Method, uri: Uri) -> Response<Body> {
+    respond::error(&ApiError::unknown_path(method.as_str(), uri.path())).0
+}
+
+async fn wrong_method(method: Method, uri: Uri) -> Response<Body> {
+    let message = format!("{} is not answered to {method}.", uri.path());
+    let error =
+        ApiError::new(405, "invalid_request_error", message).with_code("method_not_allowed");
+    respond::error(&error).0
+}
+
+async fn health(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    if shared.draining.load(Ordering::Relaxed) {
+        return respond::json(503, r#"{"status":"draining"}"#);
+    }
+    respond::json(200, r#"{"status":"ok"}"#)
+}
+
+async fn models(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    let owner = shared.recorder.identity().id().to_hex();
+    let listed = shared
+        .models
+        .iter()
+        .map(|(name, it)| ListedModel::new(name, it.created_s, &owner));
+    to_json(&ModelList::new(listed.collect()))
+}
+
+#[derive(Serialize)]
+struct About<'a> {
+    provider: String,
+    controls: Vec<Box<RawValue>>,
+    manifests: Vec<Box<RawValue>>,
+    log: Option<&'a str>,
+    log_url: Option<&'a str>,
+}
+
+async fn about(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    let raw = |envelope: &record::Envelope| {
+        String::from_utf8(envelope.to_json())
+            .ok()
+            .and_then(|json| RawValue::from_string(json).ok())
+    };
+    let recorder = &shared.recorder;
+    to_json(&About {
+        provider: recorder.identity().id().to_hex(),
+        controls: recorder
+            .identity()
+            .controls()
+            .iter()
+            .filter_map(raw)
+            .collect(),
+        manifests: shared
+            .models
+            .values()
+            .filter_map(|it| raw(&it.manifest.envelope))
+            .collect(),
+        log: recorder.home_log().map(|log| log.name()),
+        log_url: recorder.home_url(),
+    })
+}
+
+fn to_json(value: &impl Serialize) -> Response<Body> {
+    match serde_json::to_vec(value) {
+        Ok(body) => respond::json(200, body),
+        Err(error) => respond::error(&ApiError::internal(error.to_string())).0,
+    }
+}
+
+async fn chat(
+    State(shared): State<Arc<Shared>>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    let (head, body) = request.into_parts();
+    Ok(match begin(&shared, &head.headers, body).await {
+        // The task outlives this handler, which is dropped when the client leaves.
+        Ok(answer) => answer.await.unwrap_or_else(|_| {
+            respond::error(&ApiError::internal("The answer was lost on the way.")).0
+        }),
+        Err(error) => respond::error(&error).0,
+    })
+}
+
+/// Reads a request and starts the inference that it is, in a task of its own.
+async fn begin(
+    shared: &Arc<Shared>,
+    headers: &HeaderMap,
+    body: Body,
+) -> Result<oneshot::Receiver<Response<Body>>, ApiError> {
+    let told = Told::read(headers)?;
+    let body = intake::body(headers, body).await?;
+    let started = Instant::now();
+    let name = intake::model(&body)?.into_owned();
+    if !shared.models.contains_key(&name) {
+        let known: Vec<&String> = shared.models.keys().collect();
+        return Err(ApiError::model_not_found(&name, &known));
+    }
+    let (reply, answer) = Reply::channel();
+    let under_way = UnderWay::new(shared);
+    tokio::spawn(async move {
+        // Counted as long as it runs, its receipt included.
+        let shared = under_way.shared.clone();
+        if let Some(model) = shared.models.get(&name) {
+            infer(&shared, model, told, body, reply, started).await;
+        }
+        drop(under_way);
+    });
+    Ok(answer)
+}
+
+async fn infer(
+    shared: &Shared,
+    model: &Model,
+    told: Told,
+    body: Bytes,
+    reply: Reply,
+    started: Instant,
+) {
+    let context = shared.recorder.context();
+    let start_ms = context.clock.unix_ms();
+    let number = match model.stream.number().await {
+        Ok(number) => Some(number),
+        Err(error) => {
+            tracing::warn!(%error, "an inference goes on without a receipt");
+            None
+        }
+    };
+    let own = || number.as_ref().map(|number| number.secret().clone());
+    let secret = told.secret.or_else(own);
+    let (Ok(drawn), Some(secret)) = (
+        draw(shared),
+        secret.or_else(|| Secret::generate(context.random.as_ref()).ok()),
+    ) else {
+        let error = ApiError::internal("This machine has no randomness.");
+        reply.whole(respond::error(&error).0, None);
+        return;
+    };
+    let request = secret.commit(Part::Request, &body);
+    let inference = Inference {
+        recorder: shared.recorder.clone(),
+        number,
+        manifest: model.manifest.id,
+        secret,
+        caller: told.caller,
+        request,
+        streamed: engine::openai::RequestHead::parse(&body).is_ok_and(|head| head.streams()),
+        executed: NOTHING,
+        start_ms,
+        started,
+        queue_us: 0,
+        ttft_us: None,
+    };
+    let Ok(_seat) = model.seats.try_acquire() else {
+        return turn_away(inference, reply).await;
+    };
+    let stop = shared.stop.subscribe();
+    match &model.runner {
+        Runner::Upstream(upstream) => {
+            let upstream = upstream.clone();
+            Forwarding {
+                upstream,
+                inference,
+                reply,
+                stop,
+            }
+            .run(body)
+            .await;
+        }
+        Runner::Engine(engine) => {
+            let generation = Generation {
+                engine: engine.clone(),
+                inference,
+                reply,
+                stop,
+                id: format!("chatcmpl-{}", hex::encode(&drawn[8..])),
+                created_s: start_ms / 1000,
+                fingerprint: format!("lr-{}", &model.manifest.id.to_hex()[..FINGERPRINT_DIGITS]),
+                seed: drawn[..8]
+                    .iter()
+                    .fold(0, |seed, &byte| seed << 8 | u64::from(byte)),
+            };
+            generation.run(&body).await;
+        }
+    }
+}
+
+/// What is said of parameters before the request was read.
+const NOTHING: Executed = Executed {
+    temperature_ppm: None,
+    top_p_ppm: None,
+    seed: None,
+    max_tokens: None,
+    n: 1,
+    stop: 0,
+    logprobs: None,
+    tools: 0,
+    response_format: ResponseFormat::Text,
+};
+
+/// Eight bytes of seed, twelve of an answer's id.
+fn draw(shared: &Shared) -> Result<[u8; 20], ring::error::Unspecified> {
+    let mut drawn = [0; 20];
+    shared.recorder.context().random.fill(&mut drawn)?;
+    Ok(drawn)
+}
+
+async fn turn_away(inference: Inference, reply: Reply) {
+    let error = ApiError::overloaded(RETRY_AFTER_S);
+    let (response, body) = respond::error(&error);
+    let end = End {
+        response: Some(inference.commit_response(&body)),
+        ..End::new(record::Outcome::Capacity, error.status)
+    };
+    let receipt = inference.conclude(end).await;
+    reply.whole(response, receipt.as_ref());
+}
+
+/// Counts an inference while it runs.
+struct UnderWay {
+    shared: Arc<Shared>,
+}
+
+impl UnderWay {
+    fn new(shared: &Arc<Shared>) -> UnderWay {
+        shared.running.send_modify(|running| *running += 1);
+        UnderWay {
+            shared: shared.clone(),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.shared.running.send_modify(|running| *running -= 1);
+    }
+}
