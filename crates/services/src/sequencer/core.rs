@@ -149,11 +149,13 @@ impl Core {
         self.catch_up_seen()?;
         let size = self.head.size();
         let (slots, new) = self.divide(pool)?;
-        if !new.is_empty() {
-            self.grow(&new)?;
-        }
+        let tiles = if new.is_empty() {
+            Vec::new()
+        } else {
+            self.grow(&new)?
+        };
         self.publish()?;
-        let placed = self.place(pool, &slots, size);
+        let placed = self.place(pool, &slots, size, tiles);
         self.clear();
         Ok(Outcome {
             published: self.published.clone(),
@@ -189,8 +191,8 @@ impl Core {
         Ok((slots, new))
     }
 
-    /// Steps 2 to 6.
-    fn grow(&mut self, new: &[&Submission]) -> Result<(), RoundError> {
+    /// Steps 2 to 6. Gives back the tiles that changed.
+    fn grow(&mut self, new: &[&Submission]) -> Result<Vec<Tile>, RoundError> {
         let hashes: Vec<Digest> = new.iter().map(|submission| submission.leaf_hash).collect();
         let mut edge = self.edge.clone();
         let tiles = edge.append(&hashes);
@@ -224,7 +226,7 @@ impl Core {
             .extend(new.iter().map(|submission| *submission.id.as_bytes()));
         self.totals.rounds += 1;
         self.totals.entries += new.len() as u64;
-        Ok(())
+        Ok(tiles)
     }
 
     /// Step 4. Times of heads never decrease, whatever the clock does.
@@ -285,8 +287,9 @@ impl Core {
         pool: &[&Submission],
         slots: &[Slot],
         size_before: u64,
+        tiles: Vec<Tile>,
     ) -> Vec<Result<Placed, Refusal>> {
-        let view = TreeView::new(EdgeTiles::new(self), self.head.size());
+        let view = TreeView::new(RoundTiles::new(self, tiles), self.head.size());
         let by_index: HashMap<u64, usize> = slots
             .iter()
             .enumerate()
@@ -457,34 +460,28 @@ fn round_files(
     Ok(files)
 }
 
-/// The tiles on the right edge from memory, all others from the store.
-struct EdgeTiles<'c> {
-    edge: HashMap<(u8, u64), Vec<Digest>>,
+/// The tiles of the round and of the right edge from memory, all others from the store.
+struct RoundTiles<'c> {
+    tiles: HashMap<(u8, u64), Vec<Digest>>,
     reader: &'c LogReader,
 }
 
-impl<'c> EdgeTiles<'c> {
-    fn new(core: &'c Core) -> Self {
-        let tiles = core.edge.tiles();
-        let edge = tiles
-            .into_iter()
-            .map(|t| ((t.id.level, t.id.span.index()), t.hashes))
-            .collect();
+impl<'c> RoundTiles<'c> {
+    fn new(core: &'c Core, changed: Vec<Tile>) -> Self {
+        let tiles = core.edge.tiles().into_iter().chain(changed);
+        let keyed = tiles.map(|tile| ((tile.id.level, tile.id.span.index()), tile.hashes));
         Self {
-            edge,
+            tiles: keyed.collect(),
             reader: &core.reader,
         }
     }
 }
 
-impl TileReader for EdgeTiles<'_> {
+impl TileReader for RoundTiles<'_> {
     fn read_tile(&self, id: TileId) -> Result<Vec<Digest>, TileError> {
         let width = usize::from(id.span.width());
-        match self
-            .edge
-            .get(&(id.level, id.span.index()))
-            .and_then(|hashes| hashes.get(..width))
-        {
+        let tile = self.tiles.get(&(id.level, id.span.index()));
+        match tile.and_then(|hashes| hashes.get(..width)) {
             Some(hashes) => Ok(hashes.to_vec()),
             None => self.reader.read_tile(id),
         }

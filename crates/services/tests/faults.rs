@@ -1,0 +1,315 @@
+//! Sunlight's table of failures: every operation of a round fails, before it happened or after,
+//! and nothing that was answered is lost, nothing is forked, and the same batch goes in again.
+
+mod common;
+
+use common::{Author, MemoryLog, append};
+use services::sequencer::SubmitError;
+use store::Blobs as _;
+use store::memory::{Effect, Fault, Operation};
+
+/// What a caller and the log may expect of one failure.
+struct Expected {
+    /// Whether the sequencer ends.
+    fatal: bool,
+    /// Whether the batch is in the tree afterwards.
+    logged: bool,
+}
+
+const SIZES: [(u64, u64); 4] = [(0, 5), (250, 20), (256, 256), (700, 900)];
+
+fn run(operation: Operation, path_prefix: &str, effect: Effect, expected: &Expected) {
+    for (before, batch) in SIZES {
+        let context = format!("{operation:?} {path_prefix} {effect:?} at {before}+{batch}");
+        let (log, author) = (MemoryLog::new(), Author::new());
+        let sequencer = log.start().unwrap();
+        if before > 0 {
+            append(&sequencer, author.submissions(0..before)).unwrap();
+        }
+        let submissions = author.submissions(before..before + batch);
+        log.store.fail(Fault {
+            operation,
+            path_prefix: path_prefix.to_owned(),
+            effect,
+            after: 0,
+        });
+        let error = append(&sequencer, submissions.clone()).unwrap_err();
+        assert!(
+            matches!(error, SubmitError::Failed(_)),
+            "{context}: {error}"
+        );
+        assert_eq!(log.store.pending_faults(), 0, "{context}");
+        // The thread needs a moment to end after it has answered.
+        if expected.fatal {
+            sequencer.stop();
+        }
+        assert_eq!(sequencer.failure().is_some(), expected.fatal, "{context}");
+        let committed = before + if expected.logged { batch } else { 0 };
+        assert_eq!(log.committed(), committed, "{context}");
+
+        let sequencer = if expected.fatal {
+            let again = append(&sequencer, submissions.clone()).unwrap_err();
+            assert!(
+                matches!(again, SubmitError::Stopped(_)),
+                "{context}: {again}"
+            );
+            log.start()
+                .unwrap_or_else(|error| panic!("{context}: {error}"))
+        } else {
+            sequencer
+        };
+        // The same batch again: places as if nothing had happened, whether or not it was logged.
+        let places = append(&sequencer, submissions).unwrap();
+        assert_eq!(
+            places,
+            (before..before + batch).collect::<Vec<_>>(),
+            "{context}"
+        );
+        let report = log
+            .fsck()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+        assert_eq!(report.size, before + batch, "{context}");
+        assert_eq!(
+            log.store.list("staging").unwrap(),
+            Vec::<String>::new(),
+            "{context}"
+        );
+
+        // And once more from the files, as after any crash.
+        sequencer.stop();
+        let sequencer = log
+            .start()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+        let next = author.submissions(before + batch..before + batch + 1);
+        assert_eq!(
+            append(&sequencer, next).unwrap(),
+            [before + batch],
+            "{context}"
+        );
+        log.fsck()
+            .unwrap_or_else(|error| panic!("{context}: {error}"));
+    }
+}
+
+const GOES_ON: Expected = Expected {
+    fatal: false,
+    logged: false,
+};
+const GOES_ON_LOGGED: Expected = Expected {
+    fatal: false,
+    logged: true,
+};
+const ENDS: Expected = Expected {
+    fatal: true,
+    logged: false,
+};
+const ENDS_LOGGED: Expected = Expected {
+    fatal: true,
+    logged: true,
+};
+
+#[test]
+fn staging() {
+    run(
+        Operation::PutNew,
+        "staging/",
+        Effect::NotPersisted,
+        &GOES_ON,
+    );
+    run(
+        Operation::PutNew,
+        "staging/",
+        Effect::PersistedAnyway,
+        &GOES_ON,
+    );
+}
+
+#[test]
+fn head_swap() {
+    run(Operation::Swap, "", Effect::NotPersisted, &ENDS);
+    run(Operation::Swap, "", Effect::PersistedAnyway, &ENDS_LOGGED);
+}
+
+#[test]
+fn level_0_tile() {
+    run(
+        Operation::PutNew,
+        "tile/0/",
+        Effect::NotPersisted,
+        &ENDS_LOGGED,
+    );
+    run(
+        Operation::PutNew,
+        "tile/0/",
+        Effect::PersistedAnyway,
+        &ENDS_LOGGED,
+    );
+}
+
+#[test]
+fn data_tile() {
+    run(
+        Operation::PutNew,
+        "tile/entries/",
+        Effect::NotPersisted,
+        &ENDS_LOGGED,
+    );
+    run(
+        Operation::PutNew,
+        "tile/entries/",
+        Effect::PersistedAnyway,
+        &ENDS_LOGGED,
+    );
+}
+
+#[test]
+fn body() {
+    run(
+        Operation::PutNew,
+        "bodies/",
+        Effect::NotPersisted,
+        &ENDS_LOGGED,
+    );
+    run(
+        Operation::PutNew,
+        "bodies/",
+        Effect::PersistedAnyway,
+        &ENDS_LOGGED,
+    );
+}
+
+#[test]
+fn checkpoint() {
+    run(
+        Operation::PutReplace,
+        "checkpoint",
+        Effect::NotPersisted,
+        &GOES_ON_LOGGED,
+    );
+    run(
+        Operation::PutReplace,
+        "checkpoint",
+        Effect::PersistedAnyway,
+        &GOES_ON_LOGGED,
+    );
+}
+
+/// Failures of what happens after the answer harm nobody.
+#[test]
+fn clearing_away() {
+    for (operation, path_prefix) in [
+        (Operation::Delete, "staging/"),
+        (Operation::List, "staging"),
+        (Operation::List, "tile/0"),
+        (Operation::Delete, "bodies/"),
+    ] {
+        for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
+            let (log, author) = (MemoryLog::new(), Author::new());
+            let sequencer = log.start().unwrap();
+            append(&sequencer, author.submissions(0..200)).unwrap();
+            log.store.fail(Fault {
+                operation,
+                path_prefix: path_prefix.to_owned(),
+                effect,
+                after: 0,
+            });
+            append(&sequencer, author.submissions(200..300)).unwrap();
+            append(&sequencer, author.submissions(300..301)).unwrap();
+            assert_eq!(log.store.pending_faults(), 0, "{operation:?} {path_prefix}");
+            sequencer.stop();
+            append(&log.start().unwrap(), author.submissions(301..302)).unwrap();
+            assert_eq!(log.fsck().unwrap().size, 302);
+            assert_eq!(log.store.list("staging").unwrap(), Vec::<String>::new());
+        }
+    }
+}
+
+/// Two failures in a row: the round fails, and so does the start that would finish it.
+#[test]
+fn failures_while_recovering() {
+    for (operation, path_prefix) in [
+        (Operation::PutNew, "tile/0/"),
+        (Operation::PutNew, "bodies/"),
+        (Operation::PutReplace, "checkpoint"),
+        (Operation::Read, "tile/"),
+        (Operation::Read, "staging/"),
+        (Operation::Load, ""),
+    ] {
+        for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
+            let (log, author) = (MemoryLog::new(), Author::new());
+            let sequencer = log.start().unwrap();
+            append(&sequencer, author.submissions(0..200)).unwrap();
+            log.store.fail(Fault {
+                operation: Operation::PutNew,
+                path_prefix: "tile/entries/".to_owned(),
+                effect: Effect::NotPersisted,
+                after: 0,
+            });
+            let batch = author.submissions(200..600);
+            append(&sequencer, batch.clone()).unwrap_err();
+            sequencer.stop();
+            log.store.fail(Fault {
+                operation,
+                path_prefix: path_prefix.to_owned(),
+                effect,
+                after: 0,
+            });
+            assert!(log.start().is_err(), "{operation:?} {path_prefix}");
+            let sequencer = log.start().unwrap();
+            assert_eq!(
+                append(&sequencer, batch).unwrap(),
+                (200..600).collect::<Vec<_>>()
+            );
+            assert_eq!(log.fsck().unwrap().size, 600);
+        }
+    }
+}
+
+/// Any operation at all fails, in any position: whatever was answered stays.
+#[test]
+fn any_operation_at_any_moment() {
+    let author = Author::new();
+    let batches: Vec<_> = [(0, 3), (3, 250), (253, 10), (263, 300), (563, 1)]
+        .map(|(from, n)| author.submissions(from..from + n))
+        .into();
+    let operations = [
+        Operation::PutNew,
+        Operation::PutReplace,
+        Operation::Read,
+        Operation::Delete,
+        Operation::List,
+        Operation::Swap,
+    ];
+    let mut struck = 0;
+    for operation in operations {
+        for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
+            for after in (0..40).step_by(3) {
+                let log = MemoryLog::new();
+                let mut sequencer = log.start().unwrap();
+                log.store.fail(Fault {
+                    operation,
+                    path_prefix: String::new(),
+                    effect,
+                    after,
+                });
+                for batch in &batches {
+                    // A retry meets no second fault.
+                    let mut attempts = 0;
+                    while append(&sequencer, batch.clone()).is_err() {
+                        attempts += 1;
+                        assert!(attempts < 4, "{operation:?} {effect:?} {after}");
+                        sequencer.stop();
+                        if let Ok(started) = log.start() {
+                            sequencer = started;
+                        }
+                    }
+                }
+                struck += usize::from(log.store.pending_faults() == 0);
+                sequencer.stop();
+                let report = log.fsck().unwrap();
+                assert_eq!(report.size, 564, "{operation:?} {effect:?} {after}");
+            }
+        }
+    }
+    assert!(struck > 50, "only {struck} faults struck");
+}
