@@ -27,7 +27,7 @@ object! {
         pub executed: Executed,
         /// What else is committed to.
         pub commitments: Commitments,
-        /// Tokens in and out; absent if the engine was not reached.
+        /// Tokens in and out; absent if the engine was not reached or does not say.
         pub usage: Option<Usage>,
         /// Why generation ended; absent if it did not start.
         pub finish: Option<Finish>,
@@ -156,9 +156,6 @@ impl Receipt {
                 "finish",
                 "outcome ok needs a reason why generation ended",
             ));
-        }
-        if self.outcome == Outcome::Ok && self.usage.is_none() {
-            return Err(contradiction("usage", "outcome ok needs token counts"));
         }
         if self.outcome == Outcome::Ok && !(200..300).contains(&self.http_status.code()) {
             return Err(contradiction(
