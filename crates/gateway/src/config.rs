@@ -32,7 +32,15 @@ pub struct GatewayConfig {
     pub routing: Routing,
     /// How many records may wait for the log.
     pub spool: SpoolLimits,
+    /// Where this gateway is, in a word of its own; part of the conditions of its observations.
+    pub region: String,
+    /// Host names, beside those of the loopback interface, under which a gateway on the loopback
+    /// interface may be called (see [`crate::guard`]).
+    pub hosts: Vec<String>,
 }
+
+/// The region of a gateway that does not say where it is.
+pub const REGION_DEFAULT: &str = "unknown";
 
 /// The log that this gateway's records go to and its history comes from.
 #[derive(Clone, Debug)]
@@ -48,6 +56,8 @@ pub struct LogConfig {
 /// One upstream: an origin that serves one or several models.
 #[derive(Clone, Debug)]
 pub struct EndpointConfig {
+    /// A name for people, shown beside the URL.
+    pub name: Option<String>,
     /// Base of the OpenAI-compatible API, with its `/v1`, without a trailing slash.
     pub api: Uri,
     /// What speaks there.
@@ -79,7 +89,8 @@ pub enum EndpointKind {
 pub struct Timeouts {
     /// Until the connection (with TLS) stands.
     pub connect: Duration,
-    /// From the request until the first byte of a streamed answer, or the whole of a plain one.
+    /// From the request until the first token of a streamed answer. An answer in one piece shows
+    /// nothing before its end, so only `total` bounds it.
     pub first_token: Duration,
     /// Between two pieces of a streamed answer.
     pub gap: Duration,
@@ -149,7 +160,10 @@ pub struct Routing {
 
 impl Routing {
     /// What holds when the file says nothing: 5 % of calls explore.
-    pub const DEFAULT: Self = Self { seed: 0, exploration_ppm: 50_000 };
+    pub const DEFAULT: Self = Self {
+        seed: 0,
+        exploration_ppm: 50_000,
+    };
 }
 
 impl Default for Routing {
@@ -169,7 +183,10 @@ pub struct SpoolLimits {
 
 impl SpoolLimits {
     /// What holds when the file says nothing.
-    pub const DEFAULT: Self = Self { records_max: 1_000_000, max_bytes: 4 << 30 };
+    pub const DEFAULT: Self = Self {
+        records_max: 1_000_000,
+        max_bytes: 4 << 30,
+    };
 }
 
 impl Default for SpoolLimits {
@@ -193,6 +210,12 @@ impl Secret {
             return Err(NotAHeader);
         }
         Ok(Self(text.to_owned()))
+    }
+
+    /// The secret itself, for whoever sends it.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
     }
 
     /// `Bearer …`, marked so that no library prints it.
@@ -278,6 +301,8 @@ impl GatewayConfig {
             limits: Limits::DEFAULT,
             routing: Routing::DEFAULT,
             spool: SpoolLimits::DEFAULT,
+            region: REGION_DEFAULT.to_owned(),
+            hosts: Vec::new(),
         }
     }
 }
@@ -289,6 +314,7 @@ impl EndpointConfig {
     /// [`UrlError`] when the URL cannot be one.
     pub fn at(url: &str) -> Result<Self, UrlError> {
         Ok(Self {
+            name: None,
             api: api_base(url)?,
             kind: EndpointKind::Auto,
             models: Vec::new(),
@@ -328,13 +354,17 @@ pub enum UrlError {
 /// [`UrlError`]
 pub fn base(url: &str) -> Result<Uri, UrlError> {
     let trimmed = url.trim().trim_end_matches('/');
-    let uri: Uri = trimmed.parse().map_err(|_| UrlError::Malformed(shown(url)))?;
+    let uri: Uri = trimmed
+        .parse()
+        .map_err(|_| UrlError::Malformed(shown(url)))?;
     match uri.scheme_str() {
         Some("http" | "https") => {}
         Some(other) => return Err(UrlError::Scheme(other.to_owned())),
         None => return Err(UrlError::Scheme("neither".to_owned())),
     }
-    let authority = uri.authority().ok_or_else(|| UrlError::Malformed(shown(url)))?;
+    let authority = uri
+        .authority()
+        .ok_or_else(|| UrlError::Malformed(shown(url)))?;
     if authority.as_str().contains('@') {
         return Err(UrlError::Credentials);
     }
@@ -359,12 +389,19 @@ pub fn api_base(url: &str) -> Result<Uri, UrlError> {
     Ok(uri)
 }
 
-/// Scheme, host and port of a URL.
+/// Scheme, host and port of a URL, in lower case and without the scheme's own port.
 #[must_use]
 pub fn origin(uri: &Uri) -> String {
     let scheme = uri.scheme_str().unwrap_or("http");
-    let authority = uri.authority().map_or("", |a| a.as_str());
-    format!("{scheme}://{}", authority.to_ascii_lowercase())
+    let authority = uri
+        .authority()
+        .map_or("", |a| a.as_str())
+        .to_ascii_lowercase();
+    let own_port = if scheme == "https" { ":443" } else { ":80" };
+    format!(
+        "{scheme}://{}",
+        authority.strip_suffix(own_port).unwrap_or(&authority)
+    )
 }
 
 /// At most this much of a faulty value is quoted in an error.

@@ -1,1 +1,210 @@
 //! The caller's side: choose an endpoint, forward, observe, record.
+//!
+//! A gateway looks like the OpenAI API to those who call it and like one more caller to the
+//! endpoints behind it. For each call it picks an endpoint by the history of its own records,
+//! passes the request on byte for byte, passes the answer back as it comes, and makes one signed
+//! observation per attempt. The answer never waits for the record.
+//!
+//! ```text
+//! http ─▶ forward ─▶ choose (whose record is best) ─▶ plain | stream ─▶ engine::upstream
+//!             │            ▲                              │
+//!             │        history (fold of the log)          ▼
+//!             ▼                                       attempt ─▶ observe ─▶ recorder ─▶ log
+//!          answer                                                  │
+//!                                                               receipt (checked first)
+//! ```
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`config`] | `longrun.toml` |
+//! | [`outcome`] | what can be seen, and what it means |
+//! | [`choose`] | the order of endpoints |
+//! | [`guard`] | which requests are served at all |
+//!
+//! What it does not do: it keeps no prompt and no answer, puts neither into its logs, does not
+//! rewrite bodies, follows no redirects, and never restarts an answer whose first token has been
+//! passed on. There is no central gateway.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use axum::Router;
+use recorder::{Context, Recorder};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+mod answer;
+mod attempt;
+mod calls;
+mod catalog;
+pub mod choose;
+pub mod config;
+mod forward;
+mod gateway;
+pub mod guard;
+mod history;
+mod http;
+mod listen;
+mod lock;
+mod observe;
+pub mod outcome;
+mod plain;
+mod receipt;
+mod recent;
+mod request;
+mod site;
+mod status;
+mod stream;
+
+pub use answer::{CALL_HEADER, ENDPOINT_HEADER};
+pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};
+pub use config::GatewayConfig;
+pub use gateway::StartError;
+
+use gateway::{Gateway, Made};
+
+/// How long the start waits for endpoints to say who they are. Those that take longer join later.
+pub const FIRST_DISCOVERY: Duration = Duration::from_secs(3);
+/// How long answers under way may take after [`Handle::stop`].
+pub const DRAIN: Duration = Duration::from_secs(10);
+/// The file in a signer directory that holds the secret of client clusters.
+pub const CLIENT_SECRET_FILE: &str = "client.secret";
+
+/// A running gateway.
+pub struct Handle {
+    address: SocketAddr,
+    gateway: Arc<Gateway>,
+    stop: watch::Sender<bool>,
+    server: JoinHandle<()>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts a gateway: listens, asks its endpoints who they are, follows its log.
+///
+/// `recorder` signs and keeps its observations; `clients` is the secret under which callers are
+/// told apart in them ([`client_secret`]); `pages` are served beside the API. Returns once it
+/// listens and the endpoints have answered or [`FIRST_DISCOVERY`] is over.
+///
+/// # Errors
+/// [`StartError`], naming the address or the key of the configuration.
+pub async fn serve(
+    config: GatewayConfig,
+    recorder: Recorder,
+    context: Context,
+    clients: [u8; 32],
+    pages: Router,
+) -> Result<Handle, StartError> {
+    let listen = config.listen;
+    let refuse = |source| StartError::Listen {
+        address: listen,
+        source,
+    };
+    let listener = TcpListener::bind(listen).await.map_err(refuse)?;
+    let address = listener.local_addr().map_err(refuse)?;
+    let limits = config.limits;
+    let guard = guard::Guard::new(address, &config.hosts);
+    let made = Made {
+        recorder,
+        clock: context.clock,
+        random: context.random,
+        clients: attempt::Clients::new(&clients),
+    };
+    let gateway = Gateway::new(config, made)?;
+    gateway.discover_first(FIRST_DISCOVERY).await;
+    let tasks = vec![
+        tokio::spawn(Arc::clone(&gateway).keep_discovering()),
+        tokio::spawn(history::keep_following(Arc::clone(&gateway))),
+    ];
+    let (stop, stopped) = watch::channel(false);
+    let router = http::router(Arc::clone(&gateway), guard, pages);
+    let server = tokio::spawn(async move {
+        listen::serve(listener, router, limits, asked(stopped), DRAIN).await;
+    });
+    Ok(Handle {
+        address,
+        gateway,
+        stop,
+        server,
+        tasks,
+    })
+}
+
+/// Resolves once `stopped` says so, or nobody is left who could.
+fn asked(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> {
+    async move {
+        let _ = stopped.wait_for(|stop| *stop).await;
+    }
+}
+
+impl Handle {
+    /// Where it listens; the port is the real one if 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Stops in order: takes no more calls, lets answers under way finish for at most [`DRAIN`],
+    /// and hands every observation to the recorder. Closing the recorder is the caller's part.
+    pub async fn stop(self) {
+        let Self {
+            gateway,
+            stop,
+            server,
+            tasks,
+            ..
+        } = self;
+        stop.send_replace(true);
+        // A panic in a task has been reported where it happened.
+        let _ = server.await;
+        for task in tasks {
+            task.abort();
+            let _ = task.await;
+        }
+        gateway.stopping.store(true, Ordering::Relaxed);
+        gateway.observer.stop().await;
+    }
+}
+
+/// The secret under which callers are told apart, from a file beside the signer's keys; made on
+/// first use, readable by its owner alone.
+///
+/// # Errors
+/// [`StartError::Machine`], naming the file.
+pub fn client_secret(
+    directory: &Path,
+    random: &dyn ring::rand::SecureRandom,
+) -> Result<[u8; 32], StartError> {
+    let path = directory.join(CLIENT_SECRET_FILE);
+    let wrong =
+        |why: &dyn std::fmt::Display| StartError::Machine(format!("{}: {why}", path.display()));
+    match std::fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map_err(|_| {
+            wrong(&"it does not hold 32 bytes; remove it, and callers of this week count as new")
+        }),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let mut secret = [0; 32];
+            random
+                .fill(&mut secret)
+                .map_err(|_| wrong(&"this machine has no randomness"))?;
+            write_private(&path, &secret).map_err(|e| wrong(&e))?;
+            Ok(secret)
+        }
+        Err(error) => Err(wrong(&error)),
+    }
+}
+
+fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::io::Write;
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}

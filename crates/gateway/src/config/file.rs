@@ -10,13 +10,16 @@ use toml::Spanned;
 
 use super::{
     ConfigError, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT, Limits, LogConfig,
-    Routing, Secret, SpoolLimits, Surroundings, Timeouts, api_base, base,
+    REGION_DEFAULT, Routing, Secret, SpoolLimits, Surroundings, Timeouts, api_base, base,
 };
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
     listen: Option<Spanned<String>>,
+    region: Option<Spanned<String>>,
+    #[serde(default)]
+    hosts: Vec<String>,
     log: Option<LogTable>,
     #[serde(default)]
     endpoint: Vec<EndpointTable>,
@@ -42,6 +45,7 @@ struct LogTable {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct EndpointTable {
+    name: Option<String>,
     url: Spanned<String>,
     #[serde(default)]
     kind: Kind,
@@ -119,7 +123,11 @@ pub(super) fn parse(
         })?,
     };
     let timeouts = timeouts(&at, "timeouts", &file.timeouts, Timeouts::DEFAULT)?;
-    let log = file.log.as_ref().map(|log| log_config(&at, log, around)).transpose()?;
+    let log = file
+        .log
+        .as_ref()
+        .map(|log| log_config(&at, log, around))
+        .transpose()?;
     let mut endpoints = Vec::with_capacity(file.endpoint.len());
     let mut seen = BTreeSet::new();
     for table in &file.endpoint {
@@ -136,7 +144,27 @@ pub(super) fn parse(
     let limits = limits(&at, &file.limits)?;
     let routing = routing(&at, &file.routing)?;
     let spool = spool(&at, &file.spool)?;
-    Ok(GatewayConfig { listen, log, endpoints, limits, routing, spool })
+    let region = region(&at, file.region.as_ref())?;
+    let hosts = file.hosts;
+    Ok(GatewayConfig {
+        listen,
+        log,
+        endpoints,
+        limits,
+        routing,
+        spool,
+        region,
+        hosts,
+    })
+}
+
+fn region(at: &Place<'_>, region: Option<&Spanned<String>>) -> Result<String, ConfigError> {
+    let Some(region) = region else {
+        return Ok(REGION_DEFAULT.to_owned());
+    };
+    record::Word::new(region.get_ref().as_str())
+        .map(|_| region.get_ref().clone())
+        .map_err(|error| at.wrong(region, "region", &error.to_string()))
 }
 
 fn log_config(
@@ -155,7 +183,11 @@ fn log_config(
         (None, Some(name)) => Some(variable(at, name, "log.read_token_env", around)?),
         (None, None) => None,
     };
-    Ok(LogConfig { url, read_token, vkey: table.vkey.clone() })
+    Ok(LogConfig {
+        url,
+        read_token,
+        vkey: table.vkey.clone(),
+    })
 }
 
 fn token_file(
@@ -165,7 +197,11 @@ fn token_file(
 ) -> Result<Secret, ConfigError> {
     const KEY: &str = "log.read_token_file";
     // A relative path is meant relative to the configuration, wherever the process was started.
-    let path = at.path.parent().unwrap_or(Path::new("")).join(file.get_ref());
+    let path = at
+        .path
+        .parent()
+        .unwrap_or(Path::new(""))
+        .join(file.get_ref());
     let text = around
         .file(&path)
         .map_err(|e| at.wrong(file, KEY, &format!("cannot read {}: {e}", path.display())))?;
@@ -179,17 +215,28 @@ fn variable(
     around: &dyn Surroundings,
 ) -> Result<Secret, ConfigError> {
     let variable = name.get_ref();
-    let plausible = variable.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+    let plausible = variable
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b == b'_');
     if variable.is_empty() || !plausible {
         let message = "not the name of an environment variable; the key itself does not belong in \
                        this file: put it in a variable and name that";
         return Err(at.wrong(name, key, message));
     }
     let value = around.variable(variable).ok_or_else(|| {
-        at.wrong(name, key, &format!("the environment variable {variable} is not set"))
+        at.wrong(
+            name,
+            key,
+            &format!("the environment variable {variable} is not set"),
+        )
     })?;
-    Secret::new(&value)
-        .map_err(|e| at.wrong(name, key, &format!("the environment variable {variable}: {e}")))
+    Secret::new(&value).map_err(|e| {
+        at.wrong(
+            name,
+            key,
+            &format!("the environment variable {variable}: {e}"),
+        )
+    })
 }
 
 fn endpoint(
@@ -225,6 +272,7 @@ fn endpoint(
         return Err(at.wrong(provider, "endpoint.provider", message));
     }
     Ok(EndpointConfig {
+        name: table.name.clone(),
         api,
         kind,
         models: models(at, table)?,
@@ -266,7 +314,11 @@ fn timeouts(
     };
     Ok(Timeouts {
         connect: pick(&table.connect_ms, "connect_ms", inherited.connect)?,
-        first_token: pick(&table.first_token_ms, "first_token_ms", inherited.first_token)?,
+        first_token: pick(
+            &table.first_token_ms,
+            "first_token_ms",
+            inherited.first_token,
+        )?,
         gap: pick(&table.gap_ms, "gap_ms", inherited.gap)?,
         total: pick(&table.total_ms, "total_ms", inherited.total)?,
     })
@@ -287,7 +339,11 @@ fn limits(at: &Place<'_>, table: &LimitsTable) -> Result<Limits, ConfigError> {
         None => Ok(otherwise),
         Some(value) => positive(at, value, &format!("limits.{name}")).and_then(|n| {
             usize::try_from(n).map_err(|_| {
-                at.wrong(value, &format!("limits.{name}"), "too large for this machine")
+                at.wrong(
+                    value,
+                    &format!("limits.{name}"),
+                    "too large for this machine",
+                )
             })
         }),
     };
@@ -330,7 +386,10 @@ fn routing(at: &Place<'_>, table: &RoutingTable) -> Result<Routing, ConfigError>
             return Err(at.wrong(value, "routing.exploration_ppm", &message));
         }
     };
-    Ok(Routing { seed: table.seed.unwrap_or(default.seed), exploration_ppm })
+    Ok(Routing {
+        seed: table.seed.unwrap_or(default.seed),
+        exploration_ppm,
+    })
 }
 
 fn spool(at: &Place<'_>, table: &SpoolTable) -> Result<SpoolLimits, ConfigError> {
@@ -347,7 +406,11 @@ fn spool(at: &Place<'_>, table: &SpoolTable) -> Result<SpoolLimits, ConfigError>
 
 fn positive(at: &Place<'_>, value: &Spanned<u64>, key: &str) -> Result<u64, ConfigError> {
     match *value.get_ref() {
-        0 => Err(at.wrong(value, key, "0 would refuse everything; leave it out for the default")),
+        0 => Err(at.wrong(
+            value,
+            key,
+            "0 would refuse everything; leave it out for the default",
+        )),
         n => Ok(n),
     }
 }
@@ -364,8 +427,19 @@ impl Place<'_> {
     }
 
     fn error(&self, span: Range<usize>, key: String, message: String) -> ConfigError {
-        let line = self.text.get(..span.start).unwrap_or("").matches('\n').count() + 1;
-        ConfigError { path: self.path.to_path_buf(), line, key, message }
+        let line = self
+            .text
+            .get(..span.start)
+            .unwrap_or("")
+            .matches('\n')
+            .count()
+            + 1;
+        ConfigError {
+            path: self.path.to_path_buf(),
+            line,
+            key,
+            message,
+        }
     }
 
     /// An error of the TOML parser, without the source line that it would quote.
@@ -384,12 +458,34 @@ impl Place<'_> {
 
     /// The key on the line of `offset`: what stands before `=`, or the table's name.
     fn key_at(&self, offset: usize) -> String {
-        let start = self.text.get(..offset).unwrap_or("").rfind('\n').map_or(0, |i| i + 1);
-        let line = self.text.get(start..).unwrap_or("").lines().next().unwrap_or("").trim();
+        let start = self
+            .text
+            .get(..offset)
+            .unwrap_or("")
+            .rfind('\n')
+            .map_or(0, |i| i + 1);
+        let line = self
+            .text
+            .get(start..)
+            .unwrap_or("")
+            .lines()
+            .next()
+            .unwrap_or("")
+            .trim();
         let key = line.split_once('=').map_or_else(
-            || if line.starts_with('[') { line.trim_matches(['[', ']']) } else { "this line" },
+            || {
+                if line.starts_with('[') {
+                    line.trim_matches(['[', ']'])
+                } else {
+                    "this line"
+                }
+            },
             |(key, _)| key.trim(),
         );
-        if key.is_empty() { "this line".to_owned() } else { key.to_owned() }
+        if key.is_empty() {
+            "this line".to_owned()
+        } else {
+            key.to_owned()
+        }
     }
 }

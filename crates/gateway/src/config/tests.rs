@@ -18,7 +18,10 @@ impl Surroundings for Room {
 
     fn file(&self, path: &Path) -> std::io::Result<String> {
         let missing = || std::io::Error::new(std::io::ErrorKind::NotFound, "no such file");
-        self.files.get(path).map(|t| (*t).to_owned()).ok_or_else(missing)
+        self.files
+            .get(path)
+            .map(|t| (*t).to_owned())
+            .ok_or_else(missing)
     }
 }
 
@@ -47,6 +50,8 @@ fn a_full_file_is_read_to_the_last_key() {
     let config = parse(
         r#"
 listen = "127.0.0.1:9000"
+region = "eu_north"
+hosts = ["gateway.internal"]
 [log]
 url = "http://127.0.0.1:7410/"
 read_token_file = "read.token"
@@ -64,7 +69,8 @@ exploration_ppm = 20000
 [spool]
 records_max = 10
 [[endpoint]]
-url = "https://API.example.com"
+name = "the first"
+url = "https://API.example.com:443"
 kind = "openai"
 models = ["a", "b"]
 api_key_env = "EXAMPLE_KEY"
@@ -80,10 +86,26 @@ model = "c"
     assert_eq!(log.url, "http://127.0.0.1:7410/");
     let token = log.read_token.as_ref().expect("there is a token");
     assert_eq!(token.bearer(), "Bearer token-123");
-    assert_eq!(config.routing, Routing { seed: 7, exploration_ppm: 20_000 });
-    assert_eq!((config.limits.attempts_max, config.spool.records_max), (2, 10));
-    let [api, node] = config.endpoints.as_slice() else { panic!("two endpoints") };
-    assert_eq!(api.api, "https://API.example.com/v1");
+    assert_eq!(
+        config.routing,
+        Routing {
+            seed: 7,
+            exploration_ppm: 20_000
+        }
+    );
+    assert_eq!(
+        (config.limits.attempts_max, config.spool.records_max),
+        (2, 10)
+    );
+    let [api, node] = config.endpoints.as_slice() else {
+        panic!("two endpoints")
+    };
+    assert_eq!(
+        (config.region.as_str(), config.hosts.len()),
+        ("eu_north", 1)
+    );
+    assert_eq!(api.name.as_deref(), Some("the first"));
+    assert_eq!(api.api, "https://api.example.com/v1");
     assert_eq!(api.origin(), "https://api.example.com");
     assert_eq!(api.models, ["a", "b"]);
     assert_eq!(api.timeouts.connect, Duration::from_millis(100));
@@ -103,30 +125,108 @@ fn each_mistake_is_named_with_its_line_and_key() {
         ("lisen = \"127.0.0.1:1\"", 1, "lisen", "unknown field"),
         ("listen = ", 1, "listen", ""),
         ("[log]\nurl = \"ftp://x\"", 2, "log.url", "http://"),
-        ("[log]\nurl = \"http://x:1\"\nread_token_env = \"UNSET\"", 3, "log.read_token_env", "UNSET"),
-        ("[log]\nurl = \"http://x:1\"\nread_token_file = \"gone\"", 3, "log.read_token_file", "gone"),
+        (
+            "[log]\nurl = \"http://x:1\"\nread_token_env = \"UNSET\"",
+            3,
+            "log.read_token_env",
+            "UNSET",
+        ),
+        (
+            "[log]\nurl = \"http://x:1\"\nread_token_file = \"gone\"",
+            3,
+            "log.read_token_file",
+            "gone",
+        ),
         ("[log]\n", 1, "log", "url"),
-        ("[[endpoint]]\nurl = \"::\"", 2, "endpoint.url", "is not a URL"),
+        (
+            "[[endpoint]]\nurl = \"::\"",
+            2,
+            "endpoint.url",
+            "is not a URL",
+        ),
         ("[[endpoint]]\nurl = \"x:1\"", 2, "endpoint.url", "URL"),
-        ("[[endpoint]]\nurl = \"http://u:pw@x:1\"", 2, "endpoint.url", "api_key_env"),
-        ("[[endpoint]]\nurl = \"http://x:1/v1?key=1\"", 2, "endpoint.url", "query"),
-        (&format!("{endpoint}kind = \"grpc\""), 3, "kind", "unknown variant"),
-        (&format!("{endpoint}api_key_env = \"sk-very-secret\""), 3, "endpoint.api_key_env", "variable"),
-        (&format!("{endpoint}api_key_env = \"EMPTY_KEY\""), 3, "endpoint.api_key_env", "empty"),
-        (&format!("{endpoint}provider = \"abc\""), 3, "endpoint.provider", "64"),
-        (&format!("{endpoint}models = [\"a\", \"a\"]"), 3, "endpoint.models", "twice"),
-        (&format!("{endpoint}model = \"a\"\nmodels = [\"b\"]"), 3, "endpoint.model", "not both"),
-        (&format!("{endpoint}timeouts = {{ gap_ms = 0 }}"), 3, "endpoint.timeouts.gap_ms", "between"),
+        (
+            "[[endpoint]]\nurl = \"http://u:pw@x:1\"",
+            2,
+            "endpoint.url",
+            "api_key_env",
+        ),
+        (
+            "[[endpoint]]\nurl = \"http://x:1/v1?key=1\"",
+            2,
+            "endpoint.url",
+            "query",
+        ),
+        (
+            &format!("{endpoint}kind = \"grpc\""),
+            3,
+            "kind",
+            "unknown variant",
+        ),
+        (
+            &format!("{endpoint}api_key_env = \"sk-very-secret\""),
+            3,
+            "endpoint.api_key_env",
+            "variable",
+        ),
+        (
+            &format!("{endpoint}api_key_env = \"EMPTY_KEY\""),
+            3,
+            "endpoint.api_key_env",
+            "empty",
+        ),
+        (
+            &format!("{endpoint}provider = \"abc\""),
+            3,
+            "endpoint.provider",
+            "64",
+        ),
+        (
+            &format!("{endpoint}models = [\"a\", \"a\"]"),
+            3,
+            "endpoint.models",
+            "twice",
+        ),
+        (
+            &format!("{endpoint}model = \"a\"\nmodels = [\"b\"]"),
+            3,
+            "endpoint.model",
+            "not both",
+        ),
+        (
+            &format!("{endpoint}timeouts = {{ gap_ms = 0 }}"),
+            3,
+            "endpoint.timeouts.gap_ms",
+            "between",
+        ),
         (&format!("{endpoint}{endpoint}"), 4, "endpoint.url", "twice"),
-        ("[limits]\nattempts_max = 0", 2, "limits.attempts_max", "default"),
+        (
+            "[limits]\nattempts_max = 0",
+            2,
+            "limits.attempts_max",
+            "default",
+        ),
         ("[limits]\nattempts_max = -1", 2, "attempts_max", "-1"),
-        ("[routing]\nexploration_ppm = 900000", 2, "routing.exploration_ppm", "500000"),
+        ("region = \"Nord Nord-West!\"", 1, "region", "word"),
+        (
+            "[routing]\nexploration_ppm = 900000",
+            2,
+            "routing.exploration_ppm",
+            "500000",
+        ),
     ];
     for (text, line, key, says) in rows {
         let error = parse(text).expect_err(text);
-        assert_eq!((error.line, error.key.as_str()), (*line, *key), "{text}\n{error}");
+        assert_eq!(
+            (error.line, error.key.as_str()),
+            (*line, *key),
+            "{text}\n{error}"
+        );
         assert!(error.to_string().contains(says), "{error}");
-        assert!(error.to_string().starts_with("/etc/longrun/longrun.toml:"), "{error}");
+        assert!(
+            error.to_string().starts_with("/etc/longrun/longrun.toml:"),
+            "{error}"
+        );
     }
 }
 
@@ -150,7 +250,10 @@ fn a_key_written_into_the_file_is_not_repeated_in_the_error() {
 fn a_secret_does_not_print() {
     let config = parse("[[endpoint]]\nurl = \"http://x:1\"\napi_key_env = \"EXAMPLE_KEY\"");
     let config = config.expect("valid");
-    let key = config.endpoints[0].api_key.as_ref().expect("there is a key");
+    let key = config.endpoints[0]
+        .api_key
+        .as_ref()
+        .expect("there is a key");
     assert_eq!(key.bearer(), "Bearer sk-very-secret");
     assert!(!format!("{config:?} {:?}", key.bearer()).contains("sk-very"));
 }

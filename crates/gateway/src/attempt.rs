@@ -1,0 +1,352 @@
+//! One attempt at one endpoint, from the number that is fixed before sending to the observation.
+//!
+//! Whatever happens, an attempt ends in exactly one observation: by [`Attempt::finish`], or, when
+//! the caller goes away and everything is dropped, as `canceled`. Here facts are gathered; what
+//! they amount to as a record is made in [`crate::observe`], off the path of the answer.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use record::content::{Commitment, Part};
+use record::observation::LoadClass;
+use record::{CallId, Digest, Provider};
+use recorder::Numbered;
+use tokio::time::Instant;
+
+use crate::catalog::Live;
+use crate::gateway::Gateway;
+use crate::observe::{Facts, Gaps};
+use crate::outcome::Seen;
+use crate::receipt::RECEIPT_BYTES_MAX;
+
+/// Tells a joined node the secret that commitments are made with.
+pub const SECRET_HEADER: HeaderName = HeaderName::from_static("x-longrun-secret");
+/// The nonce that a joined node binds.
+pub const NONCE_HEADER: HeaderName = HeaderName::from_static("x-longrun-nonce");
+/// The observer's instance key.
+pub const OBSERVER_HEADER: HeaderName = HeaderName::from_static("x-longrun-observer");
+/// The number of the observation.
+pub const SEQ_HEADER: HeaderName = HeaderName::from_static("x-longrun-seq");
+/// The receipt of an answer in one piece: base64 of the envelope.
+pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-longrun-receipt");
+
+/// An attempt under way.
+pub(crate) struct Attempt {
+    gateway: Arc<Gateway>,
+    /// Taken when it ends.
+    open: Option<Open>,
+}
+
+/// What is gathered while an attempt is open.
+pub(crate) struct Open {
+    pub(crate) facts: Facts,
+    pub(crate) started: Instant,
+    response: Option<Commitment>,
+    /// When the last piece of text came.
+    last_token: Option<Instant>,
+}
+
+impl Attempt {
+    /// Fixes the number, before anything is sent.
+    pub(crate) async fn begin(
+        gateway: &Arc<Gateway>,
+        live: &Arc<Live>,
+        call: CallId,
+        number: u32,
+        request: &Request<'_>,
+    ) -> Self {
+        let numbered = match live.stream.number().await {
+            Ok(numbered) => Some(numbered),
+            Err(error) => {
+                tracing::warn!(%error, "an attempt goes unrecorded");
+                None
+            }
+        };
+        let started = Instant::now();
+        let start_ms = gateway.clock.unix_ms();
+        let load = LoadClass::of(live.opened(gateway.uptime_ms()));
+        let secret = numbered.as_ref().map(Numbered::secret);
+        let facts = Facts {
+            live: Arc::clone(live),
+            call,
+            attempt: number,
+            request: secret.map(|s| s.commit(Part::Request, request.body)),
+            request_bytes: request.body.len() as u64,
+            client: gateway.clients.cluster(request.client, start_ms),
+            streamed: request.streamed,
+            load,
+            start_ms,
+            response: None,
+            whole: false,
+            status: None,
+            first_token_us: None,
+            gaps: None,
+            total_us: 0,
+            usage: None,
+            receipt: None,
+            seen: Seen::CallerGone,
+            number: None,
+        };
+        let response = secret.map(|s| Commitment::start(&s.salt(Part::Response)));
+        let facts = Facts {
+            number: numbered,
+            ..facts
+        };
+        let open = Open {
+            facts,
+            started,
+            response,
+            last_token: None,
+        };
+        Self {
+            gateway: Arc::clone(gateway),
+            open: Some(open),
+        }
+    }
+
+    fn open(&mut self) -> &mut Open {
+        self.open
+            .as_mut()
+            .expect("taken only by what consumes the attempt")
+    }
+
+    pub(crate) fn live(&self) -> &Arc<Live> {
+        &self
+            .open
+            .as_ref()
+            .expect("taken only by what consumes the attempt")
+            .facts
+            .live
+    }
+
+    pub(crate) fn call(&self) -> CallId {
+        self.open
+            .as_ref()
+            .expect("taken only by what consumes the attempt")
+            .facts
+            .call
+    }
+
+    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    pub(crate) fn started(&mut self) -> Instant {
+        self.open().started
+    }
+
+    /// What is sent along: only a joined node is told anything.
+    pub(crate) fn headers(&mut self) -> HeaderMap {
+        let observer = self.gateway.observer_header.clone();
+        let facts = &self.open().facts;
+        let mut headers = HeaderMap::new();
+        let (Provider::Joined(_), Some(number)) = (&facts.live.id.provider, &facts.number) else {
+            return headers;
+        };
+        let value = |text: &str| HeaderValue::from_str(text).expect("hex and digits are a header");
+        let mut secret = value(&number.secret().reveal_hex());
+        secret.set_sensitive(true);
+        headers.insert(SECRET_HEADER, secret);
+        headers.insert(NONCE_HEADER, value(&number.nonce().to_hex()));
+        headers.insert(OBSERVER_HEADER, observer);
+        headers.insert(SEQ_HEADER, HeaderValue::from(number.seq().number()));
+        headers
+    }
+
+    /// Whether a record of this attempt can be expected.
+    pub(crate) fn evidence(&mut self) -> &'static str {
+        let numbered = self.open().facts.number.is_some();
+        if numbered && self.gateway.recorder.expects_to_record() {
+            "recorded"
+        } else {
+            "unrecorded"
+        }
+    }
+
+    /// The head of the answer arrived.
+    pub(crate) fn head(&mut self, status: u16, headers: &HeaderMap) {
+        let facts = &mut self.open().facts;
+        facts.status = Some(status);
+        if let Some(receipt) = headers.get(RECEIPT_HEADER) {
+            facts.receipt = Some(decode_receipt(receipt.as_bytes()));
+        }
+    }
+
+    /// The receipt event of a stream arrived.
+    pub(crate) fn receipt(&mut self, data: &Bytes) {
+        // One byte more than is allowed is enough to be refused, and to be told why.
+        let kept = data.slice(..data.len().min(RECEIPT_BYTES_MAX + 1));
+        self.open().facts.receipt = Some(kept);
+    }
+
+    /// The first byte of an answer in one piece arrived.
+    pub(crate) fn first_byte(&mut self) {
+        let open = self.open();
+        open.facts.first_token_us = Some(micros(open.started, Instant::now()));
+    }
+
+    /// The whole body of an answer in one piece arrived.
+    pub(crate) fn body(&mut self, bytes: &[u8]) {
+        let open = self.open();
+        if let Some(response) = &mut open.response {
+            response.update(bytes);
+        }
+        open.facts.response = open.response.clone().map(Commitment::finish);
+        open.facts.whole = true;
+    }
+
+    /// An event of a stream arrived; `text` says whether it holds what the reader waits for.
+    pub(crate) fn event(&mut self, data: &[u8], text: bool) {
+        let open = self.open();
+        if let Some(response) = &mut open.response {
+            response.update_event(data);
+        }
+        if !text {
+            return;
+        }
+        let now = Instant::now();
+        match open.last_token.replace(now) {
+            None => open.facts.first_token_us = Some(micros(open.started, now)),
+            Some(before) => {
+                let gaps = open.facts.gaps.get_or_insert_with(Gaps::default);
+                gaps.add(micros(before, now));
+            }
+        }
+    }
+
+    /// Whether any text arrived.
+    pub(crate) fn has_token(&mut self) -> bool {
+        self.open().last_token.is_some()
+    }
+
+    /// The answer said how many tokens it took.
+    pub(crate) fn usage(&mut self, prompt_tokens: u64, completion_tokens: u64) {
+        self.open().facts.usage = Some((prompt_tokens, completion_tokens));
+    }
+
+    /// Ends the attempt.
+    pub(crate) fn finish(mut self, seen: Seen) {
+        self.end(seen);
+    }
+
+    fn end(&mut self, seen: Seen) {
+        let Some(Open {
+            mut facts,
+            started,
+            response,
+            ..
+        }) = self.open.take()
+        else {
+            return;
+        };
+        let now_ms = self.gateway.uptime_ms();
+        let row = seen.row();
+        facts
+            .live
+            .closed(now_ms, row.outcome.counts_against_endpoint(row.fault));
+        match seen {
+            Seen::Refused
+            | Seen::NoName
+            | Seen::ConnectTimeout
+            | Seen::Tls
+            | Seen::NoConnection => {
+                facts.live.rest(now_ms);
+            }
+            Seen::CallerGone | Seen::Stopped => {}
+            _ => facts.live.woke(),
+        }
+        facts.total_us = micros(started, Instant::now());
+        facts.seen = seen;
+        let answered = facts
+            .status
+            .is_some_and(|status| (200..300).contains(&status));
+        if facts.streamed && facts.response.is_none() && answered {
+            facts.response = response.map(Commitment::finish);
+            facts.whole = matches!(seen, Seen::Complete | Seen::Filtered);
+        }
+        self.gateway.observer.observe(facts);
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let stopping = self.gateway.stopping.load(Ordering::Relaxed);
+        self.end(if stopping {
+            Seen::Stopped
+        } else {
+            Seen::CallerGone
+        });
+    }
+}
+
+/// A request as an attempt needs it.
+#[derive(Clone, Copy)]
+pub(crate) struct Request<'a> {
+    pub(crate) body: &'a [u8],
+    pub(crate) streamed: bool,
+    pub(crate) client: IpAddr,
+}
+
+/// Which client an observation is about, without saying which: HMAC of its address and the week
+/// under a secret of this gateway.
+pub(crate) struct Clients(ring::hmac::Key);
+
+/// Milliseconds in a week.
+const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
+impl Clients {
+    pub(crate) fn new(secret: &[u8; 32]) -> Self {
+        Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret))
+    }
+
+    fn cluster(&self, client: IpAddr, now_ms: u64) -> Digest {
+        let mut message = [0; 24];
+        let address = match client {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        message[..16].copy_from_slice(&address.octets());
+        message[16..].copy_from_slice(&(now_ms / WEEK_MS).to_be_bytes());
+        let tag = ring::hmac::sign(&self.0, &message);
+        Digest::from_slice(tag.as_ref()).expect("HMAC-SHA-256 has 32 bytes")
+    }
+}
+
+fn decode_receipt(base64: &[u8]) -> Bytes {
+    use base64::Engine as _;
+    // What does not decode is kept as it is: it will be refused, not overlooked.
+    let decoded = base64::engine::general_purpose::STANDARD.decode(base64);
+    decoded.map_or_else(|_| Bytes::copy_from_slice(base64), Bytes::from)
+}
+
+fn micros(from: Instant, to: Instant) -> u64 {
+    u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_the_same_for_a_week_and_for_this_gateway_alone() {
+        let clients = Clients::new(&[1; 32]);
+        let [one, other]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().expect("valid"));
+        let week = 2900 * WEEK_MS;
+        assert_eq!(
+            clients.cluster(one, week),
+            clients.cluster(one, week + WEEK_MS - 1)
+        );
+        assert_ne!(
+            clients.cluster(one, week),
+            clients.cluster(one, week + WEEK_MS)
+        );
+        assert_ne!(clients.cluster(one, week), clients.cluster(other, week));
+        assert_ne!(
+            clients.cluster(one, week),
+            Clients::new(&[2; 32]).cluster(one, week)
+        );
+    }
+}

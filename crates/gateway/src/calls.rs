@@ -1,0 +1,161 @@
+//! `GET /longrun/v1/calls/<id>`: the records of a call, once they are in the log.
+//!
+//! 202 while something of it is under way or waits for the log, then 200 with the bundles. What is
+//! told includes the secrets that open the commitments, so it is for whoever made the call.
+
+use engine::openai::ApiError;
+use record::content::Exact;
+use record::observation::Observation;
+use record::{CallId, Predicate};
+use recorder::{Entry, RecorderError, State};
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::gateway::Gateway;
+use crate::recent::Ended;
+
+/// The records of a call.
+#[derive(Serialize)]
+pub(crate) struct Call {
+    call: CallId,
+    /// `pending`, `published`, `refused` or `unrecorded`.
+    state: &'static str,
+    attempts: Vec<Told>,
+}
+
+#[derive(Serialize)]
+struct Told {
+    endpoint: String,
+    attempt: u32,
+    seq: Option<u64>,
+    outcome: &'static str,
+    fault: Option<&'static str>,
+    receipt_check: &'static str,
+    /// Record id of the observation; `None` if there is none.
+    record: Option<String>,
+    /// Opens the commitments of observation and receipt.
+    secret: Option<String>,
+    /// The exact values behind the coarse ones, as they are committed to.
+    exact: Option<Value>,
+    state: &'static str,
+    /// Why the log will not take the record.
+    refused: Option<String>,
+    bundles: Bundles,
+}
+
+#[derive(Serialize)]
+struct Bundles {
+    observation: Option<Box<RawValue>>,
+    receipt: Option<Box<RawValue>>,
+}
+
+/// Looks a call up. `Ok(None)`: nobody here knows it (any more).
+pub(crate) async fn look_up(
+    gateway: &Gateway,
+    call: CallId,
+) -> Result<Option<Call>, RecorderError> {
+    // Before the spool is read: what ends in between is then in the spool.
+    let open = gateway.recent.is_open(call);
+    let unrecorded = gateway.recent.unrecorded(call);
+    let entries = gateway.recorder.by_call(call).await?;
+    let mut attempts: Vec<Told> = Vec::new();
+    for entry in &entries {
+        if let Predicate::Observation(seen) = &entry.record.statement.predicate {
+            let receipt = seen
+                .receipt
+                .and_then(|id| entries.iter().find(|e| e.id() == id));
+            attempts.push(told(entry, seen, receipt));
+        }
+    }
+    attempts.extend(unrecorded.iter().map(told_unrecorded));
+    attempts.sort_by_key(|told| told.attempt);
+    if attempts.is_empty() && !open {
+        return Ok(None);
+    }
+    let any = |state| attempts.iter().any(|told| told.state == state);
+    let state = if open || any("pending") {
+        "pending"
+    } else if any("refused") {
+        "refused"
+    } else if any("published") {
+        "published"
+    } else {
+        "unrecorded"
+    };
+    Ok(Some(Call {
+        call,
+        state,
+        attempts,
+    }))
+}
+
+impl Call {
+    pub(crate) fn is_pending(&self) -> bool {
+        self.state == "pending"
+    }
+}
+
+fn told(entry: &Entry, seen: &Observation, receipt: Option<&Entry>) -> Told {
+    // A kept receipt that the log will not take from us does not hold the call up.
+    let waits = receipt.is_some_and(|receipt| matches!(receipt.state, State::Pending));
+    let (state, refused) = match &entry.state {
+        State::Pending => ("pending", None),
+        State::Published(_) if waits => ("pending", None),
+        State::Published(_) => ("published", None),
+        State::Refused { reason } => ("refused", Some(reason.clone())),
+    };
+    let exact = Exact::from_bytes(&entry.private).ok();
+    Told {
+        endpoint: seen.stream.endpoint.to_string(),
+        attempt: seen.attempt,
+        seq: Some(seen.stream.seq.number()),
+        outcome: seen.outcome.as_str(),
+        fault: seen.fault.map(|fault| fault.as_str()),
+        receipt_check: seen.receipt_check.as_str(),
+        record: Some(entry.id().to_hex()),
+        secret: entry.secret.as_ref().map(record::Secret::reveal_hex),
+        exact: exact.and_then(|_| serde_json::from_slice(&entry.private).ok()),
+        state,
+        refused,
+        bundles: Bundles {
+            observation: bundle(entry),
+            receipt: receipt.and_then(bundle),
+        },
+    }
+}
+
+fn told_unrecorded(ended: &Ended) -> Told {
+    Told {
+        endpoint: ended.live.id.to_string(),
+        attempt: ended.attempt,
+        seq: None,
+        outcome: ended.outcome.as_str(),
+        fault: ended.fault.map(|fault| fault.as_str()),
+        receipt_check: ended.receipt.as_str(),
+        record: None,
+        secret: None,
+        exact: None,
+        state: "unrecorded",
+        refused: None,
+        bundles: Bundles {
+            observation: None,
+            receipt: None,
+        },
+    }
+}
+
+/// A bundle as the bytes that it is: other tools compare them.
+fn bundle(entry: &Entry) -> Option<Box<RawValue>> {
+    let json = String::from_utf8(entry.bundle()?.to_json()).ok()?;
+    RawValue::from_string(json).ok()
+}
+
+/// What to say when nobody knows a call.
+pub(crate) fn unknown(call: &str) -> ApiError {
+    let message = format!(
+        "No call `{call}` is known here; the id is in the header x-longrun-call of an answer, and \
+         old calls are forgotten."
+    );
+    ApiError::new(404, "invalid_request_error", message).with_code("call_not_found")
+}

@@ -1,0 +1,241 @@
+//! Which models there are, and the endpoints behind each: provider × model at a site.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use http::HeaderValue;
+use record::{Endpoint, ModelName, NumberedKind, Provider};
+use recorder::{Recorder, Stream};
+
+use crate::choose::Candidate;
+use crate::lock::lock;
+use crate::site::Site;
+
+/// How long an endpoint rests after a failed connection, ms.
+pub(crate) const REST_MS: u64 = 5_000;
+/// Seconds over which recent traffic is counted.
+const MINUTE_S: usize = 60;
+
+/// An endpoint at a site, with what the gateway keeps about it while it runs.
+pub(crate) struct Live {
+    pub(crate) id: Endpoint,
+    pub(crate) site: Arc<Site>,
+    pub(crate) stream: Stream,
+    /// `provider/model`, as a header.
+    pub(crate) header: HeaderValue,
+    /// `provider/model`, as a JSON string with its quotes.
+    pub(crate) json: String,
+    /// Lower end of the interval of its history, ppm, and the outcomes that it rests on.
+    lower_ppm: AtomicU32,
+    judged: AtomicU64,
+    /// Attempts under way.
+    open: AtomicU64,
+    /// Until when it rests, ms since the gateway started.
+    rests_until_ms: AtomicU64,
+    traffic: Mutex<Traffic>,
+}
+
+impl Live {
+    fn new(id: Endpoint, site: Arc<Site>, recorder: &Recorder) -> Self {
+        let label = id.to_string();
+        let header = HeaderValue::from_str(&label)
+            .unwrap_or_else(|_| HeaderValue::from_static("its name is no header"));
+        Self {
+            stream: recorder.stream(&id, NumberedKind::Observation),
+            header,
+            json: serde_json::Value::from(label).to_string(),
+            id,
+            site,
+            lower_ppm: AtomicU32::new(0),
+            judged: AtomicU64::new(0),
+            open: AtomicU64::new(0),
+            rests_until_ms: AtomicU64::new(0),
+            traffic: Mutex::default(),
+        }
+    }
+
+    pub(crate) fn judge(&self, (lower_ppm, judged): (u32, u64)) {
+        self.lower_ppm.store(lower_ppm, Ordering::Relaxed);
+        self.judged.store(judged, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lower_ppm(&self) -> u32 {
+        self.lower_ppm.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn judged(&self) -> u64 {
+        self.judged.load(Ordering::Relaxed)
+    }
+
+    /// Counts an attempt as open; how many there are, it included.
+    pub(crate) fn opened(&self, now_ms: u64) -> u64 {
+        lock(&self.traffic).add(now_ms / 1000, false);
+        self.open.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    pub(crate) fn closed(&self, now_ms: u64, failed: bool) {
+        self.open.fetch_sub(1, Ordering::Relaxed);
+        if failed {
+            lock(&self.traffic).add(now_ms / 1000, true);
+        }
+    }
+
+    pub(crate) fn open(&self) -> u64 {
+        self.open.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn rest(&self, now_ms: u64) {
+        self.rests_until_ms
+            .store(now_ms + REST_MS, Ordering::Relaxed);
+    }
+
+    pub(crate) fn woke(&self) {
+        self.rests_until_ms.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn rests(&self, now_ms: u64) -> bool {
+        now_ms < self.rests_until_ms.load(Ordering::Relaxed)
+    }
+
+    /// Attempts and failures of the last minute.
+    pub(crate) fn last_minute(&self, now_ms: u64) -> (u64, u64) {
+        lock(&self.traffic).sums(now_ms / 1000)
+    }
+}
+
+/// Attempts and failures per second, for a minute.
+struct Traffic {
+    /// Second, attempts, failures.
+    seconds: [(u64, u32, u32); MINUTE_S],
+}
+
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            seconds: [(u64::MAX, 0, 0); MINUTE_S],
+        }
+    }
+}
+
+impl Traffic {
+    fn add(&mut self, second: u64, failed: bool) {
+        let place = usize::try_from(second % MINUTE_S as u64).unwrap_or(0);
+        let slot = &mut self.seconds[place];
+        if slot.0 != second {
+            *slot = (second, 0, 0);
+        }
+        if failed {
+            slot.2 += 1;
+        } else {
+            slot.1 += 1;
+        }
+    }
+
+    fn sums(&self, now: u64) -> (u64, u64) {
+        let fresh = |at: u64| at <= now && now - at < MINUTE_S as u64;
+        let recent = self.seconds.iter().filter(|slot| fresh(slot.0));
+        recent.fold((0, 0), |(a, f), slot| {
+            (a + u64::from(slot.1), f + u64::from(slot.2))
+        })
+    }
+}
+
+/// Models and endpoints at one moment; replaced whole when discovery finds something new.
+#[derive(Default)]
+pub(crate) struct Catalog {
+    models: BTreeMap<String, Vec<Arc<Live>>>,
+    /// Models that the configuration names at sites that have not answered yet.
+    awaited: Vec<ModelName>,
+}
+
+impl Catalog {
+    /// The catalog of what the sites are known to serve; endpoints that were there before stay
+    /// the same ones, with their counters.
+    pub(crate) fn of(sites: &[Arc<Site>], before: &Self, recorder: &Recorder) -> Self {
+        let mut catalog = Self::default();
+        for site in sites {
+            let known = site.known();
+            let Some(provider) = known.provider else {
+                catalog.awaited.extend(known.models);
+                continue;
+            };
+            for model in known.models {
+                let live = before.find(&provider, &model, site).unwrap_or_else(|| {
+                    let id = Endpoint {
+                        provider: provider.clone(),
+                        model: model.clone(),
+                    };
+                    Arc::new(Live::new(id, Arc::clone(site), recorder))
+                });
+                catalog
+                    .models
+                    .entry(model.as_str().to_owned())
+                    .or_default()
+                    .push(live);
+            }
+        }
+        catalog
+    }
+
+    fn find(&self, provider: &Provider, model: &ModelName, site: &Arc<Site>) -> Option<Arc<Live>> {
+        let endpoints = self.models.get(model.as_str())?;
+        let same =
+            |live: &&Arc<Live>| Arc::ptr_eq(&live.site, site) && live.id.provider == *provider;
+        endpoints.iter().find(same).cloned()
+    }
+
+    /// The endpoints that serve a model.
+    pub(crate) fn model(&self, name: &str) -> Option<&[Arc<Live>]> {
+        self.models.get(name).map(Vec::as_slice)
+    }
+
+    /// Whether a model is configured at a site that has not answered yet.
+    pub(crate) fn awaits(&self, name: &str) -> bool {
+        self.awaited.iter().any(|model| model.as_str() == name)
+    }
+
+    /// Names of the models, in order.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        self.models.keys().map(String::as_str).collect()
+    }
+
+    /// Every endpoint, by model.
+    pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Live>> {
+        self.models.values().flatten()
+    }
+
+    /// What a choice needs to know of each.
+    pub(crate) fn candidates(endpoints: &[Arc<Live>], now_ms: u64) -> Vec<Candidate> {
+        let candidate = |(place, live): (usize, &Arc<Live>)| Candidate {
+            place,
+            lower_ppm: live.lower_ppm(),
+            judged: live.judged() + live.open(),
+            resting: live.rests(now_ms),
+        };
+        endpoints.iter().enumerate().map(candidate).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn traffic_is_that_of_the_last_minute() {
+        let mut traffic = Traffic::default();
+        traffic.add(100, false);
+        traffic.add(100, true);
+        traffic.add(130, false);
+        assert_eq!(traffic.sums(130), (2, 1));
+        assert_eq!(traffic.sums(159), (2, 1));
+        assert_eq!(traffic.sums(160), (1, 0));
+        traffic.add(160, false);
+        assert_eq!(
+            traffic.sums(160),
+            (2, 0),
+            "the slot of second 100 is used again"
+        );
+        assert_eq!(traffic.sums(300), (0, 0));
+    }
+}

@@ -1,0 +1,241 @@
+//! The gateway's parts in one place, and what it does while nobody calls.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, Weak};
+use std::time::Duration;
+
+use engine::http::Client;
+use http::HeaderValue;
+use record::{Provider, Word};
+use recorder::{Clock, Random, Recorder};
+use tokio::time::Instant;
+
+use crate::attempt::Clients;
+use crate::catalog::{Catalog, Live};
+use crate::config::GatewayConfig;
+use crate::history::Histories;
+use crate::lock::{read, write};
+use crate::observe::Observer;
+use crate::recent::Recent;
+use crate::site::{Site, Standing};
+
+/// How often sites are asked again who they are and what they serve.
+const DISCOVERY_EVERY: Duration = Duration::from_secs(30);
+/// How often those are asked that have not answered.
+const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
+
+/// A gateway at work.
+pub(crate) struct Gateway {
+    pub(crate) config: GatewayConfig,
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Random,
+    pub(crate) client: Client,
+    pub(crate) clients: Clients,
+    pub(crate) region: Word,
+    /// This gateway's instance key, as nodes are told.
+    pub(crate) observer_header: HeaderValue,
+    pub(crate) observer: Observer,
+    pub(crate) recent: Recent,
+    pub(crate) histories: Histories,
+    pub(crate) stopping: AtomicBool,
+    pub(crate) started_ms: u64,
+    started: Instant,
+    sites: Vec<Arc<Site>>,
+    catalog: RwLock<Arc<Catalog>>,
+    draws: AtomicU64,
+    /// When each site was last asked because of a receipt.
+    refreshed: Vec<tokio::sync::Mutex<Instant>>,
+}
+
+/// Why a gateway cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An endpoint of the configuration.
+    #[error("endpoint {url}: {reason}")]
+    Endpoint {
+        /// Its URL.
+        url: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The log of the configuration.
+    #[error("log: {0}")]
+    Log(String),
+    /// Another value of the configuration.
+    #[error("{key}: {reason}")]
+    Value {
+        /// The key.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The address is taken or not allowed.
+    #[error(
+        "cannot listen on {address}: {source}; is another gateway running? Choose another port"
+    )]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The machine.
+    #[error("the gateway cannot start: {0}")]
+    Machine(String),
+}
+
+/// What a gateway is made of, besides its configuration.
+pub(crate) struct Made {
+    pub(crate) recorder: Recorder,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Random,
+    pub(crate) clients: Clients,
+}
+
+impl Gateway {
+    pub(crate) fn new(config: GatewayConfig, made: Made) -> Result<Arc<Self>, StartError> {
+        let Made {
+            recorder,
+            clock,
+            random,
+            clients,
+        } = made;
+        let mut sites = Vec::with_capacity(config.endpoints.len());
+        for endpoint in &config.endpoints {
+            // A client of its own: the time to connect is set per client.
+            let client = engine::http::client_with(endpoint.timeouts.connect);
+            let site =
+                Site::new(endpoint.clone(), client).map_err(|reason| StartError::Endpoint {
+                    url: endpoint.api.to_string(),
+                    reason,
+                })?;
+            sites.push(Arc::new(site));
+        }
+        let region = crate::observe::region(&config.region).map_err(|e| StartError::Value {
+            key: "region",
+            reason: e.to_string(),
+        })?;
+        let observer_header =
+            HeaderValue::from_str(&recorder.identity().key_id().to_hex()).expect("hex is a header");
+        let histories = Histories::new(&config, &recorder)?;
+        let catalog = Catalog::of(&sites, &Catalog::default(), &recorder);
+        let long_ago = Instant::now()
+            .checked_sub(DISCOVERY_EVERY)
+            .unwrap_or_else(Instant::now);
+        let mut failed = None;
+        let gateway = Arc::new_cyclic(|weak: &Weak<Self>| Self {
+            refreshed: sites
+                .iter()
+                .map(|_| tokio::sync::Mutex::new(long_ago))
+                .collect(),
+            observer: Observer::start(weak.clone()).unwrap_or_else(|error| {
+                failed = Some(error);
+                Observer::idle(weak.clone())
+            }),
+            recent: Recent::default(),
+            stopping: AtomicBool::new(false),
+            started_ms: clock.unix_ms(),
+            started: Instant::now(),
+            client: engine::http::client(),
+            catalog: RwLock::new(Arc::new(catalog)),
+            draws: AtomicU64::new(0),
+            config,
+            recorder,
+            clock,
+            random,
+            clients,
+            region,
+            observer_header,
+            histories,
+            sites,
+        });
+        match failed {
+            Some(error) => Err(StartError::Machine(error.to_string())),
+            None => Ok(gateway),
+        }
+    }
+
+    pub(crate) fn catalog(&self) -> Arc<Catalog> {
+        Arc::clone(&read(&self.catalog))
+    }
+
+    pub(crate) fn sites(&self) -> &[Arc<Site>] {
+        &self.sites
+    }
+
+    /// Milliseconds since the start: for what must not jump with the wall clock.
+    pub(crate) fn uptime_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The number of the next draw.
+    pub(crate) fn next_draw(&self) -> u64 {
+        self.draws.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether an endpoint's provider has the same home log as this gateway, so that its receipts
+    /// can be sent there too.
+    pub(crate) fn shares_log_with(&self, live: &Live) -> bool {
+        let (Provider::Joined(_), Some(joined), Some(log)) = (
+            &live.id.provider,
+            live.site.joined(),
+            self.recorder.home_log(),
+        ) else {
+            return false;
+        };
+        joined.chain.home_log().as_str() == log.name()
+    }
+
+    /// Asks a site again because of a receipt, unless that was done just now.
+    pub(crate) async fn refresh(&self, site: &Arc<Site>, at_most_every: Duration) {
+        let Some(at) = self.sites.iter().position(|have| Arc::ptr_eq(have, site)) else {
+            return;
+        };
+        // Whoever comes while the site is being asked waits for the answer.
+        let mut refreshed = self.refreshed[at].lock().await;
+        if refreshed.elapsed() >= at_most_every {
+            site.discover().await;
+            self.recatalog();
+            *refreshed = Instant::now();
+        }
+    }
+
+    /// Asks every site that `wanted` picks, at once.
+    async fn discover(&self, wanted: impl Fn(&Standing) -> bool) {
+        let asked = self
+            .sites
+            .iter()
+            .filter(|site| wanted(&site.known().standing));
+        futures_util::future::join_all(asked.map(|site| site.discover())).await;
+        self.recatalog();
+    }
+
+    /// The first round of questions; returns when all have answered or `patience` is over.
+    pub(crate) async fn discover_first(&self, patience: Duration) {
+        let _ = tokio::time::timeout(patience, self.discover(|_| true)).await;
+        self.recatalog();
+    }
+
+    /// Keeps asking, for good.
+    pub(crate) async fn keep_discovering(self: Arc<Self>) {
+        let mut all_again = Instant::now() + DISCOVERY_EVERY;
+        loop {
+            tokio::time::sleep(DISCOVERY_RETRY).await;
+            if Instant::now() >= all_again {
+                all_again = Instant::now() + DISCOVERY_EVERY;
+                self.discover(|_| true).await;
+            } else {
+                self.discover(|standing| *standing != Standing::Ready).await;
+            }
+        }
+    }
+
+    fn recatalog(&self) {
+        let mut catalog = write(&self.catalog);
+        let next = Catalog::of(&self.sites, &catalog, &self.recorder);
+        *catalog = Arc::new(next);
+        drop(catalog);
+        self.histories.judge(&self.catalog());
+    }
+}

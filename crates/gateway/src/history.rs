@@ -1,0 +1,455 @@
+//! The gateway's own history: a fold that follows the log, and what routing reads from it.
+//!
+//! With a log, everything comes from there: the checkpoint (under the log's key), then the bodies
+//! of the new entries, whose leaves must add up to the checkpoint's root before a single one of
+//! them counts. After a restart the fold is made anew from the log. Without a log, or without the
+//! token that opens its bodies, the gateway folds what its own spool holds.
+//!
+//! Nothing here is on the path of an answer. Routing reads two numbers per endpoint, which are
+//! renewed after each step.
+
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full, Limited};
+use record::control::LogOrigin;
+use record::leaf::{leaf_body, leaf_hash};
+use record::{Digest, Envelope, RecordId};
+use recorder::Recorder;
+use reliability::fold::{History, Policy, Report};
+use reliability::kt::Alpha;
+use serde::{Deserialize, Serialize};
+use tlog::bundle::{decode_bodies, decode_entries};
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::merkle::Frontier;
+use tlog::note::{NOTE_BYTES_MAX, NoteVerifier};
+use tlog::tile::{Span, WIDTH};
+
+use crate::catalog::Catalog;
+use crate::config::GatewayConfig;
+use crate::gateway::{Gateway, StartError};
+use crate::lock::{lock, read, write};
+
+/// Level of every interval.
+pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
+/// How often the log, or the spool, is looked at.
+const POLL: Duration = Duration::from_millis(500);
+/// How long a request to the log may take.
+const LOG_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest bundle of bodies or entries: 256 of the largest ones.
+const BUNDLE_BYTES_MAX: usize = 257 * (1 << 20);
+/// Records taken from the spool at a time.
+const SPOOL_BATCH: usize = 512;
+
+/// The fold, and where it comes from.
+pub(crate) struct Histories {
+    source: Source,
+    folded: RwLock<Arc<Folded>>,
+    trouble: Mutex<Option<String>>,
+}
+
+enum Source {
+    Log(LogSource),
+    Spool,
+}
+
+/// A log to follow.
+struct LogSource {
+    url: Uri,
+    token: HeaderValue,
+    /// The log's key; asked for once if neither the configuration nor the signer names it.
+    key: RwLock<Option<NoteVerifier>>,
+}
+
+/// A fold and how far it has come.
+#[derive(Clone)]
+struct Folded {
+    history: History,
+    frontier: Frontier,
+    /// The root of the checkpoint that it was checked against.
+    root: Option<Digest>,
+    /// Position in the spool, without a log.
+    spool: i64,
+}
+
+/// How following goes.
+#[derive(Debug, Serialize)]
+pub(crate) struct Following {
+    pub(crate) url: Option<String>,
+    pub(crate) origin: Option<String>,
+    /// Entries folded; with a log, the size of the checkpoint.
+    pub(crate) size: Option<u64>,
+    pub(crate) root: Option<Digest>,
+    pub(crate) error: Option<String>,
+}
+
+/// A history with its source, as it goes over the wire.
+#[derive(Serialize)]
+pub(crate) struct Told {
+    log: Option<Following>,
+    #[serde(flatten)]
+    report: Report,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum StepError {
+    #[error("the log cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the log answered {status} for {path}{hint}")]
+    Status {
+        status: StatusCode,
+        path: String,
+        hint: &'static str,
+    },
+    #[error("the log's {what} cannot be used: {why}")]
+    Unusable { what: &'static str, why: String },
+    #[error(
+        "the log contradicts itself: {0}; its history is not followed further. Check it with \
+         `longrun log fsck`"
+    )]
+    Contradiction(String),
+    #[error("the spool cannot be read: {0}")]
+    Spool(#[from] recorder::RecorderError),
+    #[error("the fold was stopped")]
+    Stopped,
+}
+
+impl Histories {
+    pub(crate) fn new(config: &GatewayConfig, recorder: &Recorder) -> Result<Self, StartError> {
+        let mut key = recorder.home_log().cloned();
+        let source = match &config.log {
+            Some(log) => {
+                if let Some(vkey) = &log.vkey {
+                    let named = NoteVerifier::from_vkey(vkey)
+                        .map_err(|e| StartError::Log(format!("vkey: {e}")))?;
+                    if key
+                        .as_ref()
+                        .is_some_and(|key| key.to_vkey() != named.to_vkey())
+                    {
+                        let why = "vkey is not that of the log that the records go to";
+                        return Err(StartError::Log(why.to_owned()));
+                    }
+                    key = Some(named);
+                }
+                log.read_token.as_ref().map(|token| LogSource {
+                    url: log.url.clone(),
+                    token: token.bearer(),
+                    key: RwLock::new(key.clone()),
+                })
+            }
+            None => None,
+        };
+        let source = source.map_or(Source::Spool, Source::Log);
+        let policy = match (&source, &key) {
+            (Source::Log(_), Some(key)) => own_log(key)?,
+            _ => Policy::without_log(),
+        };
+        let folded = Folded {
+            history: History::new(policy),
+            frontier: Frontier::default(),
+            root: None,
+            spool: 0,
+        };
+        Ok(Self {
+            source,
+            folded: RwLock::new(Arc::new(folded)),
+            trouble: Mutex::new(None),
+        })
+    }
+
+    fn now(&self) -> Arc<Folded> {
+        Arc::clone(&read(&self.folded))
+    }
+
+    /// Tells every endpoint what its history amounts to.
+    pub(crate) fn judge(&self, catalog: &Catalog) {
+        let folded = self.now();
+        for live in catalog.endpoints() {
+            live.judge(folded.history.lower_ppm(&live.id, ALPHA));
+        }
+    }
+
+    /// The whole history.
+    pub(crate) fn told(&self) -> Told {
+        let folded = self.now();
+        Told {
+            log: self.log(&folded),
+            report: folded.history.report(ALPHA),
+        }
+    }
+
+    /// How following the log goes; `None` without one.
+    pub(crate) fn following(&self) -> Option<Following> {
+        self.log(&self.now())
+    }
+
+    /// What is wrong with the spool as a source, if anything.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        lock(&self.trouble).clone()
+    }
+
+    fn note(&self, trouble: Option<String>) {
+        let mut known = lock(&self.trouble);
+        if *known == trouble {
+            return;
+        }
+        match &trouble {
+            Some(trouble) => tracing::warn!(trouble, "the history is not up to date"),
+            None => tracing::info!("the history is up to date again"),
+        }
+        *known = trouble;
+    }
+
+    fn log(&self, folded: &Folded) -> Option<Following> {
+        let Source::Log(log) = &self.source else {
+            return None;
+        };
+        Some(Following {
+            url: Some(log.url.to_string()),
+            origin: read(&log.key).as_ref().map(|key| key.name().to_owned()),
+            size: folded.root.map(|_| folded.frontier.size()),
+            root: folded.root,
+            error: self.trouble(),
+        })
+    }
+}
+
+fn own_log(key: &NoteVerifier) -> Result<Policy, StartError> {
+    let origin = LogOrigin::new(key.name()).map_err(|e| StartError::Log(e.to_string()))?;
+    Ok(Policy::own_log(origin))
+}
+
+/// Follows the source, for good.
+pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
+    loop {
+        let histories = &gateway.histories;
+        let step = match &histories.source {
+            Source::Log(log) => from_log(&gateway, log).await,
+            Source::Spool => from_spool(&gateway).await,
+        };
+        let trouble = step.err().map(|error| error.to_string());
+        histories.note(trouble);
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+fn settle(gateway: &Gateway, folded: Folded) {
+    *write(&gateway.histories.folded) = Arc::new(folded);
+    gateway.histories.judge(&gateway.catalog());
+}
+
+async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
+    loop {
+        let before = gateway.histories.now();
+        let entries = gateway.recorder.entries(before.spool, SPOOL_BATCH).await?;
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let mut folded = (*before).clone();
+        drop(before);
+        for (position, entry) in &entries {
+            let index = u64::try_from(*position).unwrap_or(0);
+            folded.history.apply(&entry.record, index);
+            folded.spool = *position;
+        }
+        settle(gateway, folded);
+    }
+}
+
+async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepError> {
+    let key = log_key(gateway, log).await?;
+    let note = fetch(gateway, log, "/checkpoint".to_owned(), NOTE_BYTES_MAX).await?;
+    let signed = SignedCheckpoint::open(&note, &key).map_err(|e| StepError::Unusable {
+        what: "checkpoint",
+        why: e.to_string(),
+    })?;
+    let target = signed.checkpoint();
+    let before = gateway.histories.now();
+    let have = before.frontier.size();
+    if target.size < have {
+        let why = format!("it had {have} entries and now has {}", target.size);
+        return Err(StepError::Contradiction(why));
+    }
+    if target.size == have && before.root.is_some() {
+        return agree(&before.frontier, target.root);
+    }
+    let own = gateway.recorder.identity().id();
+    let mut folded = (*before).clone();
+    drop(before);
+    let mut ours = Vec::new();
+    while folded.frontier.size() < target.size {
+        let at = folded.frontier.size();
+        let span = Span::of_leaf(at, target.size).ok_or(StepError::Stopped)?;
+        let bodies = fetch(
+            gateway,
+            log,
+            format!("/longrun/v1/bodies/{span}"),
+            BUNDLE_BYTES_MAX,
+        )
+        .await?;
+        let entries = if has_erased(&bodies, span)? {
+            Some(
+                fetch(
+                    gateway,
+                    log,
+                    format!("/tile/entries/{span}"),
+                    BUNDLE_BYTES_MAX,
+                )
+                .await?,
+            )
+        } else {
+            None
+        };
+        let step = tokio::task::spawn_blocking(move || {
+            let ids = fold_bundle(&mut folded, span, &bodies, entries.as_deref(), own)?;
+            Ok::<_, StepError>((folded, ids))
+        });
+        let ids;
+        (folded, ids) = step.await.map_err(|_| StepError::Stopped)??;
+        ours = ids;
+    }
+    agree(&folded.frontier, target.root)?;
+    folded.root = Some(target.root);
+    settle(gateway, folded);
+    // Older ones are no longer remembered anyway.
+    ours.into_iter().for_each(|id| gateway.recent.published(id));
+    Ok(())
+}
+
+fn agree(frontier: &Frontier, root: Digest) -> Result<(), StepError> {
+    if frontier.root() == root {
+        return Ok(());
+    }
+    let why = format!(
+        "its first {} entries do not have the root it signed",
+        frontier.size()
+    );
+    Err(StepError::Contradiction(why))
+}
+
+fn unusable(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> StepError {
+    move |why| StepError::Unusable {
+        what,
+        why: why.to_string(),
+    }
+}
+
+fn has_erased(bodies: &[u8], span: Span) -> Result<bool, StepError> {
+    let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies")(&e))?;
+    Ok(bodies.contains(&None))
+}
+
+/// Folds what is new in a bundle; the ids of our own records in it.
+fn fold_bundle(
+    folded: &mut Folded,
+    span: Span,
+    bodies: &[u8],
+    entries: Option<&[u8]>,
+    own: record::SignerId,
+) -> Result<Vec<RecordId>, StepError> {
+    let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies")(&e))?;
+    let entries = entries
+        .map(|entries| decode_entries(entries, span.width()))
+        .transpose()
+        .map_err(|e| unusable("entries")(&e))?;
+    let first = span.index() * u64::from(WIDTH);
+    let mut ours = Vec::new();
+    for (place, body) in (first..).zip(bodies) {
+        if place < folded.frontier.size() {
+            continue;
+        }
+        let Some(body) = body else {
+            // The body is gone; its leaf still counts for the root.
+            let at = usize::try_from(place - first).unwrap_or(usize::MAX);
+            let entry = entries.as_ref().and_then(|entries| entries.get(at));
+            let entry = entry.ok_or_else(|| unusable("entries")(&"an entry is missing"))?;
+            folded.frontier.push(leaf_hash(entry));
+            continue;
+        };
+        let record = Envelope::from_json(body)
+            .and_then(Envelope::open)
+            .map_err(|e| StepError::Contradiction(format!("the body of entry {place}: {e}")))?;
+        folded
+            .frontier
+            .push(leaf_hash(&leaf_body(&record.envelope, record.key())));
+        folded.history.apply(&record, place);
+        if record.signer_id() == own {
+            ours.push(record.id);
+        }
+    }
+    Ok(ours)
+}
+
+#[derive(Deserialize)]
+struct AboutLog {
+    vkey: String,
+}
+
+async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, StepError> {
+    if let Some(key) = &*read(&log.key) {
+        return Ok(key.clone());
+    }
+    let bytes = fetch(gateway, log, "/longrun/v1/log".to_owned(), NOTE_BYTES_MAX).await?;
+    let about: AboutLog =
+        serde_json::from_slice(&bytes).map_err(|e| unusable("description")(&e))?;
+    let key = NoteVerifier::from_vkey(&about.vkey).map_err(|e| unusable("key")(&e))?;
+    let vkey = &about.vkey;
+    tracing::warn!(
+        vkey,
+        "no key was configured for the log; taking the one that it names"
+    );
+    let origin = LogOrigin::new(key.name()).map_err(|e| unusable("origin")(&e))?;
+    let mut fresh = (*gateway.histories.now()).clone();
+    fresh.history = History::new(Policy::own_log(origin));
+    *write(&gateway.histories.folded) = Arc::new(fresh);
+    *write(&log.key) = Some(key.clone());
+    Ok(key)
+}
+
+async fn fetch(
+    gateway: &Gateway,
+    log: &LogSource,
+    path: String,
+    limit_bytes: usize,
+) -> Result<Bytes, StepError> {
+    let base = log.url.to_string();
+    let exchange = async {
+        let request = Request::get(format!("{}{path}", base.trim_end_matches('/')))
+            .header(header::AUTHORIZATION, log.token.clone())
+            .body(Full::default())
+            .map_err(|e| StepError::Unreachable(e.to_string()))?;
+        let answer = gateway
+            .client
+            .request(request)
+            .await
+            .map_err(|e| StepError::Unreachable(e.to_string()))?;
+        let status = answer.status();
+        if !status.is_success() {
+            let hint = if status == StatusCode::UNAUTHORIZED {
+                ": the read token is not this log's"
+            } else {
+                ""
+            };
+            return Err(StepError::Status {
+                status,
+                path: path.clone(),
+                hint,
+            });
+        }
+        let body = Limited::new(answer.into_body(), limit_bytes)
+            .collect()
+            .await;
+        body.map(|body| body.to_bytes())
+            .map_err(|e| StepError::Unreachable(e.to_string()))
+    };
+    tokio::time::timeout(LOG_TIMEOUT, exchange)
+        .await
+        .unwrap_or_else(|_| {
+            Err(StepError::Unreachable(
+                "it did not answer in time".to_owned(),
+            ))
+        })
+}

@@ -1,0 +1,385 @@
+//! From facts to a signed observation, on a thread of its own: no answer waits for it.
+//!
+//! A receipt is checked here, before the observation vouches for it. When its key or its manifest
+//! is not known, the node is asked once more who it is, and only then the receipt is called
+//! invalid. The queue is bounded; when it is full the work is done where the facts arise, so
+//! nothing is lost and the pressure reaches the callers.
+
+use std::sync::mpsc::{self, SyncSender, TrySendError};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use bytes::Bytes;
+use record::bucket::{self, DurationUs};
+use record::content::{Exact, Part};
+use record::observation::{
+    Commitments, Conditions, InterToken, LoadClass, Observation, PromptClass, ReceiptCheck, Timing,
+    Verdict, WeekTime,
+};
+use record::{CallId, Digest, Exchange, HttpStatus, Provider, Usage, Word};
+use recorder::{Draft, Numbered, Recorded};
+
+use crate::catalog::Live;
+use crate::gateway::Gateway;
+use crate::lock::lock;
+use crate::outcome::Seen;
+use crate::receipt::{self, Checked, Expected};
+use crate::recent::Ended;
+
+/// Attempts that may wait to be recorded.
+const QUEUE: usize = 4096;
+/// A node is asked again who it is at most this often.
+const REFRESH_EVERY: Duration = Duration::from_secs(5);
+/// Bytes of text for one token, about: only the class of a prompt's length hangs on it, and only
+/// where the answer does not say how long the prompt was.
+const BYTES_PER_TOKEN: u64 = 4;
+
+/// Everything that an attempt showed.
+pub(crate) struct Facts {
+    pub(crate) live: Arc<Live>,
+    pub(crate) call: CallId,
+    pub(crate) attempt: u32,
+    /// The number; none if the spool gave none, and then there will be no record.
+    pub(crate) number: Option<Numbered>,
+    /// Commitment to the request.
+    pub(crate) request: Option<Digest>,
+    pub(crate) request_bytes: u64,
+    /// Commitment to what arrived of the response.
+    pub(crate) response: Option<Digest>,
+    /// Whether that was all of it.
+    pub(crate) whole: bool,
+    pub(crate) client: Digest,
+    pub(crate) streamed: bool,
+    pub(crate) load: LoadClass,
+    pub(crate) start_ms: u64,
+    pub(crate) status: Option<u16>,
+    pub(crate) first_token_us: Option<u64>,
+    pub(crate) gaps: Option<Gaps>,
+    pub(crate) total_us: u64,
+    /// Tokens of prompt and answer.
+    pub(crate) usage: Option<(u64, u64)>,
+    /// The receipt as it came.
+    pub(crate) receipt: Option<Bytes>,
+    pub(crate) seen: Seen,
+}
+
+/// Gaps between the chunks of a stream: counted by bucket, so a stream of any length takes the
+/// same memory.
+pub(crate) struct Gaps {
+    counts: Box<[u32; DurationUs::COUNT]>,
+    total: u64,
+}
+
+impl Default for Gaps {
+    fn default() -> Self {
+        Self {
+            counts: Box::new([0; DurationUs::COUNT]),
+            total: 0,
+        }
+    }
+}
+
+impl Gaps {
+    pub(crate) fn add(&mut self, us: u64) {
+        if let Some(count) = self.counts.get_mut(bucket::duration_us(us).index()) {
+            *count = count.saturating_add(1);
+            self.total += 1;
+        }
+    }
+
+    fn quantile(&self, percent: u64) -> DurationUs {
+        let rank = (self.total * percent).div_ceil(100).max(1);
+        let mut below = 0;
+        let at = self.counts.iter().position(|count| {
+            below += u64::from(*count);
+            below >= rank
+        });
+        at.and_then(edge).unwrap_or_default()
+    }
+
+    fn quantiles(&self) -> InterToken {
+        InterToken {
+            p50_us: self.quantile(50),
+            p90_us: self.quantile(90),
+            p99_us: self.quantile(99),
+        }
+    }
+}
+
+/// The bucket with this index.
+fn edge(index: usize) -> Option<DurationUs> {
+    DurationUs::edges()
+        .nth(index)
+        .and_then(|edge| DurationUs::from_edge(edge).ok())
+}
+
+/// Where facts go.
+pub(crate) struct Observer {
+    queue: Mutex<Option<SyncSender<Facts>>>,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
+    gateway: Weak<Gateway>,
+}
+
+impl Observer {
+    /// Starts the thread. `gateway` is still being made.
+    pub(crate) fn start(gateway: Weak<Gateway>) -> std::io::Result<Self> {
+        let (queue, facts) = mpsc::sync_channel::<Facts>(QUEUE);
+        let runtime = tokio::runtime::Handle::current();
+        let worker = gateway.clone();
+        let thread = std::thread::Builder::new()
+            .name("observer".to_owned())
+            .spawn(move || {
+                let _inside = runtime.enter();
+                for facts in facts {
+                    let Some(gateway) = worker.upgrade() else {
+                        return;
+                    };
+                    observe(&gateway, facts);
+                }
+            })?;
+        Ok(Self {
+            queue: Mutex::new(Some(queue)),
+            thread: Mutex::new(Some(thread)),
+            gateway,
+        })
+    }
+
+    /// One that takes nothing.
+    pub(crate) fn idle(gateway: Weak<Gateway>) -> Self {
+        Self {
+            queue: Mutex::new(None),
+            thread: Mutex::new(None),
+            gateway,
+        }
+    }
+
+    pub(crate) fn observe(&self, facts: Facts) {
+        let sent = lock(&self.queue)
+            .as_ref()
+            .map(|queue| queue.try_send(facts));
+        let here = match sent {
+            // Stopped, or taken.
+            None | Some(Ok(())) => return,
+            Some(Err(TrySendError::Full(facts) | TrySendError::Disconnected(facts))) => facts,
+        };
+        if let Some(gateway) = self.gateway.upgrade() {
+            observe(&gateway, here);
+        }
+    }
+
+    /// Takes nothing more and waits until what was taken is recorded.
+    pub(crate) async fn stop(&self) {
+        drop(lock(&self.queue).take());
+        let thread = lock(&self.thread).take();
+        if let Some(thread) = thread {
+            // It ends once the queue is empty; a panic in it has already been reported.
+            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
+        }
+    }
+}
+
+/// What became of the receipt.
+struct Vouched {
+    check: ReceiptCheck,
+    id: Option<record::RecordId>,
+    kept: Option<record::Envelope>,
+    why: Option<String>,
+}
+
+fn observe(gateway: &Arc<Gateway>, facts: Facts) {
+    match vouch(gateway, &facts) {
+        Ok(vouched) => record(gateway, facts, vouched),
+        // Its key or its manifest may be newer than what we know: ask, then look again.
+        Err(stale) => {
+            let gateway = Arc::clone(gateway);
+            tokio::spawn(async move {
+                gateway.refresh(&facts.live.site, REFRESH_EVERY).await;
+                let vouched = vouch(&gateway, &facts).unwrap_or(stale);
+                record(&gateway, facts, vouched);
+            });
+        }
+    }
+}
+
+/// Checks the receipt. An error is what to say if asking the provider again does not help.
+fn vouch(gateway: &Gateway, facts: &Facts) -> Result<Vouched, Vouched> {
+    let without = |check| Vouched {
+        check,
+        id: None,
+        kept: None,
+        why: None,
+    };
+    if matches!(facts.live.id.provider, Provider::Outside(_)) {
+        return Ok(without(ReceiptCheck::NotJoined));
+    }
+    let (Some(json), Some(number), Some(request)) = (&facts.receipt, &facts.number, facts.request)
+    else {
+        return Ok(without(ReceiptCheck::Missing));
+    };
+    let Some(provider) = facts.live.site.joined() else {
+        let why = Some("the provider is not known any more".to_owned());
+        return Err(Vouched {
+            check: ReceiptCheck::Invalid,
+            id: None,
+            kept: None,
+            why,
+        });
+    };
+    let expected = Expected {
+        endpoint: &facts.live.id,
+        nonce: number.nonce(),
+        observer: gateway.recorder.identity().key_id(),
+        seq: number.seq(),
+        request,
+        response: facts.response.filter(|_| facts.whole),
+        outcome: facts.seen.row().outcome,
+        streamed: facts.streamed,
+        usage: facts.usage.map(usage),
+    };
+    let invalid = |id, why| Vouched {
+        check: ReceiptCheck::Invalid,
+        id,
+        kept: None,
+        why: Some(why),
+    };
+    match receipt::check(json, &provider, &expected) {
+        Checked::Verified(record) => Ok(Vouched {
+            check: ReceiptCheck::Verified,
+            id: Some(record.id),
+            kept: Some(record.envelope),
+            why: None,
+        }),
+        Checked::Invalid { id, why } => Ok(invalid(id, why)),
+        Checked::Stale { id, why } => Err(invalid(Some(id), why)),
+    }
+}
+
+fn record(gateway: &Gateway, mut facts: Facts, vouched: Vouched) {
+    if let Some(why) = &vouched.why {
+        let endpoint = &facts.live.id;
+        tracing::warn!(%endpoint, why, "a receipt is invalid");
+    }
+    let mut ended = Ended::of(&facts, vouched.check);
+    if let (Some(number), Some(request)) = (facts.number.take(), facts.request) {
+        let draft = draft(gateway, &facts, &number, request, &vouched);
+        match gateway.recorder.record(number, draft) {
+            Ok(Recorded::Queued(queued)) => {
+                ended.record = Some(queued.id());
+                if let Some(envelope) = vouched.kept
+                    && gateway.shares_log_with(&facts.live)
+                {
+                    // Its fate is the spool's business; the node logs it as well.
+                    let _ = gateway
+                        .recorder
+                        .keep(envelope, Some(facts.call), Vec::new());
+                }
+            }
+            Ok(Recorded::Unrecorded(why)) => tracing::debug!(?why, "an attempt is not recorded"),
+            Err(error) => tracing::error!(%error, "an observation cannot be made"),
+        }
+    }
+    gateway.recent.ended(ended);
+}
+
+fn draft(
+    gateway: &Gateway,
+    facts: &Facts,
+    number: &Numbered,
+    request: Digest,
+    vouched: &Vouched,
+) -> Draft {
+    let row = facts.seen.row();
+    let exact = Exact {
+        start_ms: facts.start_ms,
+        queue_us: None,
+        ttft_us: facts.first_token_us,
+        total_us: facts.total_us,
+        prompt_tokens: facts.usage.map(|(prompt, _)| prompt),
+        completion_tokens: facts.usage.map(|(_, completion)| completion),
+        price_micro_credits: None,
+    }
+    .to_bytes();
+    let prompt_tokens = facts
+        .usage
+        .map_or(facts.request_bytes / BYTES_PER_TOKEN, |(prompt, _)| prompt);
+    let observation = Observation {
+        stream: number.place(),
+        call: facts.call,
+        attempt: facts.attempt,
+        nonce: number.nonce(),
+        receipt: vouched.id,
+        receipt_check: vouched.check,
+        outcome: row.outcome,
+        fault: row.fault,
+        http_status: facts.status.and_then(|status| HttpStatus::new(status).ok()),
+        streamed: facts.streamed,
+        timing: Timing {
+            start_ms: bucket::start_ms(facts.start_ms),
+            ttft_us: facts.first_token_us.map(bucket::duration_us),
+            inter_token: facts
+                .gaps
+                .as_ref()
+                .filter(|_| facts.streamed)
+                .map(Gaps::quantiles),
+            total_us: bucket::duration_us(facts.total_us),
+        },
+        usage: facts.usage.map(usage),
+        schema: Verdict::NotChecked,
+        tools: Verdict::NotChecked,
+        conditions: Conditions {
+            prompt: PromptClass::of(prompt_tokens),
+            load: facts.load,
+            region: gateway.region.clone(),
+            week: WeekTime::of(facts.start_ms),
+        },
+        client: facts.client,
+        tls_key: None,
+        commitments: Commitments {
+            exact: number.secret().commit(Part::Exact, &exact),
+        },
+    };
+    Draft {
+        exchange: Exchange {
+            request,
+            response: facts.response,
+        },
+        predicate: observation.into(),
+        call: Some(facts.call),
+        private: exact,
+        prompt: false,
+    }
+}
+
+/// Tokens of prompt and answer as records hold them.
+fn usage((prompt_tokens, completion_tokens): (u64, u64)) -> Usage {
+    Usage {
+        prompt_tokens: bucket::tokens(prompt_tokens),
+        completion_tokens: bucket::tokens(completion_tokens),
+    }
+}
+
+/// The word under which a region is recorded.
+pub(crate) fn region(text: &str) -> Result<Word, record::Error> {
+    Word::new(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_summed_up_by_bucket() {
+        let mut gaps = Gaps::default();
+        (0..90).for_each(|_| gaps.add(20_000));
+        (0..9).for_each(|_| gaps.add(50_000));
+        gaps.add(3_000_000);
+        let quantiles = gaps.quantiles();
+        assert_eq!(quantiles.p50_us, bucket::duration_us(20_000));
+        assert_eq!(quantiles.p90_us, bucket::duration_us(20_000));
+        assert_eq!(quantiles.p99_us, bucket::duration_us(50_000));
+        gaps.add(3_000_000);
+        assert_eq!(gaps.quantiles().p99_us, bucket::duration_us(3_000_000));
+        let fast = Gaps::default();
+        assert_eq!(fast.quantiles().p50_us, bucket::duration_us(0));
+    }
+}

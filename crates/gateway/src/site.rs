@@ -1,0 +1,378 @@
+//! Upstreams as the gateway knows them: what speaks there, which models, and who signs.
+//!
+//! A site is one `[[endpoint]]` of the configuration. Asking it is called discovery; it happens at
+//! the start, again when it did not answer, and from time to time. A site that answered once keeps
+//! its endpoints when it falls silent: their failures are what the record is about.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::http::Client;
+use engine::upstream::{ApiKey, Deadlines, Upstream, UpstreamError};
+use http::{Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use record::control::Chain;
+use record::{Envelope, ModelName, Origin, Predicate, Provider, Record, RecordId};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::config::{EndpointConfig, EndpointKind};
+use crate::lock::{read, write};
+
+/// How long discovery waits for an answer.
+pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Largest description of a node, bytes.
+const DESCRIPTION_BYTES_MAX: usize = 4 << 20;
+/// Most control records, and most manifests, of one node.
+const STATEMENTS_MAX: usize = 1024;
+
+/// One upstream.
+pub(crate) struct Site {
+    pub(crate) config: EndpointConfig,
+    /// For answers in one piece, whose head comes with their end.
+    pub(crate) plain: Upstream,
+    /// For streams.
+    pub(crate) streamed: Upstream,
+    asked: Upstream,
+    client: Client,
+    known: RwLock<Known>,
+}
+
+/// What is known of a site.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) standing: Standing,
+    /// Who serves there; `None` until it is known.
+    pub(crate) provider: Option<Provider>,
+    /// The identity behind a joined provider.
+    pub(crate) joined: Option<Arc<Joined>>,
+    pub(crate) models: Vec<ModelName>,
+}
+
+/// How discovery went last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// Not asked yet.
+    Unasked,
+    /// It answered.
+    Ready,
+    /// It did not; what it said before is still used.
+    Unreachable(String),
+    /// It answered something that cannot be used.
+    Refused(String),
+}
+
+impl Standing {
+    pub(crate) fn word(&self) -> &'static str {
+        match self {
+            Self::Unasked => "unasked",
+            Self::Ready => "ready",
+            Self::Unreachable(_) => "unreachable",
+            Self::Refused(_) => "refused",
+        }
+    }
+
+    pub(crate) fn why(&self) -> Option<&str> {
+        match self {
+            Self::Unasked | Self::Ready => None,
+            Self::Unreachable(why) | Self::Refused(why) => Some(why),
+        }
+    }
+}
+
+/// A provider that signs, as its own statements tell.
+#[derive(Debug)]
+pub(crate) struct Joined {
+    pub(crate) chain: Chain,
+    /// Manifest → the model that it is served under.
+    pub(crate) manifests: BTreeMap<RecordId, ModelName>,
+}
+
+impl Site {
+    pub(crate) fn new(config: EndpointConfig, client: Client) -> Result<Self, String> {
+        let key = match &config.api_key {
+            Some(secret) => Some(ApiKey::new(secret.reveal()).map_err(|e| e.to_string())?),
+            None => None,
+        };
+        let timeouts = config.timeouts;
+        let upstream = |head, idle, total| {
+            let deadlines = Deadlines { head, idle, total };
+            Upstream::new(
+                &config.api.to_string(),
+                key.clone(),
+                client.clone(),
+                deadlines,
+            )
+            .map_err(|e| e.to_string())
+        };
+        let known = Known {
+            standing: Standing::Unasked,
+            provider: match config.kind {
+                EndpointKind::Openai => Some(outside(&config)?),
+                EndpointKind::Auto | EndpointKind::Node => None,
+            },
+            joined: None,
+            models: model_names(config.models.iter().map(String::as_str)),
+        };
+        Ok(Self {
+            plain: upstream(
+                timeouts.total,
+                timeouts.gap.max(timeouts.first_token),
+                timeouts.total,
+            )?,
+            streamed: upstream(timeouts.first_token, timeouts.gap, timeouts.total)?,
+            asked: upstream(DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT)?,
+            client,
+            known: RwLock::new(known),
+            config,
+        })
+    }
+
+    pub(crate) fn known(&self) -> Known {
+        read(&self.known).clone()
+    }
+
+    pub(crate) fn joined(&self) -> Option<Arc<Joined>> {
+        read(&self.known).joined.clone()
+    }
+
+    /// Asks the site who it is and what it serves.
+    pub(crate) async fn discover(&self) {
+        let found = self.ask().await;
+        let mut known = write(&self.known);
+        match found {
+            Ok(found) => *known = found,
+            Err(standing) => {
+                if known.standing != standing {
+                    let (url, why) = (&self.config.api, standing.why().unwrap_or(""));
+                    tracing::warn!(%url, why, "an endpoint is {}", standing.word());
+                }
+                // A site that turns out to be somebody else is not used on old knowledge.
+                if matches!(standing, Standing::Refused(_)) {
+                    known.provider = None;
+                    known.joined = None;
+                }
+                known.standing = standing;
+            }
+        }
+    }
+
+    async fn ask(&self) -> Result<Known, Standing> {
+        let joined = match self.config.kind {
+            EndpointKind::Openai => None,
+            EndpointKind::Auto | EndpointKind::Node => self.ask_identity().await?,
+        };
+        if joined.is_none() && self.config.kind == EndpointKind::Node {
+            let why = "it does not say who it is (GET /longrun/v1/node); is it a Longrun node?";
+            return Err(Standing::Refused(why.to_owned()));
+        }
+        let provider = match &joined {
+            Some(joined) => Provider::Joined(joined.chain.signer()),
+            None => outside(&self.config).map_err(Standing::Refused)?,
+        };
+        if let Some(pinned) = &self.config.provider
+            && provider.to_string() != *pinned
+        {
+            return Err(Standing::Refused(format!(
+                "it is provider {provider}, and the configuration expects {pinned}"
+            )));
+        }
+        let models = if self.config.models.is_empty() {
+            let list = self.asked.models().await.map_err(|error| match error {
+                UpstreamError::Connect { .. } | UpstreamError::Timeout { .. } => {
+                    Standing::Unreachable(error.to_string())
+                }
+                _ => Standing::Refused(format!("it does not list its models: {error}")),
+            })?;
+            model_names(list.data.iter().map(|model| model.id.as_str()))
+        } else {
+            model_names(self.config.models.iter().map(String::as_str))
+        };
+        if models.is_empty() {
+            return Err(Standing::Refused("it lists no models".to_owned()));
+        }
+        Ok(Known {
+            standing: Standing::Ready,
+            provider: Some(provider),
+            joined,
+            models,
+        })
+    }
+
+    /// `None`: it answered, and is no node.
+    async fn ask_identity(&self) -> Result<Option<Arc<Joined>>, Standing> {
+        let unreachable = |why: String| Standing::Unreachable(why);
+        let exchange = async {
+            let request = Request::get(node_url(&self.config.api))
+                .body(Full::default())
+                .map_err(|error| error.to_string())?;
+            let answer = self.client.request(request).await.map_err(|error| {
+                let mut why = error.to_string();
+                let mut source = std::error::Error::source(&error);
+                while let Some(cause) = source {
+                    why = cause.to_string();
+                    source = cause.source();
+                }
+                why
+            })?;
+            let (head, body) = answer.into_parts();
+            let body = Limited::new(body, DESCRIPTION_BYTES_MAX)
+                .collect()
+                .await
+                .map_err(|error| error.to_string())?
+                .to_bytes();
+            Ok::<(StatusCode, Bytes), String>((head.status, body))
+        };
+        let (status, body) = tokio::time::timeout(DISCOVERY_TIMEOUT, exchange)
+            .await
+            .map_err(|_| unreachable("it did not answer in time".to_owned()))?
+            .map_err(unreachable)?;
+        if status.is_server_error() {
+            return Err(unreachable(format!("it answered {status}")));
+        }
+        if !status.is_success() {
+            return Ok(None);
+        }
+        match Joined::read(&body) {
+            Ok(joined) => Ok(Some(Arc::new(joined))),
+            // Some servers answer every path with 200 and a page.
+            Err(Unfit::NotADescription) => Ok(None),
+            Err(Unfit::Contradicts(why)) => Err(Standing::Refused(why)),
+        }
+    }
+}
+
+/// Why a description of a node is of no use.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Unfit {
+    /// It is something else.
+    NotADescription,
+    /// It is one, and does not hold together.
+    Contradicts(String),
+}
+
+#[derive(Deserialize)]
+struct Description<'a> {
+    provider: String,
+    #[serde(borrow)]
+    controls: Vec<&'a RawValue>,
+    #[serde(borrow)]
+    manifests: Vec<&'a RawValue>,
+}
+
+impl Joined {
+    /// Reads a node's description and checks every signature and the chain of keys in it.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Unfit> {
+        let said: Description<'_> =
+            serde_json::from_slice(body).map_err(|_| Unfit::NotADescription)?;
+        if said.controls.len().max(said.manifests.len()) > STATEMENTS_MAX {
+            let why = format!("it describes itself with more than {STATEMENTS_MAX} statements");
+            return Err(Unfit::Contradicts(why));
+        }
+        let contradicts =
+            |error: record::Error| Unfit::Contradicts(format!("its own statements: {error}"));
+        let open = |raw: &&RawValue| {
+            Envelope::from_json(raw.get().as_bytes())
+                .and_then(Envelope::open)
+                .map_err(contradicts)
+        };
+        let controls = said
+            .controls
+            .iter()
+            .map(open)
+            .collect::<Result<Vec<Record>, _>>()?;
+        let chain = Chain::of(&controls).map_err(contradicts)?;
+        if chain.signer().to_hex() != said.provider {
+            return Err(Unfit::Contradicts(format!(
+                "it calls itself {}, but its statements are of {}",
+                said.provider,
+                chain.signer()
+            )));
+        }
+        let mut manifests = BTreeMap::new();
+        for record in said.manifests.iter().map(open) {
+            let record = record?;
+            chain.check_now(&record).map_err(contradicts)?;
+            if let Predicate::Manifest(manifest) = &record.statement.predicate {
+                manifests.insert(record.id, manifest.model.clone());
+            }
+        }
+        Ok(Self { chain, manifests })
+    }
+}
+
+fn outside(config: &EndpointConfig) -> Result<Provider, String> {
+    let origin = config.origin();
+    let parsed: Result<Origin, _> = origin.parse();
+    parsed
+        .map(Provider::Outside)
+        .map_err(|error| format!("{origin}: {error}"))
+}
+
+fn model_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<ModelName> {
+    let mut models = Vec::new();
+    for name in names {
+        match ModelName::new(name) {
+            Ok(model) if !models.contains(&model) => models.push(model),
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!(%error, "a model is left out: its name cannot be recorded")
+            }
+        }
+    }
+    models
+}
+
+/// Where a node describes itself: beside its API, not below `/v1`.
+fn node_url(api: &http::Uri) -> String {
+    let base = api.to_string();
+    let base = base.trim_end_matches('/');
+    format!(
+        "{}/longrun/v1/node",
+        base.strip_suffix("/v1").unwrap_or(base)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_describes_itself_beside_its_api() {
+        for (api, url) in [
+            (
+                "http://127.0.0.1:8001/v1",
+                "http://127.0.0.1:8001/longrun/v1/node",
+            ),
+            (
+                "https://x.example/node/a/v1",
+                "https://x.example/node/a/longrun/v1/node",
+            ),
+            (
+                "https://x.example/openai",
+                "https://x.example/openai/longrun/v1/node",
+            ),
+        ] {
+            assert_eq!(node_url(&api.parse().expect("a URL")), url);
+        }
+    }
+
+    #[test]
+    fn a_page_is_no_description_and_a_false_one_is_refused() {
+        for body in ["", "<html>", "{}", "[]", r#"{"provider":1}"#] {
+            assert_eq!(
+                Joined::read(body.as_bytes()).err(),
+                Some(Unfit::NotADescription),
+                "{body}"
+            );
+        }
+        let nobody = r#"{"provider":"x","controls":[],"manifests":[]}"#;
+        let nonsense = r#"{"provider":"x","controls":[{"payload":""}],"manifests":[]}"#;
+        for body in [nobody, nonsense] {
+            let error = Joined::read(body.as_bytes()).expect_err(body);
+            assert!(matches!(error, Unfit::Contradicts(_)), "{error:?}");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! An attempt whose answer is streamed: events go on as they come, byte for byte.
+//!
+//! Nothing is sent to the caller before the first token, so that until then another endpoint can
+//! still be tried. From there on a stream ends in one of two ways: with the upstream's own end, or
+//! with an error event and without `[DONE]`. A caller never has to guess.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::openai::{ApiError, FinishReason};
+use engine::sse;
+use engine::upstream::{Events, Stage, UpstreamError, UpstreamEvent};
+use futures_util::stream::{self, Stream};
+use http::HeaderMap;
+
+use crate::answer::{Answer, marked_event};
+use crate::attempt::Attempt;
+use crate::catalog::Live;
+use crate::forward::Failure;
+use crate::outcome::Seen;
+use crate::plain::is_json;
+
+/// Events held back while no token has come. A role, some odd first chunk: more is not waited for.
+const PRELUDE_EVENTS: usize = 4;
+/// Bytes read of an answer that should have been a stream and is none.
+const ODD_BODY_BYTES_MAX: usize = 64 << 10;
+/// The name of the event that carries a receipt.
+const RECEIPT_EVENT: &[u8] = b"longrun.receipt";
+/// How the names of Longrun's own events start.
+const OWN_EVENTS: &[u8] = b"longrun.";
+
+/// Sends the request and reads up to the first token.
+pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer, Failure> {
+    let deadline = attempt.started() + attempt.live().site.config.timeouts.first_token;
+    let headers = attempt.headers();
+    let live = Arc::clone(attempt.live());
+    let reply = match live.site.streamed.chat(body, headers).await {
+        Ok(reply) => reply,
+        Err(error) => return Err(Failure::upstream(attempt, error)),
+    };
+    attempt.head(reply.status.as_u16(), &reply.headers);
+    let status = reply.status;
+    let headers = reply.headers.clone();
+    if !reply.is_event_stream() {
+        return Err(odd(attempt, reply, &headers).await);
+    }
+    let call = attempt.call();
+    let mut relay = Relay::new(attempt, reply.into_events());
+    while !relay.is_ready() {
+        let step = tokio::time::timeout_at(deadline, relay.step()).await;
+        let step = step.unwrap_or_else(|_| Err(late(&live)));
+        if let Err(error) = step {
+            return Err(match relay.attempt.take() {
+                Some(attempt) => Failure::upstream(attempt, error),
+                None => Failure::over(&live, &error),
+            });
+        }
+    }
+    Ok(Answer::stream(
+        status,
+        &headers,
+        call,
+        &live,
+        relay.into_stream(),
+    ))
+}
+
+fn late(live: &Live) -> UpstreamError {
+    let after = live.site.config.timeouts.first_token;
+    let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+    UpstreamError::Timeout {
+        stage: Stage::Head,
+        after_ms,
+    }
+}
+
+/// A stream was asked for, and something else came.
+async fn odd(mut attempt: Attempt, reply: engine::upstream::Reply, headers: &HeaderMap) -> Failure {
+    let json = is_json(headers);
+    let bytes = match reply.bytes(ODD_BODY_BYTES_MAX).await {
+        Ok(bytes) => bytes,
+        Err(UpstreamError::TooLarge { .. }) => Bytes::new(),
+        Err(error) => return Failure::upstream(attempt, error),
+    };
+    attempt.body(&bytes);
+    let has_error = || {
+        let value: Option<serde_json::Value> = serde_json::from_slice(&bytes).ok();
+        value.is_some_and(|value| value.get("error").is_some())
+    };
+    if json && has_error() {
+        return Failure::inside(attempt, ApiError::from_body(502, &bytes));
+    }
+    Failure::malformed(attempt, "a stream was asked for, and something else came")
+}
+
+/// A stream on its way from an endpoint to the caller.
+struct Relay {
+    /// Taken when the stream has ended, one way or the other.
+    attempt: Option<Attempt>,
+    events: Option<Events>,
+    /// Frames that go out next.
+    ready: VecDeque<Bytes>,
+    live: Arc<Live>,
+    /// A token came, or enough that none is waited for.
+    begun: bool,
+    /// The `longrun` member was added.
+    marked: bool,
+    filtered: bool,
+    limit_bytes: u64,
+}
+
+impl Relay {
+    fn new(attempt: Attempt, events: Events) -> Self {
+        let live = Arc::clone(attempt.live());
+        let limit_bytes = attempt.gateway().config.limits.response_max_bytes as u64;
+        Self {
+            attempt: Some(attempt),
+            events: Some(events),
+            ready: VecDeque::new(),
+            live,
+            begun: false,
+            marked: false,
+            filtered: false,
+            limit_bytes,
+        }
+    }
+
+    /// Whether the answer may begin.
+    fn is_ready(&self) -> bool {
+        self.begun || self.events.is_none() || self.ready.len() >= PRELUDE_EVENTS
+    }
+
+    /// Takes the next event; an error ends the stream.
+    async fn step(&mut self) -> Result<(), UpstreamError> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
+        match events.next().await {
+            Some(Ok(event)) => {
+                if events.received_bytes() > self.limit_bytes {
+                    let limit_bytes = usize::try_from(self.limit_bytes).unwrap_or(usize::MAX);
+                    return Err(UpstreamError::TooLarge { limit_bytes });
+                }
+                self.take(event);
+                Ok(())
+            }
+            Some(Err(error)) => Err(error),
+            None => {
+                // A finish reason and a clean end, without `[DONE]`: some servers do that.
+                self.ready.push_back(Bytes::from_static(sse::DONE));
+                self.complete();
+                Ok(())
+            }
+        }
+    }
+
+    fn take(&mut self, UpstreamEvent { event, chunk }: UpstreamEvent) {
+        let Some(attempt) = &mut self.attempt else {
+            return;
+        };
+        if event.is_done() {
+            self.ready.push_back(event.raw);
+            self.complete();
+            return;
+        }
+        if event
+            .name
+            .as_ref()
+            .is_some_and(|name| name.starts_with(OWN_EVENTS))
+        {
+            if let (Some(name), Some(data)) = (&event.name, &event.data)
+                && name.as_ref() == RECEIPT_EVENT
+            {
+                attempt.receipt(data);
+            }
+            return;
+        }
+        let Some(data) = &event.data else {
+            // A comment that keeps the connection alive.
+            self.ready.push_back(event.raw);
+            return;
+        };
+        let text = chunk.as_ref().is_some_and(|chunk| chunk.has_content);
+        attempt.event(data, text);
+        self.begun |= text;
+        let mut frame = event.raw.clone();
+        if let Some(chunk) = &chunk {
+            if let Some(usage) = &chunk.usage {
+                attempt.usage(usage.prompt_tokens, usage.completion_tokens);
+            }
+            if let Some(reason) = &chunk.finish_reason {
+                self.begun = true;
+                self.filtered |= *reason == FinishReason::ContentFilter;
+                if !self.marked {
+                    self.marked = true;
+                    let (call, evidence) = (attempt.call(), attempt.evidence());
+                    frame = marked_event(&event, call, &self.live, evidence);
+                }
+            }
+        }
+        self.ready.push_back(frame);
+    }
+
+    fn complete(&mut self) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(if self.filtered {
+                Seen::Filtered
+            } else {
+                Seen::Complete
+            });
+        }
+        if let Some(mut events) = self.events.take() {
+            // The end of the body is read after the answer, so that the connection can be kept.
+            tokio::spawn(async move { events.next().await });
+        }
+    }
+
+    /// Says that the stream broke off, in a form that every client takes for an error.
+    fn fail(&mut self, error: &UpstreamError) {
+        self.events = None;
+        let Some(mut attempt) = self.attempt.take() else {
+            return;
+        };
+        let seen = Seen::failure(error, attempt.has_token());
+        let said = Failure::broken_off(&self.live, seen, error);
+        self.ready.push_back(sse::encode(None, &said.to_body()));
+        attempt.finish(seen);
+    }
+
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if let Some(frame) = self.ready.pop_front() {
+                return Some(frame);
+            }
+            self.events.as_ref()?;
+            if let Err(error) = self.step().await {
+                self.fail(&error);
+            }
+        }
+    }
+
+    fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
+        stream::unfold(self, |mut relay| async move {
+            let frame = relay.next().await?;
+            Some((frame, relay))
+        })
+    }
+}
