@@ -18,7 +18,7 @@ mod disclose;
 mod exact;
 mod sse;
 
-pub use disclose::{Disclosure, Given, Interpretation, Part as DisclosedPart, disclose};
+pub use disclose::{DisclosedPart, Disclosure, Given, Interpretation, disclose};
 pub use exact::Exact;
 pub use sse::{sse_bytes, sse_bytes_of_capture, without_longrun_member};
 
@@ -192,7 +192,7 @@ impl Commitment {
 /// Splits an opening file into salt and bytes.
 ///
 /// # Errors
-/// [`Code::TooLarge`] never; [`Code::BadValue`] if it is shorter than a salt.
+/// [`Code::BadValue`] if it is shorter than a salt.
 pub fn split_opening(file: &[u8]) -> Result<(Salt, &[u8])> {
     match file.split_first_chunk::<32>() {
         Some((salt, bytes)) => Ok((Salt::from_bytes(*salt), bytes)),

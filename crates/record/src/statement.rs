@@ -102,6 +102,9 @@ pub struct Statement {
 
 impl Statement {
     /// A statement about an exchange: a receipt or an observation.
+    ///
+    /// # Errors
+    /// Whatever a reader of the statement would refuse.
     pub fn about(
         signer: Signer,
         exchange: Exchange,

@@ -8,7 +8,7 @@
 use std::fmt;
 
 use super::sse::{payloads, sse_bytes, without_longrun_member};
-use super::{Part as PartName, Salt, Secret};
+use super::{Part, Salt, Secret};
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::kind::Predicate;
@@ -39,9 +39,9 @@ pub struct Given<'a> {
 
 /// What became of one part.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Part {
+pub struct DisclosedPart {
     /// Which part.
-    pub part: PartName,
+    pub part: Part,
     /// What the record commits to; absent if it does not.
     pub commitment: Option<Digest>,
     /// Whether the bytes fit.
@@ -97,7 +97,7 @@ impl fmt::Display for Interpretation {
 ///
 /// # Errors
 /// [`Code::BadValue`] for a statement of another kind, which commits to no content.
-pub fn disclose(statement: &Statement, given: &Given<'_>) -> Result<Vec<Part>> {
+pub fn disclose(statement: &Statement, given: &Given<'_>) -> Result<Vec<DisclosedPart>> {
     let (tokens, exact) = match &statement.predicate {
         Predicate::Receipt(receipt) => (receipt.commitments.tokens, receipt.commitments.exact),
         Predicate::Observation(seen) => (None, seen.commitments.exact),
@@ -113,7 +113,7 @@ pub fn disclose(statement: &Statement, given: &Given<'_>) -> Result<Vec<Part>> {
     };
     let of = |part, commitment, own_salt: Option<Salt>, bytes| {
         let salt = own_salt.or_else(|| given.secret.map(|secret| secret.salt(part)));
-        Part {
+        DisclosedPart {
             part,
             commitment,
             disclosure: compare(part, commitment, salt, bytes),
@@ -121,24 +121,24 @@ pub fn disclose(statement: &Statement, given: &Given<'_>) -> Result<Vec<Part>> {
     };
     Ok(vec![
         of(
-            PartName::Request,
+            Part::Request,
             statement.request(),
             given.request_salt,
             given.request,
         ),
         of(
-            PartName::Response,
+            Part::Response,
             statement.response(),
             given.response_salt,
             given.response,
         ),
-        of(PartName::Tokens, tokens, given.tokens_salt, given.tokens),
-        of(PartName::Exact, Some(exact), given.exact_salt, given.exact),
+        of(Part::Tokens, tokens, given.tokens_salt, given.tokens),
+        of(Part::Exact, Some(exact), given.exact_salt, given.exact),
     ])
 }
 
 fn compare(
-    part: PartName,
+    part: Part,
     commitment: Option<Digest>,
     salt: Option<Salt>,
     bytes: Option<&[u8]>,
@@ -163,7 +163,7 @@ fn compare(
         return Disclosure::Matches(Interpretation::WithoutLineEnd);
     }
     match part {
-        PartName::Response => {
+        Part::Response => {
             response_reading(bytes, trimmed, fits).map_or(Disclosure::Differs, Disclosure::Matches)
         }
         _ => Disclosure::Differs,

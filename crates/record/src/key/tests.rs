@@ -2,7 +2,7 @@ use ring::rand::SystemRandom;
 
 use super::*;
 
-#[allow(clippy::disallowed_methods, reason = "tests bring the randomness")]
+#[expect(clippy::disallowed_methods, reason = "tests bring the randomness")]
 fn random() -> SystemRandom {
     SystemRandom::new()
 }

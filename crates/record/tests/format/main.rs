@@ -2,7 +2,7 @@
 //!
 //! Schemas and the tables of members are made from the declarations of the kinds. To write them
 //! anew after a deliberate change: `cargo test -p record -- --ignored regenerate`.
-#![allow(
+#![expect(
     clippy::disallowed_methods,
     reason = "the shell around the core: reads and writes the documents"
 )]

@@ -10,7 +10,7 @@
 //!
 //! ECDSA signatures differ from run to run, so those that are there and still verify are kept.
 #![allow(unreachable_pub, reason = "a test of its own: nothing is reachable")]
-#![allow(
+#![expect(
     clippy::disallowed_methods,
     reason = "the shell around the core: reads and writes the vectors"
 )]

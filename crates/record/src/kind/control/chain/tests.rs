@@ -16,7 +16,7 @@ struct Actor {
 }
 
 impl Actor {
-    #[allow(clippy::disallowed_methods, reason = "tests bring the randomness")]
+    #[expect(clippy::disallowed_methods, reason = "tests bring the randomness")]
     fn new() -> Self {
         let random = SystemRandom::new();
         let key = || SigningKey::generate(&random).expect("randomness");
