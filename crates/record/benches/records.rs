@@ -42,7 +42,10 @@ fn records(bench: &mut Criterion) {
     group.bench_function("write statement", |b| {
         b.iter(|| black_box(&statement).to_payload());
     });
-    group.bench_function("sign", |b| {
+    group.bench_function("sign statement", |b| {
+        b.iter(|| key.sign_statement(black_box(&statement), &random));
+    });
+    group.bench_function("sign bytes", |b| {
         b.iter(|| key.sign(black_box(&payload), &random));
     });
     group.bench_function("verify signature", |b| {

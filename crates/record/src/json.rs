@@ -234,6 +234,12 @@ impl Object {
         self
     }
 
+    /// Sets a member and puts it first.
+    pub(crate) fn set_first(&mut self, name: &str, value: Value) {
+        self.members.retain(|(have, _)| have != name);
+        self.members.insert(0, (name.to_owned(), value));
+    }
+
     /// Appends without looking for an older member of that name.
     fn push(&mut self, name: String, value: Value) {
         self.members.push((name, value));

@@ -194,7 +194,7 @@ impl SigningKey {
         statement: &Statement,
         random: &dyn SecureRandom,
     ) -> Result<Envelope> {
-        self.sign(&statement.to_payload()?, random)
+        self.sign_checked(statement, statement.to_payload()?, random)
     }
 
     /// Signs the bytes of a statement as they are.
@@ -203,6 +203,16 @@ impl SigningKey {
     /// As [`SigningKey::sign_statement`].
     pub fn sign(&self, payload: &[u8], random: &dyn SecureRandom) -> Result<Envelope> {
         let statement = Statement::from_payload(payload)?;
+        self.sign_checked(&statement, payload.to_vec(), random)
+    }
+
+    /// Signs bytes that say `statement`, if it names this key.
+    fn sign_checked(
+        &self,
+        statement: &Statement,
+        payload: Vec<u8>,
+        random: &dyn SecureRandom,
+    ) -> Result<Envelope> {
         if statement.signer.key != self.public {
             return Err(Error::new(
                 Code::KeyMismatch,
@@ -216,9 +226,9 @@ impl SigningKey {
         }
         let signature = self
             .pair
-            .sign(random, &pae(payload))
+            .sign(random, &pae(&payload))
             .map_err(|_| Error::new(Code::BadKey, "the random source of this machine failed"))?;
-        Envelope::new(payload.to_vec(), signature.as_ref().to_vec())
+        Envelope::new(payload, signature.as_ref().to_vec())
     }
 }
 

@@ -148,7 +148,10 @@ macro_rules! kinds {
                     $(Predicate::$variant(body) => body.write(),)+
                     Predicate::Unknown { value, .. } => value.clone(),
                 };
-                value.expect_object().cloned()
+                match value {
+                    Value::Object(object) => Ok(object),
+                    other => other.expect_object().cloned(),
+                }
             }
 
             /// `None` where the kind is unknown and any subjects will do.

@@ -104,7 +104,8 @@ impl Statement {
     /// A statement about an exchange: a receipt or an observation.
     ///
     /// # Errors
-    /// Whatever a reader of the statement would refuse.
+    /// Signer or subjects that do not fit. Members that contradict each other are refused when it
+    /// is written or signed.
     pub fn about(
         signer: Signer,
         exchange: Exchange,
@@ -120,8 +121,8 @@ impl Statement {
     /// A statement whose subjects follow from what it says: control, manifest, void.
     ///
     /// # Errors
-    /// [`Code::BadSubject`] for a kind that is about an exchange, and whatever a reader of the
-    /// statement would refuse.
+    /// [`Code::BadSubject`] for a kind that is about an exchange; otherwise as
+    /// [`Statement::about`].
     pub fn new(signer: Signer, predicate: impl Into<Predicate>) -> Result<Self> {
         let predicate = predicate.into();
         let subjects = match predicate.subjects(&signer).map_err(in_predicate)? {
@@ -143,7 +144,9 @@ impl Statement {
             signer,
             predicate,
         };
-        statement.to_payload()?;
+        let of_signer = statement.predicate.check_signer(&statement.signer);
+        of_signer.map_err(in_predicate)?;
+        statement.check_subjects()?;
         Ok(statement)
     }
 
@@ -174,12 +177,8 @@ impl Statement {
     /// # Errors
     /// Whatever a reader of the statement would refuse.
     pub fn to_payload(&self) -> Result<Vec<u8>> {
-        let mut predicate = Object::new().with("signer", self.signer.write());
-        for (name, value) in self.predicate.write()?.members() {
-            if name != "signer" {
-                predicate.set(name, value.clone());
-            }
-        }
+        let mut predicate = self.predicate.write()?;
+        predicate.set_first("signer", self.signer.write());
         let bytes = Value::from(
             Object::new()
                 .with("_type", STATEMENT_TYPE)
