@@ -3,7 +3,7 @@
 //! # Adding a kind
 //!
 //! 1. Write `kind/<name>.rs`: declare the predicate with `object!` (members in the order they
-//!    are written), give it a `check` for members that must agree, and implement [`Body`] — its
+//!    are written), give it a `check` for members that must agree, and implement `Body` — its
 //!    subjects, and what ties it to its signer.
 //! 2. Add one line to `kinds!` below.
 //! 3. Add its section in `docs/format.md` and a golden example in `tests/vectors/make.rs`, then
