@@ -73,8 +73,9 @@ impl Submission {
         self.key
     }
 
-    /// Bytes that it takes up while it waits.
-    pub(crate) fn weight_bytes(&self) -> usize {
+    /// Bytes of leaf and body: what it takes up while it waits.
+    #[must_use]
+    pub fn weight_bytes(&self) -> usize {
         self.leaf.len() + self.body.len()
     }
 }

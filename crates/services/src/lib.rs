@@ -1,19 +1,23 @@
-//! Long-running services: the log's sequencer and its HTTP server.
+//! Long-running services: the log's sequencer, its HTTP server, and a witness.
 //!
 //! | Module | Holds |
 //! |---|---|
 //! | [`admission`] | what the log takes |
+//! | [`cosigning`] | asking witnesses |
 //! | [`sequencer`] | the one thread that grows the tree, and recovery |
 //! | [`log`] | a log in a directory: keys, databases, sequencer |
 //! | [`log_server`] | its HTTP |
 //! | [`reader`] | its files |
 //! | [`fsck`] | checking all of them |
+//! | [`witness`] | a witness, for any log |
 
 pub mod admission;
 pub mod clock;
+pub mod cosigning;
 pub mod fsck;
 pub mod layout;
 pub mod log;
 pub mod log_server;
 pub mod reader;
 pub mod sequencer;
+pub mod witness;

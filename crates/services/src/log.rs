@@ -13,6 +13,7 @@ use tlog::note::NoteSigner;
 
 use crate::admission::{Refusal, Submission};
 use crate::clock::{Clock, SystemClock};
+use crate::cosigning::CosigningOptions;
 use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN_DATABASE};
 use crate::reader::LogReader;
 use crate::sequencer::{
@@ -33,6 +34,8 @@ pub struct LogOptions {
     pub clock: Arc<dyn Clock>,
     /// Randomness for a new log's keys.
     pub random: Arc<dyn SecureRandom + Send + Sync>,
+    /// Whom to ask for cosignatures, if anybody.
+    pub cosigning: Option<CosigningOptions>,
 }
 
 impl Default for LogOptions {
@@ -42,6 +45,7 @@ impl Default for LogOptions {
             period: PERIOD,
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
+            cosigning: None,
         }
     }
 }
@@ -82,6 +86,7 @@ impl Log {
             seen,
             clock: options.clock,
             key,
+            cosigning: options.cosigning,
         };
         let sequencer = Sequencer::start(parts, options.period)?;
         Ok(Self {
@@ -255,7 +260,7 @@ fn open_token(local: &Local, random: &dyn SecureRandom) -> Result<String, OpenEr
     Ok(token)
 }
 
-fn random_hex(random: &dyn SecureRandom, bytes: usize) -> Result<String, OpenError> {
+pub(crate) fn random_hex(random: &dyn SecureRandom, bytes: usize) -> Result<String, OpenError> {
     let mut out = vec![0u8; bytes];
     random.fill(&mut out).map_err(|_| {
         OpenError::Store(Error::new(

@@ -18,6 +18,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 
 use crate::log::{Log, LogOptions};
@@ -60,9 +61,6 @@ pub enum ServeError {
         /// Why not.
         source: std::io::Error,
     },
-    /// The server failed.
-    #[error("serving failed: {0}")]
-    Serve(#[from] std::io::Error),
     /// The sequencer ended by itself.
     #[error("the log stopped: {0}; start it again")]
     Stopped(String),
@@ -104,7 +102,7 @@ impl LogServer {
         let listener = TcpListener::bind(listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;
         let opened = tokio::task::spawn_blocking(move || Log::open(&directory, log)).await;
-        let log = opened.map_err(|error| ServeError::Serve(std::io::Error::other(error)))??;
+        let log = opened.map_err(|error| ServeError::Stopped(error.to_string()))??;
         Ok(Self {
             log,
             listener,
@@ -133,33 +131,25 @@ impl LogServer {
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> Result<(), ServeError> {
         let log = self.log;
-        let (told, stop) = tokio::sync::watch::channel(false);
-        let ended = log.clone();
-        tokio::spawn(async move {
-            let mut published = ended.sequencer().watch();
+        let stopping = log.clone();
+        let (told, asked) = tokio::sync::oneshot::channel::<()>();
+        let stopped = tokio::spawn(async move {
+            let mut published = stopping.sequencer().watch();
             tokio::select! {
                 () = shutdown => {}
                 // The channel closes when the sequencer's thread ends.
                 () = async { while published.changed().await.is_ok() {} } => {}
             }
-            told.send_replace(true);
+            drop(told);
+            // At once, so that requests which wait for the next round get their answers.
+            tokio::task::spawn_blocking(move || stopping.stop()).await
         });
-        let mut asked = stop.clone();
-        let server = axum::serve(self.listener, router(log.clone()))
-            .with_graceful_shutdown(async move {
-                let _ = asked.wait_for(|told| *told).await;
-            })
-            .into_future();
-        let mut asked = stop;
-        tokio::select! {
-            served = server => served?,
-            () = async {
-                let _ = asked.wait_for(|told| *told).await;
-                tokio::time::sleep(DRAIN).await;
-            } => tracing::warn!("some requests did not end in time"),
+        let service = TowerToHyperService::new(router(log.clone()));
+        let stop = async { drop(asked.await) };
+        engine::http::serve(self.listener, service, stop, DRAIN).await;
+        if !matches!(stopped.await, Ok(Ok(()))) {
+            tracing::error!("the log did not stop in order");
         }
-        let stopping = log.clone();
-        let _ = tokio::task::spawn_blocking(move || stopping.stop()).await;
         match log.sequencer().failure() {
             Some(reason) => Err(ServeError::Stopped(reason)),
             None => Ok(()),

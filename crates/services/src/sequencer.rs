@@ -36,6 +36,8 @@ pub const QUEUE_RECORDS_MAX: usize = 32_768;
 pub const QUEUE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Default for the shortest time from the start of one round to the start of the next.
 pub const PERIOD: Duration = Duration::from_millis(100);
+/// How long an idle log waits before it tries again to publish, or asks witnesses again.
+pub const RETRY: Duration = Duration::from_secs(1);
 
 /// Where a batch ended up: one place or refusal for each of its records, in order.
 #[derive(Debug, Clone)]
@@ -197,6 +199,12 @@ impl Sequencer {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Records that wait for a round or for the end of one.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.inner.shared.waiting_records.load(Ordering::Acquire)
+    }
+
     /// Why the sequencer ended by itself, if it did.
     #[must_use]
     pub fn failure(&self) -> Option<String> {
@@ -345,6 +353,8 @@ impl Worker {
             self.messages
                 .recv()
                 .map_err(|_| RecvTimeoutError::Disconnected)
+        } else if pool.is_empty() {
+            self.messages.recv_timeout(RETRY)
         } else {
             let wait = earliest.saturating_duration_since(Instant::now());
             self.messages.recv_timeout(wait)

@@ -3,10 +3,22 @@
 
 mod common;
 
+use std::ops::Range;
+use std::sync::LazyLock;
+
 use common::{Author, MemoryLog, append};
+use services::admission::Submission;
 use services::sequencer::SubmitError;
 use store::Blobs as _;
 use store::memory::{Effect, Fault, Operation};
+
+/// Signed once; signing is what takes time here.
+static RECORDS: LazyLock<Vec<Submission>> = LazyLock::new(|| Author::new().submissions(0..1200));
+
+fn submissions(numbers: Range<u64>) -> Vec<Submission> {
+    let [from, to] = [numbers.start, numbers.end].map(|n| usize::try_from(n).unwrap());
+    RECORDS[from..to].to_vec()
+}
 
 /// What a caller and the log may expect of one failure.
 struct Expected {
@@ -16,24 +28,24 @@ struct Expected {
     logged: bool,
 }
 
-const SIZES: [(u64, u64); 4] = [(0, 5), (250, 20), (256, 256), (700, 900)];
+const SIZES: [(u64, u64); 4] = [(0, 5), (250, 20), (256, 256), (700, 400)];
 
 fn run(operation: Operation, path_prefix: &str, effect: Effect, expected: &Expected) {
     for (before, batch) in SIZES {
         let context = format!("{operation:?} {path_prefix} {effect:?} at {before}+{batch}");
-        let (log, author) = (MemoryLog::new(), Author::new());
+        let log = MemoryLog::new();
         let sequencer = log.start().unwrap();
         if before > 0 {
-            append(&sequencer, author.submissions(0..before)).unwrap();
+            append(&sequencer, submissions(0..before)).unwrap();
         }
-        let submissions = author.submissions(before..before + batch);
+        let records = submissions(before..before + batch);
         log.store.fail(Fault {
             operation,
             path_prefix: path_prefix.to_owned(),
             effect,
             after: 0,
         });
-        let error = append(&sequencer, submissions.clone()).unwrap_err();
+        let error = append(&sequencer, records.clone()).unwrap_err();
         assert!(
             matches!(error, SubmitError::Failed(_)),
             "{context}: {error}"
@@ -48,7 +60,7 @@ fn run(operation: Operation, path_prefix: &str, effect: Effect, expected: &Expec
         assert_eq!(log.committed(), committed, "{context}");
 
         let sequencer = if expected.fatal {
-            let again = append(&sequencer, submissions.clone()).unwrap_err();
+            let again = append(&sequencer, records.clone()).unwrap_err();
             assert!(
                 matches!(again, SubmitError::Stopped(_)),
                 "{context}: {again}"
@@ -59,7 +71,7 @@ fn run(operation: Operation, path_prefix: &str, effect: Effect, expected: &Expec
             sequencer
         };
         // The same batch again: places as if nothing had happened, whether or not it was logged.
-        let places = append(&sequencer, submissions).unwrap();
+        let places = append(&sequencer, records).unwrap();
         assert_eq!(
             places,
             (before..before + batch).collect::<Vec<_>>(),
@@ -80,7 +92,7 @@ fn run(operation: Operation, path_prefix: &str, effect: Effect, expected: &Expec
         let sequencer = log
             .start()
             .unwrap_or_else(|error| panic!("{context}: {error}"));
-        let next = author.submissions(before + batch..before + batch + 1);
+        let next = submissions(before + batch..before + batch + 1);
         assert_eq!(
             append(&sequencer, next).unwrap(),
             [before + batch],
@@ -204,20 +216,20 @@ fn clearing_away() {
         (Operation::Delete, "bodies/"),
     ] {
         for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
-            let (log, author) = (MemoryLog::new(), Author::new());
+            let log = MemoryLog::new();
             let sequencer = log.start().unwrap();
-            append(&sequencer, author.submissions(0..200)).unwrap();
+            append(&sequencer, submissions(0..200)).unwrap();
             log.store.fail(Fault {
                 operation,
                 path_prefix: path_prefix.to_owned(),
                 effect,
                 after: 0,
             });
-            append(&sequencer, author.submissions(200..300)).unwrap();
-            append(&sequencer, author.submissions(300..301)).unwrap();
+            append(&sequencer, submissions(200..300)).unwrap();
+            append(&sequencer, submissions(300..301)).unwrap();
             assert_eq!(log.store.pending_faults(), 0, "{operation:?} {path_prefix}");
             sequencer.stop();
-            append(&log.start().unwrap(), author.submissions(301..302)).unwrap();
+            append(&log.start().unwrap(), submissions(301..302)).unwrap();
             assert_eq!(log.fsck().unwrap().size, 302);
             assert_eq!(log.store.list("staging").unwrap(), Vec::<String>::new());
         }
@@ -236,16 +248,16 @@ fn failures_while_recovering() {
         (Operation::Load, ""),
     ] {
         for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
-            let (log, author) = (MemoryLog::new(), Author::new());
+            let log = MemoryLog::new();
             let sequencer = log.start().unwrap();
-            append(&sequencer, author.submissions(0..200)).unwrap();
+            append(&sequencer, submissions(0..200)).unwrap();
             log.store.fail(Fault {
                 operation: Operation::PutNew,
                 path_prefix: "tile/entries/".to_owned(),
                 effect: Effect::NotPersisted,
                 after: 0,
             });
-            let batch = author.submissions(200..600);
+            let batch = submissions(200..600);
             append(&sequencer, batch.clone()).unwrap_err();
             sequencer.stop();
             log.store.fail(Fault {
@@ -268,9 +280,8 @@ fn failures_while_recovering() {
 /// Any operation at all fails, in any position: whatever was answered stays.
 #[test]
 fn any_operation_at_any_moment() {
-    let author = Author::new();
-    let batches: Vec<_> = [(0, 3), (3, 250), (253, 10), (263, 300), (563, 1)]
-        .map(|(from, n)| author.submissions(from..from + n))
+    let batches: Vec<_> = [(0, 3), (3, 250), (253, 10), (263, 40), (303, 1)]
+        .map(|(from, n)| submissions(from..from + n))
         .into();
     let operations = [
         Operation::PutNew,
@@ -283,7 +294,7 @@ fn any_operation_at_any_moment() {
     let mut struck = 0;
     for operation in operations {
         for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
-            for after in (0..40).step_by(3) {
+            for after in (0..40).step_by(5) {
                 let log = MemoryLog::new();
                 let mut sequencer = log.start().unwrap();
                 log.store.fail(Fault {
@@ -306,10 +317,15 @@ fn any_operation_at_any_moment() {
                 }
                 struck += usize::from(log.store.pending_faults() == 0);
                 sequencer.stop();
+                // A fault that has not struck must not strike the check.
+                let log = MemoryLog {
+                    store: log.store.snapshot(),
+                    ..log
+                };
                 let report = log.fsck().unwrap();
-                assert_eq!(report.size, 564, "{operation:?} {effect:?} {after}");
+                assert_eq!(report.size, 304, "{operation:?} {effect:?} {after}");
             }
         }
     }
-    assert!(struck > 50, "only {struck} faults struck");
+    assert!(struck > 25, "only {struck} faults struck");
 }

@@ -264,40 +264,38 @@ impl Blobs for Local {
     }
 }
 
-/// Makes an absent or empty directory ours. The version file appears whole or not at all, and two
-/// processes that do this at once end up with one.
+/// Makes an absent or empty directory ours. The version file appears whole or not at all, and of
+/// several processes that do this at once one makes it; whoever then gets the lock clears the
+/// drafts of the others away.
 fn initialise(root: &Path, version: &str) -> Result<()> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
     let fail = |error| Error::unavailable(format_args!("making {}", root.display()), error);
-    private_directory()
-        .recursive(true)
-        .create(root)
-        .map_err(fail)?;
     let temporary = root.join(TEMPORARY);
     private_directory()
         .recursive(true)
         .create(&temporary)
         .map_err(fail)?;
-    let draft = temporary.join(format!("version-{}", std::process::id()));
-    let write = || {
-        let mut file = private_file()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(&draft)?;
+    let number = DRAFTS.fetch_add(1, Ordering::Relaxed);
+    let draft = temporary.join(format!("version-{}-{number}", std::process::id()));
+    let make = || {
+        let mut file = private_file().write(true).create_new(true).open(&draft)?;
         file.write_all(version.as_bytes())?;
-        file.sync_all()
+        file.sync_all()?;
+        fs::hard_link(&draft, root.join(VERSION_FILE))?;
+        fs::remove_file(&draft)
     };
-    write().map_err(fail)?;
-    match fs::hard_link(&draft, root.join(VERSION_FILE)) {
+    match make() {
         Ok(()) => {}
-        Err(error) if error.kind() == IoKind::AlreadyExists => {}
+        // Somebody else was quicker, and perhaps has cleared our draft away already.
+        Err(error) if matches!(error.kind(), IoKind::AlreadyExists | IoKind::NotFound) => {
+            let _ = fs::remove_file(&draft);
+        }
         Err(error) => return Err(fail(error)),
     }
-    fs::remove_file(&draft).map_err(fail)?;
     let mut changed = BTreeSet::from([root.to_owned()]);
     changed.extend(
         root.parent()
-            .filter(|p| !p.as_os_str().is_empty())
+            .filter(|parent| !parent.as_os_str().is_empty())
             .map(Path::to_owned),
     );
     flush_directories(&changed)

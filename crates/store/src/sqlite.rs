@@ -5,7 +5,7 @@
 //! but is never inconsistent. Both use a write-ahead log, so that others can read meanwhile.
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, TransactionBehavior, params};
@@ -23,11 +23,15 @@ const SCHEMA_VERSION: i64 = 1;
 /// Memory for pages of the index.
 const SEEN_CACHE_KIB: i64 = 64 * 1024;
 
-/// One head in one database file.
-#[derive(Debug)]
+/// Heads by name in one database file. Clones and named siblings share the connection.
+#[derive(Debug, Clone)]
 pub struct HeadDb {
-    connection: Mutex<Connection>,
+    connection: Arc<Mutex<Connection>>,
+    name: String,
 }
+
+/// The name of the head that [`HeadDb::open`] gives.
+const DEFAULT_HEAD: &str = "log";
 
 impl HeadDb {
     /// Opens the database, making it if there is none.
@@ -36,13 +40,10 @@ impl HeadDb {
     /// [`ErrorKind::Refused`] if the file is something else or of another version.
     pub fn open(path: &Path) -> Result<Self> {
         let schema = "CREATE TABLE head (
-            id INTEGER PRIMARY KEY CHECK (id = 1),
+            name TEXT PRIMARY KEY,
             value BLOB NOT NULL
-        ) STRICT";
-        let connection = open(path, "FULL", schema)?;
-        Ok(Self {
-            connection: Mutex::new(connection),
-        })
+        ) STRICT, WITHOUT ROWID";
+        Ok(Self::of(open(path, "FULL", schema)?))
     }
 
     /// Opens an existing database for reading only.
@@ -55,9 +56,23 @@ impl HeadDb {
             Error::unavailable(format_args!("opening {}", path.display()), error)
         })?;
         check_schema(&connection, path)?;
-        Ok(Self {
-            connection: Mutex::new(connection),
-        })
+        Ok(Self::of(connection))
+    }
+
+    /// The head of another name in the same database.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Self {
+        Self {
+            connection: self.connection.clone(),
+            name: name.to_owned(),
+        }
+    }
+
+    fn of(connection: Connection) -> Self {
+        Self {
+            connection: Arc::new(Mutex::new(connection)),
+            name: DEFAULT_HEAD.to_owned(),
+        }
     }
 
     /// A poisoned lock only says that another thread panicked; SQLite rolled its work back.
@@ -71,7 +86,11 @@ impl HeadDb {
 impl Heads for HeadDb {
     fn load(&self) -> Result<Option<Vec<u8>>> {
         self.lock()
-            .query_row("SELECT value FROM head WHERE id = 1", [], |row| row.get(0))
+            .query_row(
+                "SELECT value FROM head WHERE name = ?1",
+                [&self.name],
+                |row| row.get(0),
+            )
             .optional()
             .map_err(|error| Error::unavailable("reading the head", error))
     }
@@ -80,12 +99,12 @@ impl Heads for HeadDb {
         let connection = self.lock();
         let changed = match old {
             Some(old) => connection.execute(
-                "UPDATE head SET value = ?1 WHERE id = 1 AND value = ?2",
-                params![new, old],
+                "UPDATE head SET value = ?1 WHERE name = ?2 AND value = ?3",
+                params![new, self.name, old],
             ),
             None => connection.execute(
-                "INSERT INTO head (id, value) VALUES (1, ?1) ON CONFLICT DO NOTHING",
-                [new],
+                "INSERT INTO head (name, value) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+                params![self.name, new],
             ),
         };
         match changed {

@@ -15,6 +15,8 @@ pub mod note;
 pub mod policy;
 pub mod proof;
 pub mod tile;
+pub mod tlog_proof;
 pub mod verify;
+pub mod witness;
 
 pub use record::Digest;

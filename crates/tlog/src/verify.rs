@@ -7,12 +7,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use record::leaf::Leaf;
-use record::{Bundle, Envelope, Record};
+use record::leaf::{Leaf, leaf_body};
+use record::{Bundle, Envelope, LogEntry, Record};
 use serde::Serialize;
 
 use crate::checkpoint::SignedCheckpoint;
 use crate::policy::TrustPolicy;
+use crate::tlog_proof::TlogProof;
 
 mod kind;
 mod place;
@@ -67,6 +68,7 @@ impl<'p> Verifier<'p> {
             FileKind::Bundle => vec![self.verify_bundle(bytes)],
             FileKind::Envelope => vec![self.verify_envelope(bytes)],
             FileKind::Checkpoint => vec![self.verify_checkpoint(bytes)],
+            FileKind::Proof => vec![self.verify_proof(bytes)],
             FileKind::Call => self.verify_call(bytes),
             FileKind::Policy => vec![verify_policy(bytes)],
             FileKind::Statement | FileKind::TrustedRoot | FileKind::Unknown => {
@@ -140,6 +142,49 @@ impl<'p> Verifier<'p> {
         draft.finish()
     }
 
+    /// Verifies a C2SP tlog-proof. The entry is not in it: ours carry the record's envelope beside,
+    /// of others only the checkpoint can be checked.
+    pub fn verify_proof(&mut self, bytes: &[u8]) -> Report {
+        let proof = match TlogProof::parse(bytes) {
+            Ok(proof) => proof,
+            Err(error) => return Draft::unusable("format", error).finish(),
+        };
+        let mut draft = Draft::default();
+        draft.passed("format", "a C2SP tlog-proof");
+        let envelope = proof.extra.as_deref().map(Envelope::from_json);
+        let Some(Ok(envelope)) = envelope else {
+            for check in ["signature", "leaf", "inclusion"] {
+                draft.not_checked(
+                    check,
+                    "the proof does not carry the record that it is about",
+                );
+            }
+            CheckpointFacts::new(proof.checkpoint, self.policy).report(&mut draft, self.policy);
+            return draft.finish();
+        };
+        let record = open(&mut draft, envelope);
+        let Some(record) = record else {
+            draft.not_checked("inclusion", "there is no verified record to look for");
+            return draft.finish();
+        };
+        draft.passed("leaf", "it follows from the record");
+        let checkpoint = proof.checkpoint.checkpoint();
+        let entry = LogEntry {
+            index: proof.index,
+            log_id: checkpoint.root,
+            tree_size: checkpoint.size,
+            root_hash: checkpoint.root,
+            canonical_body: leaf_body(&record.envelope, record.key()),
+            checkpoint: proof.checkpoint.note().to_string(),
+            hashes: proof.hashes,
+        };
+        let place = self.place(&mut draft, &entry);
+        signer::check_signer(&mut draft, self.policy, Some(&record), place.as_ref());
+        place::check_time(&mut draft, Some(&record), place.as_ref());
+        draft.content_not_checked();
+        draft.finish()
+    }
+
     /// A gateway's answer about one call: each of its bundles.
     fn verify_call(&mut self, bytes: &[u8]) -> Vec<Report> {
         match nested_bundles(bytes) {
@@ -155,7 +200,7 @@ impl<'p> Verifier<'p> {
         }
     }
 
-    fn place(&mut self, draft: &mut Draft, entry: &record::LogEntry) -> Option<place::Place> {
+    fn place(&mut self, draft: &mut Draft, entry: &LogEntry) -> Option<place::Place> {
         let facts = match self.checkpoints.get(&entry.checkpoint) {
             Some(facts) => facts.clone(),
             None => match SignedCheckpoint::parse(entry.checkpoint.as_bytes()) {

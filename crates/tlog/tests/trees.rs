@@ -1,8 +1,9 @@
 //! Trees grown by tiles, their roots and their proofs, against a tree by somebody else
 //! (`ct-merkle`) and against the definition in RFC 6962.
 
-use std::collections::HashMap;
+mod common;
 
+use common::Tiles;
 use ct_merkle::mem_backed_tree::MemoryBackedTree;
 use proptest::prelude::*;
 use record::Digest;
@@ -11,35 +12,6 @@ use tlog::growth::Edge;
 use tlog::merkle::{Frontier, empty_root, leaf_hash, node_hash, root};
 use tlog::proof::{ProofError, ProveError, TreeView, verify_consistency, verify_inclusion};
 use tlog::tile::{Span, TileError, TileId, TileReader};
-
-/// Tiles as a log keeps them: partial ones go once a wider one is there.
-#[derive(Default, Clone)]
-struct Tiles(HashMap<(u8, u64), Vec<Digest>>);
-
-impl Tiles {
-    fn write(&mut self, tiles: Vec<tlog::tile::Tile>) {
-        for tile in tiles {
-            assert_eq!(tile.hashes.len(), usize::from(tile.id.span.width()));
-            let key = (tile.id.level, tile.id.span.index());
-            if let Some(before) = self.0.insert(key, tile.hashes) {
-                assert!(self.0[&key].starts_with(&before), "{key:?} was rewritten");
-            }
-        }
-    }
-}
-
-impl TileReader for Tiles {
-    fn read_tile(&self, id: TileId) -> Result<Vec<Digest>, TileError> {
-        let found = self
-            .0
-            .get(&(id.level, id.span.index()))
-            .ok_or(TileError::Missing(id))?;
-        found
-            .get(..usize::from(id.span.width()))
-            .map(<[_]>::to_vec)
-            .ok_or(TileError::Missing(id))
-    }
-}
 
 fn leaf(number: u64) -> Digest {
     leaf_hash(&number.to_be_bytes())

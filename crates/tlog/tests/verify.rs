@@ -1,253 +1,16 @@
 //! Verification under policies: what is valid, what is broken, what is merely not trusted.
 
-use record::control::{
-    Action, Control, Create, Delegate, HomeLog, LogOrigin, Revoke, RevokeReason, Rotate, SignerName,
-};
-use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
-use record::{
-    Bundle, Endpoint, Envelope, LogEntry, NumberedKind, Predicate, Record, RecordId, Seq, Signer,
-    SignerId, SigningKey, Statement, bucket,
-};
-use ring::rand::SystemRandom;
-use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
+mod common;
+
+use common::{AT_MS, Identity, TinyLog, World, fresh};
+use record::control::{Action, HomeLog, LogOrigin, Revoke, RevokeReason, Rotate};
+use record::{Bundle, Envelope};
+use tlog::checkpoint::SignedCheckpoint;
 use tlog::cosignature::WitnessSigner;
-use tlog::growth::Edge;
 use tlog::merkle::leaf_hash;
-use tlog::note::NoteSigner;
 use tlog::policy::{PolicyFile, TrustPolicy};
-use tlog::proof::TreeView;
-use tlog::tile::{TileError, TileId, TileReader};
+use tlog::tlog_proof::TlogProof;
 use tlog::verify::{FileKind, Report, Status, Verdict, Verifier, verify_bundle, verify_file};
-
-const AT_MS: u64 = 1_700_000_000_000;
-
-/// A log small enough to keep whole.
-struct TinyLog {
-    key: NoteSigner,
-    edge: Edge,
-    leaves: Vec<Vec<u8>>,
-}
-
-struct EdgeReader<'l>(&'l Edge);
-
-impl TileReader for EdgeReader<'_> {
-    fn read_tile(&self, id: TileId) -> Result<Vec<record::Digest>, TileError> {
-        let tiles = self.0.tiles();
-        let tile = tiles.into_iter().find(|tile| tile.id == id);
-        tile.map(|tile| tile.hashes).ok_or(TileError::Missing(id))
-    }
-}
-
-impl TinyLog {
-    fn new(origin: &str, seed: u8) -> Self {
-        let key = NoteSigner::from_seed(origin, &[seed; 32]).unwrap();
-        Self {
-            key,
-            edge: Edge::empty(),
-            leaves: Vec::new(),
-        }
-    }
-
-    fn append(&mut self, record: &Record) -> u64 {
-        let leaf = record::leaf::leaf_body(&record.envelope, record.key());
-        self.edge.append(&[leaf_hash(&leaf)]);
-        self.leaves.push(leaf);
-        self.edge.size() - 1
-    }
-
-    fn checkpoint(&self) -> SignedCheckpoint {
-        let (size, root) = (self.edge.size(), self.edge.root());
-        Checkpoint {
-            origin: self.key.name().to_owned(),
-            size,
-            root,
-        }
-        .sign(&self.key)
-        .unwrap()
-    }
-
-    fn bundle(&self, record: &Record, index: u64) -> Bundle {
-        self.bundle_with(record, index, &self.checkpoint())
-    }
-
-    fn bundle_with(&self, record: &Record, index: u64, signed: &SignedCheckpoint) -> Bundle {
-        let Checkpoint { size, root, .. } = signed.checkpoint();
-        let verifier = self.key.verifier();
-        let entry = LogEntry {
-            index,
-            log_id: record::bundle::log_id(verifier.name(), verifier.public()),
-            tree_size: *size,
-            root_hash: *root,
-            hashes: TreeView::new(EdgeReader(&self.edge), *size)
-                .inclusion(index)
-                .unwrap(),
-            checkpoint: signed.note().to_string(),
-            canonical_body: self.leaves[usize::try_from(index).unwrap()].clone(),
-        };
-        Bundle::new(record, entry)
-    }
-
-    fn policy_line(&self) -> String {
-        format!("log {}", self.key.verifier().to_vkey())
-    }
-}
-
-/// A signer with a root key and an instance key.
-struct Identity {
-    root: SigningKey,
-    instance: SigningKey,
-    id: SignerId,
-    last: RecordId,
-    seq: u64,
-}
-
-fn fresh() -> SigningKey {
-    SigningKey::generate(&SystemRandom::new()).unwrap()
-}
-
-fn sign(key: &SigningKey, id: Option<SignerId>, predicate: impl Into<Predicate>) -> Record {
-    let signer = Signer {
-        id,
-        key: *key.public(),
-    };
-    let statement = Statement::new(signer, predicate).unwrap();
-    key.sign_statement(&statement, &SystemRandom::new())
-        .unwrap()
-        .open()
-        .unwrap()
-}
-
-impl Identity {
-    fn new(home: &TinyLog) -> (Self, Record) {
-        let root = fresh();
-        let create = Create {
-            name: SignerName::new("a provider").unwrap(),
-            roles: vec!["provider".parse().unwrap()],
-            home_log: LogOrigin::new(home.key.name()).unwrap(),
-            recovery: None,
-        };
-        let record = sign(
-            &root,
-            None,
-            Control::create(bucket::start_ms(AT_MS), create),
-        );
-        let id = record.signer_id();
-        (
-            Self {
-                root,
-                instance: fresh(),
-                id,
-                last: record.id,
-                seq: 1,
-            },
-            record,
-        )
-    }
-
-    fn control(&mut self, action: Action) -> Record {
-        self.seq += 1;
-        let control = Control {
-            seq: Seq::new(self.seq).unwrap(),
-            previous: Some(self.last),
-            at_ms: bucket::start_ms(AT_MS),
-            action,
-        };
-        let record = sign(&self.root, Some(self.id), control);
-        self.last = record.id;
-        record
-    }
-
-    fn delegate(&mut self) -> Record {
-        let key = *self.instance.public();
-        self.control(Action::Delegate(Delegate { key, name: None }))
-    }
-
-    /// Something said with the instance key.
-    fn say(&self, number: u64) -> Record {
-        self.say_with(&self.instance, number)
-    }
-
-    fn say_with(&self, key: &SigningKey, number: u64) -> Record {
-        let seq = Seq::new(number).unwrap();
-        let endpoint: Endpoint = Endpoint {
-            provider: record::Provider::Joined(self.id),
-            model: "demo".parse().unwrap(),
-        };
-        let void = Void {
-            stream: VoidStream {
-                endpoint,
-                kind: NumberedKind::Receipt,
-            },
-            at_ms: bucket::start_ms(AT_MS),
-            ranges: vec![Range {
-                first: seq,
-                last: seq,
-            }],
-            reason: Reason::Crash,
-            outcomes: OutcomeCounts::unknown(),
-        };
-        sign(key, Some(self.id), void)
-    }
-}
-
-/// A log with a signer's two control records, one statement, and the policy that trusts both.
-struct World {
-    log: TinyLog,
-    signer: Identity,
-    record: Record,
-    index: u64,
-    controls: Vec<(Record, u64)>,
-}
-
-impl World {
-    fn new() -> Self {
-        let mut log = TinyLog::new("log.example", 1);
-        let (mut signer, create) = Identity::new(&log);
-        let delegate = signer.delegate();
-        let controls = [create, delegate]
-            .map(|record| (record.clone(), log.append(&record)))
-            .into();
-        let record = signer.say(1);
-        let index = log.append(&record);
-        Self {
-            log,
-            signer,
-            record,
-            index,
-            controls,
-        }
-    }
-
-    fn control(&mut self, action: Action) {
-        let record = self.signer.control(action);
-        let index = self.log.append(&record);
-        self.controls.push((record, index));
-    }
-
-    fn file(&self, lines: &[String]) -> PolicyFile {
-        let mut file = PolicyFile::new(lines.to_vec());
-        let bundles: Vec<Bundle> = self
-            .controls
-            .iter()
-            .map(|(record, index)| self.log.bundle(record, *index))
-            .collect();
-        file.add_signer(self.signer.id, "them", &["provider"], &bundles)
-            .unwrap();
-        file
-    }
-
-    fn policy_with(&self, lines: &[String]) -> TrustPolicy {
-        TrustPolicy::parse(&self.file(lines).to_json().unwrap()).unwrap()
-    }
-
-    fn policy(&self) -> TrustPolicy {
-        self.policy_with(&[self.log.policy_line(), "quorum none".to_owned()])
-    }
-
-    fn bundle(&self) -> Bundle {
-        self.log.bundle(&self.record, self.index)
-    }
-}
 
 fn status(report: &Report, name: &str) -> Status {
     report
@@ -375,7 +138,7 @@ fn every_change_to_a_bundle_is_found() {
             "inclusion",
             change(&|b| b.entry.hashes[0] = leaf_hash(b"x")),
         ),
-        ("inclusion", change(&|b| b.entry.hashes.truncate(1))),
+        ("inclusion", change(&|b| b.entry.hashes.clear())),
         (
             "inclusion",
             change(&|b| b.entry.hashes.push(leaf_hash(b"x"))),
@@ -833,4 +596,81 @@ fn policies_are_refused_for_anything_that_does_not_hold() {
         signer.position("log.example/2", 0).unwrap() > signer.position("log.example", 99).unwrap()
     );
     assert_eq!(signer.position("log.example/3", 0), None);
+}
+
+#[test]
+fn a_tlog_proof_is_verified_like_the_bundle_it_came_from() {
+    let world = World::new();
+    let policy = world.policy();
+    let proof = TlogProof::of_bundle(&world.bundle()).unwrap();
+    let bytes = proof.to_bytes();
+    assert_eq!(TlogProof::parse(&bytes).unwrap(), proof);
+    let report = verify_file(&bytes, Some(&policy));
+    assert_eq!(
+        (report.kind, report.verdict),
+        (FileKind::Proof, Verdict::Valid),
+        "{report:#?}"
+    );
+    let own = &report.reports[0];
+    assert_eq!(own.record, Some(world.record.id));
+    let checks = [
+        ("signature", Passed),
+        ("leaf", Passed),
+        ("inclusion", Passed),
+        ("signer", Passed),
+    ];
+    assert_checks(own, &checks);
+
+    // Without the record, or with another one.
+    let bare = TlogProof {
+        extra: None,
+        ..proof.clone()
+    };
+    let report = verify_file(&bare.to_bytes(), Some(&policy));
+    assert_eq!(report.verdict, Verdict::IntactButUntrusted);
+    assert_checks(
+        &report.reports[0],
+        &[("inclusion", NotChecked), ("checkpoint", Passed)],
+    );
+    let other = Some(world.signer.say(2).envelope.to_json());
+    let swapped = TlogProof {
+        extra: other,
+        ..proof.clone()
+    };
+    assert_eq!(
+        verify_file(&swapped.to_bytes(), Some(&policy)).verdict,
+        Verdict::Invalid
+    );
+    let moved = TlogProof {
+        index: 1,
+        ..proof.clone()
+    };
+    assert_eq!(
+        verify_file(&moved.to_bytes(), Some(&policy)).verdict,
+        Verdict::Invalid
+    );
+
+    let text = String::from_utf8(bytes).unwrap();
+    for (what, changed) in [
+        ("version", text.replace("@v1", "@v2")),
+        ("no index", text.replace("index 2\n", "")),
+        ("leading zero", text.replace("index 2", "index 02")),
+        ("extra after the index", {
+            let extra = text.lines().nth(1).unwrap();
+            text.replacen(&format!("{extra}\n"), "", 1)
+                .replace("index 2\n", &format!("index 2\n{extra}\n"))
+        }),
+        ("extra not base64", text.replace("extra ", "extra !")),
+        ("short hash", text.replacen("=\n\n", "\n\n", 1)),
+        (
+            "no checkpoint",
+            text.split_once("\n\n").unwrap().0.to_owned(),
+        ),
+        (
+            "a second checkpoint",
+            format!("{text}{}", world.log.checkpoint().note()),
+        ),
+    ] {
+        assert!(TlogProof::parse(changed.as_bytes()).is_err(), "{what}");
+    }
 }

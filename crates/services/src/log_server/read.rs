@@ -63,16 +63,21 @@ struct About<'a> {
     origin: &'a str,
     vkey: &'a str,
     size: u64,
+    /// Whether the published checkpoint has the log's quorum; absent if the log asks for none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    witnessed: Option<bool>,
     records_per_request_max: usize,
     request_bytes_max: usize,
 }
 
 pub(super) async fn about(State(served): State<Served>) -> Response {
     let log = served.log();
+    let published = log.published();
     let about = About {
         origin: log.origin(),
         vkey: log.vkey(),
-        size: log.published().checkpoint.size,
+        size: published.checkpoint.size,
+        witnessed: published.witnessed,
         records_per_request_max: LINES_MAX,
         request_bytes_max: REQUEST_BYTES_MAX,
     };

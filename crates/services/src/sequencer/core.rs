@@ -6,7 +6,8 @@
 //!    head names; the next start removes it.
 //! 4. The checkpoint is signed and the head is *swapped*: the commit point. An error here leaves
 //!    the outcome unknown, so it ends the sequencer; the next start sees which head holds.
-//! 5. (Cosignatures belong here: after the swap, so that no witness can strand the log.)
+//! 5. Witnesses are asked to *cosign*: after the swap, so that none of them can strand the log, and
+//!    for a short time only. What is missing then is missing; the log goes on and says so.
 //! 6. The staged files are *applied* by the code that recovery uses. An error ends the sequencer;
 //!    the next start applies them again.
 //! 7. The checkpoint is *published*. An error rejects the callers, whose entries stay logged and
@@ -31,6 +32,7 @@ use super::head::Head;
 use super::staging::{self, StagedFile, staging_path};
 use crate::admission::{Refusal, Submission};
 use crate::clock::Clock;
+use crate::cosigning::{Cosigned, Cosigners, CosigningOptions, SharedTiles};
 use crate::layout::{CHECKPOINT, STAGING};
 use crate::reader::LogReader;
 
@@ -46,6 +48,8 @@ pub struct LogParts {
     pub clock: Arc<dyn Clock>,
     /// The log's key; its name is the origin.
     pub key: NoteSigner,
+    /// Whom to ask for cosignatures, if anybody.
+    pub cosigning: Option<CosigningOptions>,
 }
 
 /// A checkpoint that readers can see.
@@ -53,8 +57,10 @@ pub struct LogParts {
 pub struct Published {
     /// What it says.
     pub checkpoint: Checkpoint,
-    /// The signed note, verbatim.
+    /// The signed note, verbatim, with the cosignatures it has.
     pub note: String,
+    /// Whether the log's quorum of witnesses cosigned it; `None` if the log asks for none.
+    pub witnessed: Option<bool>,
 }
 
 /// A record's place in the log.
@@ -119,6 +125,9 @@ pub(crate) struct Core {
     /// Ids of committed entries that `seen` does not have yet; it continues with them.
     pub(super) unseen: Vec<[u8; 32]>,
     pub(super) published: Arc<Published>,
+    /// The head's checkpoint with the cosignatures gathered for it, before it is published.
+    pub(super) cosigned: Option<Cosigned>,
+    pub(super) cosigners: Option<Cosigners>,
     /// Sizes at which the tree stood since partial files were last cleared away.
     pub(super) uncleared: Vec<u64>,
     pub(super) totals: Totals,
@@ -135,11 +144,6 @@ impl Core {
         &self.published
     }
 
-    /// Whether the head is ahead of what readers can see.
-    pub(crate) fn has_unpublished(&self) -> bool {
-        self.published.checkpoint != *self.head.checkpoint.checkpoint()
-    }
-
     pub(crate) fn totals(&self) -> Totals {
         self.totals
     }
@@ -150,12 +154,12 @@ impl Core {
         let size = self.head.size();
         let (slots, new) = self.divide(pool)?;
         let tiles = if new.is_empty() {
-            Vec::new()
+            RoundTiles::shared(self, self.edge.tiles())
         } else {
             self.grow(&new)?
         };
-        self.publish()?;
-        let placed = self.place(pool, &slots, size, tiles);
+        self.publish(&tiles)?;
+        let placed = self.place(pool, &slots, size, &tiles);
         self.clear();
         Ok(Outcome {
             published: self.published.clone(),
@@ -191,8 +195,8 @@ impl Core {
         Ok((slots, new))
     }
 
-    /// Steps 2 to 6. Gives back the tiles that changed.
-    fn grow(&mut self, new: &[&Submission]) -> Result<Vec<Tile>, RoundError> {
+    /// Steps 2 to 6. Gives back the tiles that proofs of the new entries need.
+    fn grow(&mut self, new: &[&Submission]) -> Result<Arc<RoundTiles>, RoundError> {
         let hashes: Vec<Digest> = new.iter().map(|submission| submission.leaf_hash).collect();
         let mut edge = self.edge.clone();
         let tiles = edge.append(&hashes);
@@ -215,6 +219,8 @@ impl Core {
             size,
             root,
         })?;
+        let shared = RoundTiles::shared(self, edge.tiles().into_iter().chain(tiles).collect());
+        self.cosigned = self.gather(&shared);
         self.apply(&files)
             .map_err(|error| RoundError::Fatal(format!("applying the round failed: {error}")))?;
 
@@ -226,7 +232,7 @@ impl Core {
             .extend(new.iter().map(|submission| *submission.id.as_bytes()));
         self.totals.rounds += 1;
         self.totals.entries += new.len() as u64;
-        Ok(tiles)
+        Ok(shared)
     }
 
     /// Step 4. Times of heads never decrease, whatever the clock does.
@@ -266,17 +272,48 @@ impl Core {
         Ok(())
     }
 
-    /// Step 7; nothing to do if the head is published already.
-    pub(super) fn publish(&mut self) -> Result<(), RoundError> {
+    /// Step 5.
+    fn gather(&mut self, tiles: &Arc<RoundTiles>) -> Option<Cosigned> {
+        let tiles: SharedTiles = tiles.clone();
+        let cosigners = self.cosigners.as_mut()?;
+        let cosigned = cosigners.gather(&self.head.checkpoint, &tiles);
+        if cosigned.quorum == Some(false) {
+            tracing::warn!(
+                size = self.head.size(),
+                "too few witnesses cosigned in time"
+            );
+        }
+        Some(cosigned)
+    }
+
+    /// Whether there is something to publish: a new head, or cosignatures that are still missing.
+    pub(crate) fn has_unpublished(&self) -> bool {
+        self.head_is_unpublished() || self.published.witnessed == Some(false)
+    }
+
+    fn head_is_unpublished(&self) -> bool {
+        self.published.checkpoint != *self.head.checkpoint.checkpoint()
+    }
+
+    /// Step 7. An unwitnessed checkpoint is published again once witnesses have cosigned it.
+    pub(super) fn publish(&mut self, tiles: &Arc<RoundTiles>) -> Result<(), RoundError> {
         if !self.has_unpublished() {
             return Ok(());
         }
-        let note = self.head.checkpoint.to_bytes();
+        let cosigned = self.cosigned.take().or_else(|| self.gather(tiles));
+        let (signed, quorum) = match &cosigned {
+            Some(cosigned) => (&cosigned.checkpoint, cosigned.quorum),
+            None => (&self.head.checkpoint, None),
+        };
+        let published = Published::of(signed, quorum);
+        if !self.head_is_unpublished() && published.witnessed == Some(false) {
+            return Ok(());
+        }
         self.blobs
-            .put_replace(CHECKPOINT, &note)
+            .put_replace(CHECKPOINT, published.note.as_bytes())
             .map_err(|error| RoundError::Rejected(format!("publishing failed: {error}")))?;
-        self.count(note.len());
-        self.published = Arc::new(Published::of(&self.head.checkpoint));
+        self.count(published.note.len());
+        self.published = Arc::new(published);
         Ok(())
     }
 
@@ -287,9 +324,9 @@ impl Core {
         pool: &[&Submission],
         slots: &[Slot],
         size_before: u64,
-        tiles: Vec<Tile>,
+        tiles: &RoundTiles,
     ) -> Vec<Result<Placed, Refusal>> {
-        let view = TreeView::new(RoundTiles::new(self, tiles), self.head.size());
+        let view = TreeView::new(tiles, self.head.size());
         let by_index: HashMap<u64, usize> = slots
             .iter()
             .enumerate()
@@ -424,10 +461,11 @@ impl Core {
 }
 
 impl Published {
-    pub(super) fn of(signed: &SignedCheckpoint) -> Self {
+    pub(super) fn of(signed: &SignedCheckpoint, witnessed: Option<bool>) -> Self {
         Self {
             checkpoint: signed.checkpoint().clone(),
             note: signed.note().to_string(),
+            witnessed,
         }
     }
 }
@@ -461,23 +499,24 @@ fn round_files(
 }
 
 /// The tiles of the round and of the right edge from memory, all others from the store.
-struct RoundTiles<'c> {
+pub(super) struct RoundTiles {
     tiles: HashMap<(u8, u64), Vec<Digest>>,
-    reader: &'c LogReader,
+    reader: LogReader,
 }
 
-impl<'c> RoundTiles<'c> {
-    fn new(core: &'c Core, changed: Vec<Tile>) -> Self {
-        let tiles = core.edge.tiles().into_iter().chain(changed);
-        let keyed = tiles.map(|tile| ((tile.id.level, tile.id.span.index()), tile.hashes));
-        Self {
+impl RoundTiles {
+    pub(super) fn shared(core: &Core, tiles: Vec<Tile>) -> Arc<Self> {
+        let keyed = tiles
+            .into_iter()
+            .map(|tile| ((tile.id.level, tile.id.span.index()), tile.hashes));
+        Arc::new(Self {
             tiles: keyed.collect(),
-            reader: &core.reader,
-        }
+            reader: core.reader.clone(),
+        })
     }
 }
 
-impl TileReader for RoundTiles<'_> {
+impl TileReader for RoundTiles {
     fn read_tile(&self, id: TileId) -> Result<Vec<Digest>, TileError> {
         let width = usize::from(id.span.width());
         let tile = self.tiles.get(&(id.level, id.span.index()));

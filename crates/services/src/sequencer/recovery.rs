@@ -10,8 +10,9 @@
 //! | same size, other root | | refuse: the log is forked |
 //!
 //! Then the right edge is read back: its tiles must give the head's root, the last entries must
-//! hash to the last tile, and their bodies must be theirs. Nothing is written before all of this
-//! has been checked.
+//! hash to the last tile, their bodies must be theirs, and no witness may know of a later or another
+//! tree. Before all of this has been checked, nothing is written but the files of a staged round,
+//! which are what the head commits to.
 
 use std::sync::Arc;
 
@@ -23,9 +24,10 @@ use tlog::merkle::empty_root;
 use tlog::proof::{TreeView, verify_consistency};
 use tlog::tile::{Resource, Span, TileId, TileReader as _, WIDTH};
 
-use super::core::{Core, LogParts, Published, Totals};
+use super::core::{Core, LogParts, Published, RoundTiles, Totals};
 use super::head::Head;
 use super::staging::{self, StagedFile, staging_path};
+use crate::cosigning::{Cosigners, SharedTiles};
 use crate::layout::CHECKPOINT;
 use crate::reader::LogReader;
 
@@ -61,6 +63,7 @@ impl Core {
             seen,
             clock,
             key,
+            cosigning,
         } = parts;
         let reader = LogReader::new(blobs.clone());
         let log = key.verifier();
@@ -87,6 +90,11 @@ impl Core {
             ));
         }
         let staged = compare(&blobs, &head, published.as_ref())?;
+        let asked = cosigning.is_some();
+        let cosigners = cosigning
+            .map(Cosigners::start)
+            .transpose()
+            .map_err(|error| OpenError::Inconsistent(format!("no thread: {error}")))?;
         let mut core = Self {
             blobs,
             heads,
@@ -99,11 +107,12 @@ impl Core {
             entries: Vec::new(),
             bodies: Vec::new(),
             unseen: Vec::new(),
-            published: Arc::new(
-                published
-                    .as_ref()
-                    .map_or_else(Published::nothing, Published::of),
-            ),
+            published: Arc::new(published.as_ref().map_or_else(Published::nothing, |found| {
+                // Whether it is witnessed shows once the witnesses are asked again.
+                Published::of(found, asked.then_some(false))
+            })),
+            cosigned: None,
+            cosigners,
             uncleared: Vec::new(),
             totals: Totals::default(),
             head,
@@ -130,8 +139,10 @@ impl Core {
             self.check_extends(published.checkpoint())?;
             self.uncleared.push(published.checkpoint().size);
         }
+        let tiles = RoundTiles::shared(self, self.edge.tiles());
+        self.ask_witnesses(&tiles)?;
         self.rebuild_seen()?;
-        self.publish()
+        self.publish(&tiles)
             .map_err(|error| OpenError::Inconsistent(error.to_string()))?;
         self.uncleared.push(self.head.size());
         self.clear();
@@ -202,6 +213,17 @@ impl Core {
         })
     }
 
+    /// Refuses a head that a witness knows to be old or forked.
+    fn ask_witnesses(&mut self, tiles: &Arc<RoundTiles>) -> Result<(), OpenError> {
+        let tiles: SharedTiles = tiles.clone();
+        match self.cosigners.as_mut() {
+            Some(cosigners) => cosigners
+                .check_start(&self.head.checkpoint, &tiles)
+                .map_err(OpenError::Inconsistent),
+            None => Ok(()),
+        }
+    }
+
     /// Brings the index of recent entries to the head, from the log's own entries.
     fn rebuild_seen(&mut self) -> Result<(), OpenError> {
         let (size, window) = (self.head.size(), self.seen.window());
@@ -263,6 +285,7 @@ impl Published {
         Self {
             checkpoint,
             note: String::new(),
+            witnessed: None,
         }
     }
 }

@@ -26,6 +26,16 @@ fn sqlite_keeps_the_promises() {
 }
 
 #[test]
+fn heads_of_different_names_are_apart() {
+    let directory = tempdir().unwrap();
+    let one = HeadDb::open(&directory.path().join("head.sqlite")).unwrap();
+    one.swap(None, b"one").unwrap();
+    conformance::heads(one.named("two"), |heads| heads);
+    assert_eq!(one.load().unwrap().as_deref(), Some(b"one".as_slice()));
+    assert_eq!(one.named("two").load().unwrap().as_deref(), Some(b"second".as_slice()));
+}
+
+#[test]
 fn the_head_is_written_through_to_the_disk() {
     let directory = tempdir().unwrap();
     let db = HeadDb::open(&directory.path().join("head.sqlite")).unwrap();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::FILE_BYTES_MAX;
+use crate::tlog_proof::HEADER;
 
 /// The files that verification knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -19,6 +20,8 @@ pub enum FileKind {
     Envelope,
     /// A log's checkpoint.
     Checkpoint,
+    /// A C2SP tlog-proof.
+    Proof,
     /// A gateway's answer about one call, with its bundles.
     Call,
     /// A trust policy.
@@ -52,6 +55,9 @@ impl FileKind {
             return Self::Unknown;
         }
         if !bytes.trim_ascii_start().starts_with(b"{") {
+            if bytes.starts_with(HEADER.as_bytes()) {
+                return Self::Proof;
+            }
             let note = bytes.windows(5).any(|window| window == "\n— ".as_bytes());
             return if note {
                 Self::Checkpoint
@@ -99,7 +105,7 @@ impl FileKind {
             }
             _ => {
                 "not a file that can be verified: expected a Sigstore bundle, a DSSE envelope, \
-                 a checkpoint, the answer of /longrun/v1/calls/<id> or a trust policy"
+                 a checkpoint, a tlog-proof, the answer of /longrun/v1/calls/<id> or a trust policy"
             }
         }
     }

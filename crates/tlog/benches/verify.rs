@@ -1,0 +1,95 @@
+//! Verification and tree growth on one core. `cargo bench -p tlog --bench verify`.
+
+#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+
+#[path = "../tests/common/mod.rs"]
+mod common;
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use common::{Tiles, World};
+use record::Digest;
+use tlog::growth::Edge;
+use tlog::merkle::leaf_hash;
+use tlog::proof::{TreeView, verify_inclusion};
+use tlog::verify::{Verdict, Verifier};
+
+fn main() {
+    bundles();
+    trees();
+}
+
+fn rate(what: &str, count: u64, work: impl FnOnce()) {
+    let start = Instant::now();
+    work();
+    let elapsed = start.elapsed().as_secs_f64();
+    println!(
+        "{what:<52} {:>10.0} /s   {:>8.2} µs each",
+        count as f64 / elapsed,
+        elapsed / count as f64 * 1e6
+    );
+}
+
+/// Records with proofs of a log of a few thousand entries, under a policy that trusts them.
+fn bundles() {
+    const RECORDS: u64 = 4000;
+    let mut world = World::new();
+    let records: Vec<_> = (2..RECORDS + 2).map(|n| world.signer.say(n)).collect();
+    let places: Vec<_> = records
+        .iter()
+        .map(|record| world.log.append(record))
+        .collect();
+    let bundle = |(record, place): (_, &u64)| world.log.bundle(record, *place).to_json();
+    let files: Vec<_> = records.iter().zip(&places).map(bundle).collect();
+    let policy = world.policy();
+    let check = |verifier: &mut Verifier<'_>, file: &[u8]| {
+        assert_eq!(verifier.verify_bundle(file).verdict, Verdict::Valid);
+    };
+    rate("verify a bundle, checkpoint cached", RECORDS, || {
+        let mut verifier = Verifier::new(Some(&policy));
+        files.iter().for_each(|file| check(&mut verifier, file));
+    });
+    rate("verify a bundle, cold", RECORDS, || {
+        files
+            .iter()
+            .for_each(|file| check(&mut Verifier::new(Some(&policy)), file));
+    });
+}
+
+fn trees() {
+    const LEAVES: u64 = 1 << 20;
+    let leaf = vec![7u8; 489];
+    rate("hash a leaf of 489 bytes", LEAVES, || {
+        for _ in 0..LEAVES {
+            black_box(leaf_hash(black_box(&leaf)));
+        }
+    });
+    let hashes: Vec<Digest> = (0..LEAVES).map(|n| leaf_hash(&n.to_be_bytes())).collect();
+    let (mut edge, mut tiles) = (Edge::empty(), Tiles::default());
+    rate("append a leaf, in rounds of 1000", LEAVES, || {
+        for round in hashes.chunks(1000) {
+            tiles.write(edge.append(round));
+        }
+    });
+    let root = edge.root();
+    let mut proofs = Vec::new();
+    rate("prove inclusion, neighbouring leaves", 100_000, || {
+        let view = TreeView::new(&tiles, LEAVES);
+        proofs = (0..100_000)
+            .map(|index| view.inclusion(index).expect("a proof"))
+            .collect();
+    });
+    rate("prove inclusion, one leaf from its tiles", 2000, || {
+        for index in 0..2000 {
+            let view = TreeView::new(&tiles, LEAVES);
+            drop(black_box(view.inclusion(index * 500).expect("a proof")));
+        }
+    });
+    rate("verify inclusion in 2^20 leaves", 100_000, || {
+        for (index, proof) in (0..).zip(&proofs) {
+            let leaf = &hashes[usize::try_from(index).expect("small")];
+            verify_inclusion(leaf, index, LEAVES, proof, &root).expect("it holds");
+        }
+    });
+}
