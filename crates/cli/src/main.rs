@@ -1,2 +1,84 @@
-//! The one binary, `longrun`.
-fn main() {}
+//! The one binary, `longrun`: parses the command line and wires real clocks, randomness, files
+//! and sockets to crates that are handed them.
+//!
+//! Exit codes: 0 done (for `verify`: valid under the policy you supplied), 1 invalid or failed,
+//! 2 unusable input, 3 intact but the signer or the log is not one that you trust.
+
+// A command-line program speaks through standard output; libraries here never do.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+mod command;
+mod files;
+mod home_log;
+mod http;
+mod log_files;
+mod running;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Longrun: every inference leaves a record; records add up to a history that anyone can check.
+#[derive(Parser)]
+#[command(name = "longrun", version, propagate_version = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Start a whole network on this machine: log, three nodes, gateway, light traffic.
+    Up(command::up::Arguments),
+    /// Serve a model, with a signed receipt for every inference.
+    Node(command::node::Arguments),
+    /// Serve the OpenAI API in front of endpoints, and record what they do.
+    Gateway(command::gateway::Arguments),
+    /// Run a log, or check one from its files alone.
+    #[command(subcommand)]
+    Log(command::log::Command),
+    /// Make a signing key, or show its public half.
+    #[command(subcommand)]
+    Key(command::key::Command),
+    /// Fetch the records of a call, or open their commitments.
+    #[command(subcommand)]
+    Record(command::record::Command),
+    /// Check any file that Longrun makes.
+    Verify(command::verify::Arguments),
+    /// Write trust material to hand over separately from records.
+    #[command(subcommand)]
+    Trust(command::trust::Command),
+    /// Fold a log into histories.
+    #[command(subcommand)]
+    History(command::history::Command),
+    /// Show or quantise a GGUF model file.
+    #[command(subcommand)]
+    Model(command::model::Command),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("LONGRUN_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let outcome = match arguments.command {
+        Command::Up(a) => a.run(),
+        Command::Node(a) => a.run(),
+        Command::Gateway(a) => a.run(),
+        Command::Log(c) => c.run(),
+        Command::Key(c) => c.run(),
+        Command::Record(c) => c.run(),
+        Command::Verify(a) => a.run(),
+        Command::Trust(c) => c.run(),
+        Command::History(c) => c.run(),
+        Command::Model(c) => c.run(),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("longrun: {error:#}");
+        ExitCode::from(if error.is::<files::Unusable>() { 2 } else { 1 })
+    })
+}

@@ -15,8 +15,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
-use record::leaf::{leaf_body, leaf_hash};
-use record::{Digest, Envelope, RecordId};
+use record::leaf::{Leaf, leaf_hash};
+use record::{Digest, Envelope, Record, RecordId};
 use recorder::Recorder;
 use reliability::fold::{History, Policy, Report};
 use reliability::kt::Alpha;
@@ -290,21 +290,10 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
             BUNDLE_BYTES_MAX,
         )
         .await?;
-        let entries = if has_erased(&bodies, span)? {
-            Some(
-                fetch(
-                    gateway,
-                    log,
-                    format!("/tile/entries/{span}"),
-                    BUNDLE_BYTES_MAX,
-                )
-                .await?,
-            )
-        } else {
-            None
-        };
+        let path = format!("/tile/entries/{span}");
+        let entries = fetch(gateway, log, path, BUNDLE_BYTES_MAX).await?;
         let step = tokio::task::spawn_blocking(move || {
-            let ids = fold_bundle(&mut folded, span, &bodies, entries.as_deref(), own)?;
+            let ids = fold_bundle(&mut folded, span, &bodies, &entries, own)?;
             Ok::<_, StepError>((folded, ids))
         });
         let ids;
@@ -337,50 +326,41 @@ fn unusable(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> StepError 
     }
 }
 
-fn has_erased(bodies: &[u8], span: Span) -> Result<bool, StepError> {
-    let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies")(&e))?;
-    Ok(bodies.contains(&None))
-}
-
 /// Folds what is new in a bundle; the ids of our own records in it.
 fn fold_bundle(
     folded: &mut Folded,
     span: Span,
     bodies: &[u8],
-    entries: Option<&[u8]>,
+    entries: &[u8],
     own: record::SignerId,
 ) -> Result<Vec<RecordId>, StepError> {
     let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies")(&e))?;
-    let entries = entries
-        .map(|entries| decode_entries(entries, span.width()))
-        .transpose()
-        .map_err(|e| unusable("entries")(&e))?;
+    let entries = decode_entries(entries, span.width()).map_err(|e| unusable("entries")(&e))?;
     let first = span.index() * u64::from(WIDTH);
     let mut ours = Vec::new();
-    for (place, body) in (first..).zip(bodies) {
+    for ((place, entry), body) in (first..).zip(entries).zip(bodies) {
         if place < folded.frontier.size() {
             continue;
         }
-        let Some(body) = body else {
-            // The body is gone; its leaf still counts for the root.
-            let at = usize::try_from(place - first).unwrap_or(usize::MAX);
-            let entry = entries.as_ref().and_then(|entries| entries.get(at));
-            let entry = entry.ok_or_else(|| unusable("entries")(&"an entry is missing"))?;
-            folded.frontier.push(leaf_hash(entry));
-            continue;
-        };
-        let record = Envelope::from_json(body)
-            .and_then(Envelope::open)
-            .map_err(|e| StepError::Contradiction(format!("the body of entry {place}: {e}")))?;
-        folded
-            .frontier
-            .push(leaf_hash(&leaf_body(&record.envelope, record.key())));
+        folded.frontier.push(leaf_hash(entry));
+        // An erased body is gone from the history too; its leaf still counts for the root.
+        let Some(body) = body else { continue };
+        let record = open(entry, body)
+            .map_err(|e| StepError::Contradiction(format!("entry {place}: {e}")))?;
         folded.history.apply(&record, place);
         if record.signer_id() == own {
             ours.push(record.id);
         }
     }
     Ok(ours)
+}
+
+/// Puts leaf and body together again and verifies that they are one record.
+fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
+    let leaf = Leaf::parse(entry)?;
+    let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
+    leaf.check(&record.envelope, record.key())?;
+    Ok(record)
 }
 
 #[derive(Deserialize)]

@@ -5,6 +5,7 @@
 //! without a line end that an editor appended. The answer says which reading fits, so nobody is
 //! told that different bytes are the same.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use super::sse::{payloads, sse_bytes, without_longrun_member};
@@ -152,48 +153,69 @@ fn compare(
     let Some(salt) = salt else {
         return Disclosure::NoSalt;
     };
-    let fits = |bytes: &[u8]| salt.commit(bytes) == commitment;
-    if fits(bytes) {
-        return Disclosure::Matches(Interpretation::AsIs);
-    }
-    let trimmed = bytes
-        .strip_suffix(b"\n")
-        .map(|b| b.strip_suffix(b"\r").unwrap_or(b));
-    if trimmed.is_some_and(fits) {
-        return Disclosure::Matches(Interpretation::WithoutLineEnd);
-    }
+    readings(part)
+        .iter()
+        .find(|reading| {
+            reading
+                .of(bytes)
+                .is_some_and(|bytes| salt.commit(&bytes) == commitment)
+        })
+        .map_or(Disclosure::Differs, |reading| Disclosure::Matches(*reading))
+}
+
+/// The readings to try, the plainest first. Only answers come as streams or get a mark.
+fn readings(part: Part) -> &'static [Interpretation] {
+    use Interpretation::{
+        AsIs, Stream, StreamWithoutLongrunMember, WithoutLineEnd, WithoutLongrunMember,
+    };
     match part {
-        Part::Response => {
-            response_reading(bytes, trimmed, fits).map_or(Disclosure::Differs, Disclosure::Matches)
-        }
-        _ => Disclosure::Differs,
+        Part::Response => &[
+            AsIs,
+            WithoutLineEnd,
+            WithoutLongrunMember,
+            Stream,
+            StreamWithoutLongrunMember,
+        ],
+        _ => &[AsIs, WithoutLineEnd],
     }
 }
 
-fn response_reading(
-    bytes: &[u8],
-    trimmed: Option<&[u8]>,
-    fits: impl Fn(&[u8]) -> bool,
-) -> Option<Interpretation> {
-    let stripped = |bytes: &[u8]| without_longrun_member(bytes).is_some_and(|bytes| fits(&bytes));
-    if stripped(bytes) || trimmed.is_some_and(stripped) {
-        return Some(Interpretation::WithoutLongrunMember);
+impl Interpretation {
+    /// The bytes that were committed to, as this reading takes them out of a file; `None` if the
+    /// file cannot be read so.
+    #[must_use]
+    pub fn of(self, bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+        match self {
+            Self::AsIs => Some(Cow::Borrowed(bytes)),
+            Self::WithoutLineEnd => without_line_end(bytes).map(Cow::Borrowed),
+            Self::WithoutLongrunMember => without_longrun_member(bytes)
+                .or_else(|| without_longrun_member(without_line_end(bytes)?))
+                .map(Cow::Owned),
+            Self::Stream => stream(bytes).map(|payloads| Cow::Owned(join(&payloads))),
+            Self::StreamWithoutLongrunMember => {
+                let mut payloads = stream(bytes)?;
+                // The gateway marks one chunk: the one that ends the answer.
+                let (at, unmarked) = payloads
+                    .iter()
+                    .enumerate()
+                    .rev()
+                    .find_map(|(at, payload)| Some((at, without_longrun_member(payload)?)))?;
+                payloads[at] = unmarked;
+                Some(Cow::Owned(join(&payloads)))
+            }
+        }
     }
-    let payloads = payloads(bytes);
-    if payloads.is_empty() {
-        return None;
-    }
-    let join = |payloads: &[Vec<u8>]| sse_bytes(payloads.iter().map(Vec::as_slice));
-    if fits(&join(&payloads)) {
-        return Some(Interpretation::Stream);
-    }
-    // The gateway marks one chunk: the one that ends the answer.
-    let (at, unmarked) = payloads
-        .iter()
-        .enumerate()
-        .rev()
-        .find_map(|(at, payload)| Some((at, without_longrun_member(payload)?)))?;
-    let mut payloads = payloads;
-    payloads[at] = unmarked;
-    fits(&join(&payloads)).then_some(Interpretation::StreamWithoutLongrunMember)
+}
+
+fn without_line_end(bytes: &[u8]) -> Option<&[u8]> {
+    let line = bytes.strip_suffix(b"\n")?;
+    Some(line.strip_suffix(b"\r").unwrap_or(line))
+}
+
+fn stream(bytes: &[u8]) -> Option<Vec<Vec<u8>>> {
+    Some(payloads(bytes)).filter(|payloads| !payloads.is_empty())
+}
+
+fn join(payloads: &[Vec<u8>]) -> Vec<u8> {
+    sse_bytes(payloads.iter().map(Vec::as_slice))
 }

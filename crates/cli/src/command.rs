@@ -1,0 +1,14 @@
+//! The commands, a file each. They read files, wire parts together and print; what they decide,
+//! a core crate decides.
+
+pub(crate) mod gateway;
+pub(crate) mod history;
+pub(crate) mod key;
+pub(crate) mod log;
+pub(crate) mod model;
+pub(crate) mod node;
+pub(crate) mod record;
+mod traffic;
+pub(crate) mod trust;
+pub(crate) mod up;
+pub(crate) mod verify;

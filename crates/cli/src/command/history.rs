@@ -1,0 +1,111 @@
+//! `longrun history`: what a log says about each endpoint.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand};
+use record::control::LogOrigin;
+use reliability::fold::{EndpointReport, History, Policy, Report};
+use reliability::kt::Alpha;
+
+use crate::log_files::LogFiles;
+
+/// What to do with histories.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Fold a log and print calls, failures and intervals per endpoint.
+    Show(Show),
+}
+
+/// Arguments of `history show`.
+#[derive(Args)]
+pub(crate) struct Show {
+    /// The directory of a log.
+    #[arg(long, default_value = "longrun-data/log")]
+    log: PathBuf,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let Self::Show(arguments) = self;
+        let log = LogFiles::open(&arguments.log)?;
+        let origin = LogOrigin::new(log.key().name()).context("the log's name")?;
+        let mut history = History::new(Policy::own_log(origin));
+        let erased = log.each_record(|logged| {
+            history.apply(&logged.record, logged.index);
+            Ok(())
+        })?;
+        let report = history.report(Alpha::FIVE_PERCENT);
+        if arguments.json {
+            println!("{}", serde_json::to_string_pretty(&report)?);
+        } else {
+            print(&report, log.key().name(), erased);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print(report: &Report, origin: &str, erased: u64) {
+    println!(
+        "log {origin}: {} records, {erased} bodies erased",
+        report.records
+    );
+    println!("digest {}", report.digest);
+    if report.endpoints.is_empty() {
+        println!("No endpoint has been observed yet.");
+        return;
+    }
+    for endpoint in &report.endpoints {
+        print_endpoint(endpoint);
+    }
+    let level = 100.0 - f64::from(report.alpha_ppm) / 10_000.0;
+    println!("\nIntervals at {level} %. They cover {}.", report.covers);
+}
+
+fn print_endpoint(endpoint: &EndpointReport) {
+    let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 10_000.0);
+    println!("\n{} / {}", endpoint.provider, endpoint.model);
+    println!(
+        "  calls {}, served well {}, failed {} (the provider's fault), 429 {}",
+        endpoint.calls, endpoint.successes, endpoint.failures, endpoint.rate_limited
+    );
+    let [low, high] = endpoint.interval_ppm;
+    println!("  served well: {} to {}", percent(low), percent(high));
+    if endpoint.unknown > 0 {
+        let [low, high] = endpoint.worst_case_ppm;
+        println!(
+            "  {} numbers have no outcome ({} voided, {} missing so far): {} to {} whatever they were",
+            endpoint.unknown,
+            endpoint.voids,
+            endpoint.gaps,
+            percent(low),
+            percent(high)
+        );
+    } else if endpoint.gaps > 0 {
+        println!(
+            "  {} numbers below the latest have no record yet",
+            endpoint.gaps
+        );
+    }
+    if !endpoint.outcomes.is_empty() {
+        let outcomes: Vec<_> = endpoint
+            .outcomes
+            .iter()
+            .map(|(o, n)| format!("{o} {n}"))
+            .collect();
+        println!("  outcomes: {}", outcomes.join(", "));
+    }
+    if endpoint.unilateral {
+        println!("  unilateral: only the caller keeps records, so completeness is its claim");
+    }
+    if endpoint.equivocations + endpoint.contradictions > 0 {
+        println!(
+            "  {} numbers with two records, {} with a record and a void: a signer contradicts itself",
+            endpoint.equivocations, endpoint.contradictions
+        );
+    }
+}

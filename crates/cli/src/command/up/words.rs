@@ -1,0 +1,33 @@
+//! What `longrun up` says once everything runs.
+
+use std::path::Path;
+
+use super::nodes::{MODEL, RunningNode};
+
+/// Addresses, a call that works, and what to look at.
+pub(super) fn welcome(gateway: &str, log: &str, nodes: &[RunningNode], dir: &Path, traffic: bool) {
+    let dir = dir.display();
+    println!("A network of your own is up.\n");
+    println!("  gateway    {gateway}    open it in a browser: the live history");
+    println!("  log        {log}");
+    for RunningNode { name, plays, node } in nodes {
+        println!("  node       {}    {name}: {plays}", node.base_url());
+    }
+    println!("  files      {dir}    the same directory carries on");
+    println!("\nCall it:\n");
+    println!("  curl -si {gateway}/v1/chat/completions -H 'content-type: application/json' \\");
+    println!(
+        "    -d '{{\"model\":\"{MODEL}\",\"messages\":[{{\"role\":\"user\",\"content\":\"What is 3 + 4?\"}}]}}'"
+    );
+    println!("\nThe header x-longrun-call names the call. Fetch its records and check them:\n");
+    println!("  longrun record fetch CALL --gateway {gateway} --out call");
+    println!("  longrun verify call/*.sigstore.json --policy {dir}/trust/policy.json");
+    println!("\nLook at:");
+    println!("  - the page: within two minutes the flaky node has lost most of its traffic;");
+    println!("  - `longrun history show --log {dir}/log`: the same figures, folded from the log;");
+    println!("  - the node that lies about its weights: its signatures verify all the same.");
+    if traffic {
+        println!("\nAbout two calls a second run by themselves (--no-traffic turns them off).");
+    }
+    println!("Ctrl-C stops everything cleanly.");
+}

@@ -1,0 +1,99 @@
+//! `longrun verify`: every check by name, one verdict, one exit code.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+use tlog::policy::TrustPolicy;
+use tlog::verify::{FileReport, Report, Status, Verdict, Verifier};
+
+use crate::files::{self, Unusable};
+
+/// Arguments of `verify`.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes: 0 valid under the policy you supplied; 1 invalid; 2 unusable input; 3 intact, but the \
+signer or the log is not one that you trust. Nothing inside a file makes that file trusted: \
+without --policy the best possible answer is 3.")]
+pub(crate) struct Arguments {
+    /// Files to check: bundles, envelopes, checkpoints, saved answers about calls.
+    #[arg(required = true)]
+    files: Vec<PathBuf>,
+    /// Whom you trust: a policy that you got from somewhere else than the files.
+    #[arg(long)]
+    policy: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let policy = match &self.policy {
+            Some(file) => Some(
+                TrustPolicy::parse(&files::read(file)?)
+                    .map_err(|error| Unusable(format!("{}: {error}", file.display())))?,
+            ),
+            None => None,
+        };
+        let mut verifier = Verifier::new(policy.as_ref());
+        let mut worst = Verdict::Valid;
+        let mut documents = Vec::new();
+        for file in &self.files {
+            let bytes = files::read(file)?;
+            let report = verifier.verify_file(&bytes);
+            if report.verdict.severity() > worst.severity() {
+                worst = report.verdict;
+            }
+            if self.json {
+                documents.push(json!({"file": file.display().to_string(), "result": report}));
+            } else {
+                print(&file.display().to_string(), &report);
+            }
+        }
+        if self.json {
+            let document = json!({"verdict": worst, "files": documents});
+            println!("{}", serde_json::to_string_pretty(&document)?);
+        }
+        Ok(ExitCode::from(worst.exit_code()))
+    }
+}
+
+fn print(name: &str, file: &FileReport) {
+    println!("{name}");
+    for report in &file.reports {
+        print_report(report);
+    }
+}
+
+fn print_report(report: &Report) {
+    if let Some(part) = &report.part {
+        println!("  {part}");
+    }
+    if let (Some(kind), Some(record)) = (&report.record_kind, &report.record) {
+        println!("  {kind} {record}");
+    }
+    for check in &report.checks {
+        let status = match check.status {
+            Status::Passed => "passed",
+            Status::Failed => "FAILED",
+            Status::NotChecked => "not checked",
+        };
+        println!("    {status:<12} {:<11} {}", check.name, check.reason);
+    }
+    println!("  {}", in_words(report.verdict));
+}
+
+fn in_words(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Valid => "VALID under the policy you supplied",
+        Verdict::Invalid => "INVALID: something in it is not what it says it is",
+        Verdict::Unusable => "UNUSABLE: not a file that can be verified",
+        Verdict::IntactButUntrusted => {
+            "INTACT, but its signer or its log is not trusted by the policy you supplied (or you \
+             supplied none)"
+        }
+    }
+}

@@ -1,0 +1,47 @@
+//! Finding the home log of a signer: its address is given, its key is remembered.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use recorder::HomeLog;
+
+use crate::{files, http};
+
+/// Beside the signer's keys: the verifier key of its home log as it was first seen. Later starts
+/// use it even when the log is down, and a log with another key does not replace it.
+const REMEMBERED: &str = "home-log.vkey";
+
+/// The home log at `url`. Its key is `vkey` if one was given, else the remembered one, else what
+/// the log itself says, once.
+pub(crate) async fn find(url: &str, vkey: Option<&str>, signer_dir: &Path) -> Result<HomeLog> {
+    let url = url.trim_end_matches('/').to_owned();
+    let remembered = signer_dir.join(REMEMBERED);
+    let vkey = match vkey {
+        Some(vkey) => vkey.to_owned(),
+        None if remembered.exists() => files::read_text(&remembered)?.trim().to_owned(),
+        None => ask(&url).await?,
+    };
+    Ok(HomeLog { url, vkey })
+}
+
+/// Remembers the key, once the signer's directory has been made.
+pub(crate) fn remember(home: &HomeLog, signer_dir: &Path) -> Result<()> {
+    let remembered = signer_dir.join(REMEMBERED);
+    if !remembered.exists() {
+        files::write_whole(&remembered, format!("{}\n", home.vkey).as_bytes())?;
+    }
+    Ok(())
+}
+
+async fn ask(url: &str) -> Result<String> {
+    let about = format!("{url}/longrun/v1/log");
+    let answer = http::get_async(&about, None).await.context(
+        "the log must answer the first time, or be named with --log-vkey: its key is remembered \
+         from then on",
+    )?;
+    if answer.status != 200 {
+        bail!("{about}: {}; is this a Longrun log?", answer.complaint());
+    }
+    let vkey = answer.json()?["vkey"].as_str().map(str::to_owned);
+    vkey.with_context(|| format!("{about}: the answer names no verifier key"))
+}

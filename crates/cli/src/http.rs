@@ -1,0 +1,68 @@
+//! Small, blocking HTTP for commands that ask a server something and print the answer.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, Limited};
+
+/// An answer larger than this is refused.
+const ANSWER_MAX_BYTES: usize = 64 << 20;
+/// An answer that takes longer is given up.
+const ANSWER_MAX_S: u64 = 60;
+
+/// Status and body of an answer.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) body: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Result<serde_json::Value> {
+        serde_json::from_slice(&self.body).context("the answer is not JSON")
+    }
+
+    /// What a server said went wrong, or its status where it said nothing readable.
+    pub(crate) fn complaint(&self) -> String {
+        let said = self
+            .json()
+            .ok()
+            .and_then(|v| Some(v["error"]["message"].as_str()?.to_owned()));
+        said.unwrap_or_else(|| format!("HTTP status {}", self.status))
+    }
+}
+
+/// `GET url`, with a bearer token where one is given; for commands without a runtime.
+pub(crate) fn get(url: &str, token: Option<&str>) -> Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(get_async(url, token))
+}
+
+/// `GET url`, with a bearer token where one is given.
+pub(crate) async fn get_async(url: &str, token: Option<&str>) -> Result<Answer> {
+    let mut request = hyper::Request::get(url);
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let request = request
+        .body(Full::new(Bytes::new()))
+        .with_context(|| format!("{url} is no usable URL"))?;
+    let ask = async {
+        let answer = engine::http::client()
+            .request(request)
+            .await
+            .with_context(|| format!("{url} does not answer; is it running?"))?;
+        let status = answer.status().as_u16();
+        let body = Limited::new(answer.into_body(), ANSWER_MAX_BYTES)
+            .collect()
+            .await
+            .map_err(|e| anyhow::anyhow!("{url}: {e}"))?
+            .to_bytes();
+        Ok(Answer { status, body })
+    };
+    tokio::time::timeout(Duration::from_secs(ANSWER_MAX_S), ask)
+        .await
+        .with_context(|| format!("{url} took longer than {ANSWER_MAX_S} s"))?
+}

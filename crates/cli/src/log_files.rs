@@ -1,0 +1,120 @@
+//! A log's directory, read by its owner: records in order, and proofs for them. The log may be
+//! running; what is read is what its published checkpoint covers.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use record::{Bundle, LogEntry, Record, bundle};
+use services::layout;
+use services::reader::LogReader;
+use store::local::Local;
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::note::{NoteSigner, NoteVerifier};
+use tlog::proof::inclusion;
+use tlog::tile::Span;
+
+use crate::files::{self, Unusable};
+
+/// Entries in a full bundle.
+const BUNDLE_WIDTH: u64 = 256;
+
+/// A log's files as its published checkpoint covers them.
+pub(crate) struct LogFiles {
+    reader: LogReader,
+    key: NoteVerifier,
+    checkpoint: SignedCheckpoint,
+}
+
+/// A record and where it is.
+pub(crate) struct Logged {
+    pub(crate) index: u64,
+    /// Parsed, its signature not verified: the log did that when it took the record, and
+    /// `log fsck` does it again.
+    pub(crate) record: Record,
+}
+
+impl LogFiles {
+    /// Opens a log's directory for reading and verifies its checkpoint under its own key.
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
+        let unusable = |why: String| Unusable(format!("{}: {why}", directory.display()));
+        let local = Local::open_read(directory, layout::LOG_VERSION)
+            .map_err(|error| unusable(error.to_string()))?;
+        let skey = files::read_text(&directory.join(layout::LOG_KEY))?;
+        let key = NoteSigner::from_skey(skey.trim())
+            .map_err(|error| unusable(format!("{}: {error}", layout::LOG_KEY)))?
+            .verifier();
+        let reader = LogReader::new(Arc::new(local));
+        let text = reader
+            .file(layout::CHECKPOINT)?
+            .ok_or_else(|| unusable("nothing is published in this log yet".to_owned()))?;
+        let checkpoint = SignedCheckpoint::open(&text, &key)
+            .map_err(|error| unusable(format!("{}: {error}", layout::CHECKPOINT)))?;
+        Ok(Self {
+            reader,
+            key,
+            checkpoint,
+        })
+    }
+
+    pub(crate) fn key(&self) -> &NoteVerifier {
+        &self.key
+    }
+
+    /// How many entries the checkpoint covers.
+    pub(crate) fn size(&self) -> u64 {
+        self.checkpoint.checkpoint().size
+    }
+
+    /// Hands over every record whose body is there, in the order of the log. Returns how many
+    /// bodies have been erased.
+    pub(crate) fn each_record(&self, mut take: impl FnMut(&Logged) -> Result<()>) -> Result<u64> {
+        let mut erased = 0;
+        let mut start = 0;
+        while start < self.size() {
+            let width = (self.size() - start).min(BUNDLE_WIDTH);
+            let width = u16::try_from(width).expect("at most 256");
+            let span = Span::new(start / BUNDLE_WIDTH, width).expect("1 to 256 entries");
+            for (index, envelope) in (start..).zip(self.reader.envelopes(span)?) {
+                let Some(envelope) = envelope else {
+                    erased += 1;
+                    continue;
+                };
+                let record = envelope
+                    .open_unverified()
+                    .with_context(|| format!("entry {index} of the log cannot be read"))?;
+                take(&Logged { index, record })?;
+            }
+            start += u64::from(width);
+        }
+        Ok(erased)
+    }
+
+    /// The record's bundle, with a proof to the published checkpoint.
+    pub(crate) fn bundle(&self, record: &Record, index: u64) -> Result<Bundle> {
+        let checkpoint = self.checkpoint.checkpoint();
+        let hashes = inclusion(&self.reader, index, checkpoint.size)
+            .with_context(|| format!("no proof for entry {index}"))?;
+        let text = String::from_utf8(self.checkpoint.to_bytes()).context("notes are UTF-8")?;
+        Ok(Bundle::new(
+            record,
+            LogEntry {
+                index,
+                log_id: bundle::log_id(self.key.name(), self.key.public()),
+                tree_size: checkpoint.size,
+                root_hash: checkpoint.root,
+                hashes,
+                checkpoint: text,
+                canonical_body: self.leaf(index)?,
+            },
+        ))
+    }
+
+    /// The leaf as it was logged; its signature may differ from that of another copy.
+    fn leaf(&self, index: u64) -> Result<Vec<u8>> {
+        let span = Span::of_leaf(index, self.size()).context("the entry is not in the log")?;
+        let within = usize::try_from(index % BUNDLE_WIDTH).expect("below 256");
+        let mut entries = self.reader.entries(span)?;
+        Ok(entries.swap_remove(within))
+    }
+}

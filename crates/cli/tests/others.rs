@@ -1,0 +1,252 @@
+//! Other people's tools, unmodified, against the built binary: `@sigstore/verify`, the `openai`
+//! packages for Python and Node.js, `curl`, `openssl` and `sha256sum`.
+//!
+//! Ignored unless asked for: `scripts/test` installs what they need and runs them.
+
+mod support;
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+use support::{Http, Server, chat, demo_model, root, run, text};
+
+/// One log, one honest node and one gateway, as three processes of their own.
+struct Trio {
+    _log: Server,
+    _node: Server,
+    _gateway: Server,
+    gateway_url: String,
+    dir: tempfile::TempDir,
+}
+
+impl Trio {
+    fn start() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
+        let any = "127.0.0.1:0";
+        let mut log = Server::start(&["log", "serve", "--dir", &path("log"), "--listen", any]);
+        let log_url = log.url("log");
+        let model = demo_model();
+        let model = model.to_str().expect("UTF-8");
+        let mut node = Server::start(&[
+            "node",
+            "--model",
+            model,
+            "--model-name",
+            "longrun-demo",
+            "--dir",
+            &path("node"),
+            "--listen",
+            any,
+            "--log",
+            &log_url,
+        ]);
+        let node_url = node.url("node");
+        let config = path("longrun.toml");
+        let token = path("log/read.token");
+        std::fs::write(
+            &config,
+            format!(
+                "[log]\nurl = \"{log_url}\"\nread_token_file = \"{token}\"\n\n[[endpoint]]\nurl = \"{node_url}\"\n"
+            ),
+        )
+        .expect("written");
+        let mut gateway = Server::start(&[
+            "gateway",
+            "--config",
+            &config,
+            "--dir",
+            &path("gateway"),
+            "--listen",
+            any,
+        ]);
+        let gateway_url = gateway.url("gateway");
+        Self {
+            _log: log,
+            _node: node,
+            _gateway: gateway,
+            gateway_url,
+            dir,
+        }
+    }
+
+    fn api(&self) -> String {
+        format!("{}/v1", self.gateway_url)
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.dir
+            .path()
+            .join(name)
+            .to_str()
+            .expect("UTF-8")
+            .to_owned()
+    }
+}
+
+/// A tool below `conformance/`, with its private Python and Node.js first on the path.
+fn tool(program: &str, arguments: &[&str]) {
+    let conformance = root().join("conformance");
+    let bin = conformance.join(".venv/bin");
+    assert!(
+        bin.join(program).exists(),
+        "{program} is missing: run scripts/test"
+    );
+    let path = std::env::var("PATH").unwrap_or_default();
+    let output = Command::new(bin.join(program))
+        .args(arguments)
+        .current_dir(&conformance)
+        .env("PATH", format!("{}:{path}", bin.display()))
+        .output()
+        .expect("the tool runs");
+    print!("{}", text(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        text(&output.stderr)
+    );
+}
+
+fn shell(command: &str, dir: &Path) -> String {
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .current_dir(dir)
+        .output()
+        .expect("a shell runs");
+    assert!(
+        output.status.success(),
+        "{command}: {}",
+        text(&output.stderr)
+    );
+    text(&output.stdout)
+}
+
+#[test]
+#[ignore = "needs conformance/.venv; scripts/test makes it"]
+fn openai_for_python_chats_streams_and_gets_well_formed_errors() {
+    let trio = Trio::start();
+    tool("python", &["openai_client.py", &trio.api(), "longrun-demo"]);
+}
+
+#[test]
+#[ignore = "needs conformance/.venv; scripts/test makes it"]
+fn openai_for_node_chats_streams_and_gets_well_formed_errors() {
+    let trio = Trio::start();
+    tool("node", &["openai_client.mjs", &trio.api(), "longrun-demo"]);
+}
+
+#[test]
+#[ignore = "needs conformance/.venv; scripts/test makes it"]
+fn sigstore_accepts_bundles_and_refuses_changed_ones() {
+    let trio = Trio::start();
+    let http = Http::default();
+    let mut bundles = Vec::new();
+    for prompt in ["What is 3 + 4?", "Repeat: red blue"] {
+        let answer = http.post(&format!("{}/chat/completions", trio.api()), chat(prompt));
+        let call = answer.header("x-longrun-call").to_owned();
+        let out = trio.file(&format!("call-{call}"));
+        let fetched = run(&[
+            "record",
+            "fetch",
+            &call,
+            "--gateway",
+            &trio.gateway_url,
+            "--out",
+            &out,
+        ]);
+        assert!(fetched.status.success(), "{}", text(&fetched.stderr));
+        for kind in ["observation", "receipt"] {
+            bundles.push(format!("{out}/attempt-1.{kind}.sigstore.json"));
+        }
+    }
+    let trust = trio.file("trust");
+    let exported = run(&[
+        "trust",
+        "export",
+        "--log",
+        &trio.file("log"),
+        "--out",
+        &trust,
+    ]);
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    let mut arguments = vec!["sigstore_verify.mjs", &trust];
+    arguments.extend(bundles.iter().map(String::as_str));
+    tool("node", &arguments);
+
+    // openssl checks the signature over the pre-authentication encoding, sha256sum the openings.
+    let bundle: Value =
+        serde_json::from_slice(&std::fs::read(&bundles[0]).expect("fetched")).expect("JSON");
+    let hint = bundle["verificationMaterial"]["publicKey"]["hint"]
+        .as_str()
+        .expect("a hint");
+    let payload = bundle["dsseEnvelope"]["payload"].as_str().expect("base64");
+    let signature = bundle["dsseEnvelope"]["signatures"][0]["sig"]
+        .as_str()
+        .expect("base64");
+    let command = format!(
+        "printf %s '{payload}' | base64 -d > payload && printf %s '{signature}' | base64 -d > sig \
+         && t=application/vnd.in-toto+json \
+         && {{ printf 'DSSEv1 %d %s %d ' ${{#t}} $t $(wc -c < payload); cat payload; }} > pae \
+         && openssl dgst -sha256 -verify {trust}/keys/{hint}.pem -signature sig pae"
+    );
+    assert!(shell(&command, trio.dir.path()).contains("Verified OK"));
+}
+
+#[test]
+#[ignore = "needs curl; scripts/test installs it"]
+fn curl_and_sha256sum_are_enough_to_open_a_record() {
+    let trio = Trio::start();
+    let dir = trio.dir.path();
+    std::fs::write(dir.join("request"), chat("Repeat: red blue green")).expect("written");
+    let curl = format!(
+        "curl -sS -D head -o response -H 'content-type: application/json' --data-binary @request \
+         {}/chat/completions",
+        trio.api()
+    );
+    shell(&curl, dir);
+    let head = std::fs::read_to_string(dir.join("head")).expect("written");
+    let call = head
+        .lines()
+        .find_map(|line| line.strip_prefix("x-longrun-call: "))
+        .expect("the call is named first")
+        .trim();
+    let out = trio.file("call");
+    let fetched = run(&[
+        "record",
+        "fetch",
+        call,
+        "--gateway",
+        &trio.gateway_url,
+        "--out",
+        &out,
+    ]);
+    assert!(fetched.status.success(), "{}", text(&fetched.stderr));
+    let receipt = format!("{out}/attempt-1.receipt.sigstore.json");
+    let opened = run(&[
+        "record",
+        "disclose",
+        &receipt,
+        "--secret",
+        &format!("{out}/attempt-1.secret"),
+        "--request",
+        &trio.file("request"),
+        "--response",
+        &trio.file("response"),
+        "--openings",
+        &trio.file("openings"),
+    ]);
+    assert!(opened.status.success(), "{}", text(&opened.stdout));
+    let bundle: Value =
+        serde_json::from_slice(&std::fs::read(&receipt).expect("fetched")).expect("JSON");
+    let payload = bundle["dsseEnvelope"]["payload"].as_str().expect("base64");
+    let statement: Value =
+        serde_json::from_str(&shell(&format!("printf %s '{payload}' | base64 -d"), dir))
+            .expect("JSON");
+    for subject in statement["subject"].as_array().expect("subjects") {
+        let name = subject["name"].as_str().expect("a name");
+        let printed = shell(&format!("sha256sum openings/{name}.opening"), dir);
+        let digest = subject["digest"]["sha256"].as_str().expect("a digest");
+        assert!(printed.starts_with(digest), "{name}: {printed}");
+    }
+}
