@@ -9,8 +9,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, SyncSender, TrySendError};
-use std::thread::JoinHandle;
+use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::time::{Duration, Instant};
 
 use record::Digest;
@@ -117,8 +116,10 @@ pub(crate) struct Cosigned {
 
 struct Worker {
     name: String,
+    /// Its thread ends when this is dropped; one that waits for a witness, once its time is up.
     jobs: SyncSender<Job>,
-    thread: Option<JoinHandle<()>>,
+    /// Whether it has a job that it has not answered.
+    busy: bool,
 }
 
 struct Job {
@@ -129,6 +130,7 @@ struct Job {
 }
 
 struct Gathered {
+    worker: usize,
     job: u64,
     result: Result<Vec<SignatureLine>, ClientError>,
 }
@@ -142,23 +144,23 @@ impl Cosigners {
         } = options;
         let (answer, answers) = mpsc::channel();
         let mut workers = Vec::new();
-        for (verifier, client) in clients {
+        for (worker, (verifier, client)) in clients.into_iter().enumerate() {
             let name = verifier.name().to_owned();
-            // One job at a time: a witness that is still busy with the last one is left out.
             let (jobs, taken) = mpsc::sync_channel(1);
             let asked = Asked {
+                worker,
                 verifier,
                 client,
                 at: 0,
             };
             let answer = answer.clone();
-            let thread = std::thread::Builder::new()
+            std::thread::Builder::new()
                 .name("witness".to_owned())
                 .spawn(move || asked.run(&taken, &answer))?;
             workers.push(Worker {
                 name,
                 jobs,
-                thread: Some(thread),
+                busy: false,
             });
         }
         Ok(Self {
@@ -217,58 +219,50 @@ impl Cosigners {
         Ok(())
     }
 
-    /// One answer a witness that was free to take the job and answered in time.
+    /// One answer for each witness that was free and answered in time. One that still works on an
+    /// earlier checkpoint is not asked, and not waited for.
     fn ask(
         &mut self,
         checkpoint: &SignedCheckpoint,
         tiles: &SharedTiles,
         timeout: Duration,
     ) -> Vec<(String, Result<Vec<SignatureLine>, ClientError>)> {
-        let mut waiting = Vec::new();
-        for (index, worker) in self.workers.iter().enumerate() {
-            self.job += 1;
+        while let Ok(late) = self.answers.try_recv() {
+            self.workers[late.worker].busy = false;
+        }
+        self.job += 1;
+        let mut waiting = 0;
+        for worker in self.workers.iter_mut().filter(|worker| !worker.busy) {
             let job = Job {
                 number: self.job,
                 checkpoint: checkpoint.clone(),
                 tiles: tiles.clone(),
                 timeout,
             };
-            match worker.jobs.try_send(job) {
-                Ok(()) => waiting.push((self.job, index)),
-                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-            }
+            worker.busy = worker.jobs.try_send(job).is_ok();
+            waiting += usize::from(worker.busy);
         }
         let deadline = Instant::now() + timeout;
         let mut answers = Vec::new();
-        while !waiting.is_empty() {
+        while waiting > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
-            match self.answers.recv_timeout(left) {
-                Ok(Gathered { job, result }) => {
-                    if let Some(at) = waiting.iter().position(|(number, _)| *number == job) {
-                        let (_, index) = waiting.swap_remove(at);
-                        answers.push((self.workers[index].name.clone(), result));
-                    }
-                }
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+            let Ok(answer) = self.answers.recv_timeout(left) else {
+                break;
+            };
+            let worker = &mut self.workers[answer.worker];
+            worker.busy = false;
+            if answer.job == self.job {
+                waiting -= 1;
+                answers.push((worker.name.clone(), answer.result));
             }
         }
         answers
     }
 }
 
-impl Drop for Cosigners {
-    fn drop(&mut self) {
-        for worker in self.workers.drain(..) {
-            let Worker { jobs, thread, .. } = worker;
-            drop(jobs);
-            // A thread that waits for a witness ends by itself once its time is up.
-            drop(thread);
-        }
-    }
-}
-
 /// A witness, from the log's side.
 struct Asked {
+    worker: usize,
     verifier: WitnessVerifier,
     client: Box<dyn WitnessClient>,
     /// The size it cosigned last, as far as is known.
@@ -284,6 +278,7 @@ impl Asked {
             }
             if answer
                 .send(Gathered {
+                    worker: self.worker,
                     job: job.number,
                     result,
                 })
