@@ -3,6 +3,7 @@
 //! - [`openai`]: requests, answers and errors as OpenAI's clients know them.
 //! - [`sse`]: server-sent events over bytes, frames kept untouched.
 //! - [`http`]: the shared client and server loop, with `TCP_NODELAY` on both sides.
+//! - `embedded` (feature): GGUF models on the CPU, in this process.
 //! - [`engine`]: what an engine is to a node.
 //! - [`upstream`]: any OpenAI-compatible API, bytes in and bytes out.
 //! - [`sampling`]: the seeded sampler, specified so that others can replay it.
@@ -10,6 +11,8 @@
 //!
 //! Nothing here signs, stores or grades anything.
 
+#[cfg(feature = "embedded")]
+pub mod embedded;
 pub mod engine;
 pub mod faulty;
 pub mod http;

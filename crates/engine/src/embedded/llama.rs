@@ -1,0 +1,685 @@
+//! The forward pass of the Llama family, with the logits of every position.
+//!
+//! Architecture `llama` as GGUF files have it: grouped-query attention, interleaved rotary
+//! positions, RMS norms, SwiGLU, tied or untied output. Weights of 16 and 32 bits are computed with
+//! as 32-bit numbers; quantised ones stay in their blocks and are multiplied by candle's integer
+//! kernels, row by row. The KV cache holds 32-bit numbers.
+//!
+//! A row of numbers never depends on which rows are computed beside it (see `kernels`), so scoring
+//! a text in one pass gives the very logits that decoding it gave. With quantised weights this
+//! holds on one machine; between machines with different instruction sets candle's kernels may
+//! round differently.
+//!
+//! Refused: mixtures of experts, attention biases, rotary scaling other than linear or by factors
+//! in the file, and every tensor whose meaning is not known here: leaving one out would serve
+//! another model under this one's name.
+
+use std::borrow::Cow;
+use std::fs::File;
+
+use candle_core::CpuStorage;
+use candle_core::quantized::{GgmlDType, QuantizedType};
+
+use super::error::Problem;
+use super::gguf::{Dtype, Header, TensorInfo, read_tensor_bytes};
+use super::kernels;
+
+/// Most layers.
+pub const MAX_LAYERS: u64 = 1024;
+/// Widest embedding, feed-forward layer or projection.
+pub const MAX_WIDTH: u64 = 1 << 20;
+/// Most heads.
+pub const MAX_HEADS: u64 = 4096;
+
+/// Rows computed at once in a prefill.
+const BLOCK_ROWS: usize = 64;
+
+/// Sizes and constants of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Config {
+    pub(super) layers: usize,
+    pub(super) width: usize,
+    pub(super) heads: usize,
+    pub(super) kv_heads: usize,
+    pub(super) head_dim: usize,
+    pub(super) rotary_dim: usize,
+    pub(super) hidden: usize,
+    pub(super) vocab: usize,
+    pub(super) context: usize,
+    epsilon: f32,
+    rotary_base: f64,
+    rotary_scale: f64,
+}
+
+impl Config {
+    pub(super) fn read(header: &Header) -> Result<Self, Problem> {
+        match header.text("general.architecture")? {
+            Some("llama") => {}
+            Some(other) => {
+                return Err(Problem::unsupported(format!(
+                    "architecture `{other}` is not supported; this engine runs `llama` (Llama, \
+                     Mistral, SmolLM, TinyLlama and others in that form). Serve this model with \
+                     another engine and use --upstream"
+                )));
+            }
+            None => return Err(missing("general.architecture")),
+        }
+        if header.integer("llama.expert_count")?.unwrap_or(0) > 1 {
+            return Err(Problem::unsupported(
+                "mixtures of experts are not supported; take a dense model",
+            ));
+        }
+        let layers = size(header, "llama.block_count", MAX_LAYERS)?;
+        let width = size(header, "llama.embedding_length", MAX_WIDTH)?;
+        let heads = size(header, "llama.attention.head_count", MAX_HEADS)?;
+        let kv_heads = optional_size(header, "llama.attention.head_count_kv", MAX_HEADS, heads)?;
+        let default_dim = width / heads;
+        let head_dim = optional_size(header, "llama.attention.key_length", MAX_WIDTH, default_dim)?;
+        let value_dim = optional_size(header, "llama.attention.value_length", MAX_WIDTH, head_dim)?;
+        let rotary_dim = optional_size(header, "llama.rope.dimension_count", MAX_WIDTH, head_dim)?;
+        let context = size(header, "llama.context_length", u64::from(u32::MAX))?;
+        let consistent = head_dim > 0
+            && heads.is_multiple_of(kv_heads)
+            && value_dim == head_dim
+            && rotary_dim.is_multiple_of(2)
+            && rotary_dim <= head_dim;
+        if !consistent {
+            return Err(Problem::damaged(format!(
+                "the sizes contradict each other: {heads} heads, {kv_heads} key-value heads, head \
+                 size {head_dim}, value size {value_dim}, rotary size {rotary_dim}; convert the \
+                 model again"
+            )));
+        }
+        let token_table = required_tensor(header, "token_embd.weight")?;
+        let gate = required_tensor(header, "blk.0.ffn_gate.weight")?;
+        Ok(Self {
+            layers,
+            width,
+            heads,
+            kv_heads,
+            head_dim,
+            rotary_dim,
+            hidden: dimension(gate, 1)?,
+            vocab: dimension(token_table, 1)?,
+            context,
+            epsilon: narrow(positive(
+                header,
+                "llama.attention.layer_norm_rms_epsilon",
+                None,
+            )?),
+            rotary_base: positive(header, "llama.rope.freq_base", Some(10_000.0))?,
+            rotary_scale: rotary_scale(header)?,
+        })
+    }
+
+    fn kv_width(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+fn missing(key: &str) -> Problem {
+    Problem::damaged(format!(
+        "metadata `{key}` is missing; convert the model again"
+    ))
+}
+
+fn size(header: &Header, key: &str, most: u64) -> Result<usize, Problem> {
+    let value = header.integer(key)?.ok_or_else(|| missing(key))?;
+    if value == 0 || value > most {
+        return Err(Problem::damaged(format!(
+            "metadata `{key}` is {value}; it must be 1 to {most}"
+        )));
+    }
+    usize::try_from(value).map_err(|_| Problem::too_large(format!("metadata `{key}` is {value}")))
+}
+
+fn optional_size(header: &Header, key: &str, most: u64, default: usize) -> Result<usize, Problem> {
+    if header.value(key).is_none() {
+        return Ok(default);
+    }
+    size(header, key, most)
+}
+
+fn positive(header: &Header, key: &str, default: Option<f64>) -> Result<f64, Problem> {
+    match header.decimal(key)?.or(default) {
+        Some(value) if value.is_finite() && value > 0.0 => Ok(value),
+        Some(value) => Err(Problem::damaged(format!(
+            "metadata `{key}` is {value}; it must be a positive number"
+        ))),
+        None => Err(missing(key)),
+    }
+}
+
+#[allow(clippy::cast_possible_truncation)] // to the precision it is computed with
+fn narrow(value: f64) -> f32 {
+    value as f32
+}
+
+/// What positions are divided by.
+fn rotary_scale(header: &Header) -> Result<f64, Problem> {
+    match header.text("llama.rope.scaling.type")? {
+        None | Some("none") => match header.value("llama.rope.scale_linear") {
+            None => Ok(1.0),
+            Some(_) => positive(header, "llama.rope.scale_linear", None),
+        },
+        Some("linear") => positive(header, "llama.rope.scaling.factor", None),
+        Some(other) => Err(Problem::unsupported(format!(
+            "rotary scaling `{other}` is not supported; `none`, `linear` and factors in the file \
+             are. Serve this model with another engine and use --upstream"
+        ))),
+    }
+}
+
+fn required_tensor<'a>(header: &'a Header, name: &str) -> Result<&'a TensorInfo, Problem> {
+    header.tensor(name).ok_or_else(|| {
+        Problem::damaged(format!(
+            "tensor `{name}` is missing; the file is no whole Llama model (is it one of several \
+             shards? merge them)"
+        ))
+    })
+}
+
+fn dimension(tensor: &TensorInfo, index: usize) -> Result<usize, Problem> {
+    tensor
+        .shape
+        .get(index)
+        .filter(|&&size| size <= MAX_WIDTH)
+        .and_then(|&size| usize::try_from(size).ok())
+        .ok_or_else(|| {
+            Problem::damaged(format!(
+                "tensor `{}` has the shape {:?}, which is none of a Llama model",
+                tensor.name, tensor.shape
+            ))
+        })
+}
+
+/// A weight matrix of `rows` × `cols`.
+enum Matrix {
+    Dense {
+        weights: Vec<f32>,
+        rows: usize,
+        cols: usize,
+    },
+    Blocks {
+        blocks: Box<dyn QuantizedType>,
+        rows: usize,
+        cols: usize,
+    },
+}
+
+impl Matrix {
+    fn load(
+        file: &File,
+        header: &Header,
+        name: &str,
+        rows: usize,
+        cols: usize,
+    ) -> Result<Self, Problem> {
+        let info = expect_shape(header, name, &[cols, rows])?;
+        let bytes = read_tensor_bytes(file, info)?;
+        if let Some(dtype) = candle_dtype(info.dtype) {
+            return Ok(Self::Blocks {
+                blocks: blocks(dtype, &bytes),
+                rows,
+                cols,
+            });
+        }
+        Ok(Self::Dense {
+            weights: widen(info.dtype, &bytes),
+            rows,
+            cols,
+        })
+    }
+
+    fn rows(&self) -> usize {
+        match self {
+            Self::Dense { rows, .. } | Self::Blocks { rows, .. } => *rows,
+        }
+    }
+
+    /// x · selfᵀ.
+    fn apply(&self, x: &[f32]) -> Result<Vec<f32>, Problem> {
+        match self {
+            Self::Dense {
+                weights,
+                rows,
+                cols,
+            } => {
+                let mut out = vec![0.0; x.len() / cols * rows];
+                kernels::matmul(weights, x, &mut out, *cols, *rows);
+                Ok(out)
+            }
+            Self::Blocks { blocks, rows, cols } => {
+                let m = x.len() / cols;
+                let mut out = vec![0.0; m * rows];
+                blocks.matmul_t((m, *cols, *rows), x, &mut out)?;
+                Ok(out)
+            }
+        }
+    }
+
+    /// Rows `ids`, one after the other.
+    fn pick(&self, ids: &[u32]) -> Result<Vec<f32>, Problem> {
+        match self {
+            Self::Dense { weights, cols, .. } => Ok(ids
+                .iter()
+                .flat_map(|&id| &weights[id as usize * cols..(id as usize + 1) * cols])
+                .copied()
+                .collect()),
+            Self::Blocks { blocks, rows, cols } => match blocks.embedding(ids, *rows, *cols)? {
+                CpuStorage::F32(numbers) => Ok(numbers),
+                _ => Err(Problem::damaged("an embedding is not of 32-bit numbers")),
+            },
+        }
+    }
+}
+
+/// candle's name for a quantised format; `None` for those we compute with as 32-bit numbers.
+pub(super) fn candle_dtype(dtype: Dtype) -> Option<GgmlDType> {
+    Some(match dtype {
+        Dtype::F32 | Dtype::F16 | Dtype::BF16 => return None,
+        Dtype::Q4_0 => GgmlDType::Q4_0,
+        Dtype::Q4_1 => GgmlDType::Q4_1,
+        Dtype::Q5_0 => GgmlDType::Q5_0,
+        Dtype::Q5_1 => GgmlDType::Q5_1,
+        Dtype::Q8_0 => GgmlDType::Q8_0,
+        Dtype::Q2_K => GgmlDType::Q2K,
+        Dtype::Q3_K => GgmlDType::Q3K,
+        Dtype::Q4_K => GgmlDType::Q4K,
+        Dtype::Q5_K => GgmlDType::Q5K,
+        Dtype::Q6_K => GgmlDType::Q6K,
+    })
+}
+
+/// Hands quantised bytes to candle, which demands that they start at an even address.
+fn blocks(dtype: GgmlDType, bytes: &[u8]) -> Box<dyn QuantizedType> {
+    if bytes.as_ptr().addr().is_multiple_of(2) {
+        return dtype.from_data(Cow::Borrowed(bytes));
+    }
+    let mut shifted: Vec<u8> = Vec::with_capacity(bytes.len() + 1);
+    let skip = usize::from(!shifted.as_ptr().addr().is_multiple_of(2));
+    shifted.resize(skip, 0u8);
+    shifted.extend_from_slice(bytes);
+    dtype.from_data(Cow::Borrowed(&shifted[skip..]))
+}
+
+/// Numbers of 16 or 32 bits as 32-bit ones; exact.
+pub(super) fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
+    let halves = || bytes.as_chunks::<2>().0.iter();
+    match dtype {
+        Dtype::F16 => halves()
+            .map(|&half| half::f16::from_le_bytes(half).to_f32())
+            .collect(),
+        Dtype::BF16 => halves()
+            .map(|&half| half::bf16::from_le_bytes(half).to_f32())
+            .collect(),
+        _ => (bytes.as_chunks::<4>().0.iter())
+            .map(|&word| f32::from_le_bytes(word))
+            .collect(),
+    }
+}
+
+fn expect_shape<'a>(
+    header: &'a Header,
+    name: &str,
+    shape: &[usize],
+) -> Result<&'a TensorInfo, Problem> {
+    let info = required_tensor(header, name)?;
+    let same = info.shape.len() == shape.len()
+        && info.shape.iter().zip(shape).all(|(&a, &b)| a == b as u64);
+    if !same {
+        return Err(Problem::damaged(format!(
+            "tensor `{name}` has the shape {:?} and should have {shape:?}",
+            info.shape
+        )));
+    }
+    Ok(info)
+}
+
+/// A vector of 16 or 32-bit numbers.
+fn load_vector(
+    file: &File,
+    header: &Header,
+    name: &str,
+    length: usize,
+) -> Result<Vec<f32>, Problem> {
+    let info = expect_shape(header, name, &[length])?;
+    if info.dtype.is_quantised() {
+        return Err(Problem::unsupported(format!(
+            "tensor `{name}` is quantised; norms must be of 16 or 32 bits"
+        )));
+    }
+    Ok(widen(info.dtype, &read_tensor_bytes(file, info)?))
+}
+
+struct Layer {
+    attention_norm: Vec<f32>,
+    query: Matrix,
+    key: Matrix,
+    value: Matrix,
+    output: Matrix,
+    ffn_norm: Vec<f32>,
+    gate: Matrix,
+    up: Matrix,
+    down: Matrix,
+}
+
+/// The weights.
+pub(super) struct Weights {
+    pub(super) config: Config,
+    tokens: Matrix,
+    layers: Vec<Layer>,
+    norm: Vec<f32>,
+    /// `None`: tied to `tokens`.
+    output: Option<Matrix>,
+    /// Angle per position of each pair of rotated numbers.
+    frequencies: Vec<f64>,
+}
+
+impl std::fmt::Debug for Weights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Weights")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Keys and values of the positions so far.
+#[derive(Debug, Clone)]
+pub(super) struct KvCache {
+    layers: Vec<(Vec<f32>, Vec<f32>)>,
+    positions: usize,
+}
+
+impl KvCache {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            layers: vec![(Vec::new(), Vec::new()); config.layers],
+            positions: 0,
+        }
+    }
+
+    /// Forgets everything, keeps the memory.
+    pub(super) fn clear(&mut self) {
+        for (keys, values) in &mut self.layers {
+            keys.clear();
+            values.clear();
+        }
+        self.positions = 0;
+    }
+
+    #[cfg(test)]
+    pub(super) fn positions(&self) -> usize {
+        self.positions
+    }
+}
+
+impl Weights {
+    pub(super) fn load(file: &File, header: &Header, config: Config) -> Result<Self, Problem> {
+        refuse_unknown_tensors(header, &config)?;
+        let c = &config;
+        let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_width());
+        let mut layers = Vec::new();
+        for index in 0..c.layers {
+            let matrix = |part: &str, rows, cols| {
+                Matrix::load(
+                    file,
+                    header,
+                    &format!("blk.{index}.{part}.weight"),
+                    rows,
+                    cols,
+                )
+            };
+            let vector = |part: &str| {
+                load_vector(file, header, &format!("blk.{index}.{part}.weight"), c.width)
+            };
+            layers.push(Layer {
+                attention_norm: vector("attn_norm")?,
+                query: matrix("attn_q", q_width, c.width)?,
+                key: matrix("attn_k", kv_width, c.width)?,
+                value: matrix("attn_v", kv_width, c.width)?,
+                output: matrix("attn_output", c.width, q_width)?,
+                ffn_norm: vector("ffn_norm")?,
+                gate: matrix("ffn_gate", c.hidden, c.width)?,
+                up: matrix("ffn_up", c.hidden, c.width)?,
+                down: matrix("ffn_down", c.width, c.hidden)?,
+            });
+        }
+        let output = match header.tensor("output.weight") {
+            None => None,
+            Some(_) => Some(Matrix::load(
+                file,
+                header,
+                "output.weight",
+                c.vocab,
+                c.width,
+            )?),
+        };
+        Ok(Self {
+            tokens: Matrix::load(file, header, "token_embd.weight", c.vocab, c.width)?,
+            layers,
+            norm: load_vector(file, header, "output_norm.weight", c.width)?,
+            output,
+            frequencies: frequencies(file, header, c)?,
+            config,
+        })
+    }
+
+    /// Runs `ids` after what is in `cache` and gives the logits of the last `rows` of them, one
+    /// row of `vocab` numbers each. Ids must be below `vocab`.
+    pub(super) fn forward(
+        &self,
+        ids: &[u32],
+        cache: &mut KvCache,
+        rows: usize,
+    ) -> Result<Vec<f32>, Problem> {
+        let mut logits = Vec::new();
+        let skip = ids.len() - rows.min(ids.len());
+        let mut done = 0;
+        for block in ids.chunks(BLOCK_ROWS) {
+            let states = self.block(block, cache)?;
+            done += block.len();
+            if done > skip {
+                let wanted = (done - skip).min(block.len());
+                let from = (block.len() - wanted) * self.config.width;
+                logits.extend(self.logits(&states[from..])?);
+            }
+        }
+        Ok(logits)
+    }
+
+    /// Runs one block through the layers.
+    fn block(&self, ids: &[u32], cache: &mut KvCache) -> Result<Vec<f32>, Problem> {
+        let c = &self.config;
+        let mut x = self.tokens.pick(ids)?;
+        let mut normed = vec![0.0; x.len()];
+        let rotation = self.rotation(cache.positions, ids.len());
+        for (layer, (keys, values)) in self.layers.iter().zip(&mut cache.layers) {
+            kernels::rms_norm(&x, &layer.attention_norm, c.epsilon, &mut normed);
+            let mut query = layer.query.apply(&normed)?;
+            let mut key = layer.key.apply(&normed)?;
+            rotate(&mut query, c.heads, c, &rotation);
+            rotate(&mut key, c.kv_heads, c, &rotation);
+            keys.extend_from_slice(&key);
+            values.extend_from_slice(&layer.value.apply(&normed)?);
+            let mixed = attend(c, &query, keys, values, cache.positions);
+            add(&mut x, &layer.output.apply(&mixed)?);
+            kernels::rms_norm(&x, &layer.ffn_norm, c.epsilon, &mut normed);
+            let mut gate = layer.gate.apply(&normed)?;
+            kernels::swiglu(&mut gate, &layer.up.apply(&normed)?);
+            add(&mut x, &layer.down.apply(&gate)?);
+        }
+        cache.positions += ids.len();
+        Ok(x)
+    }
+
+    fn logits(&self, states: &[f32]) -> Result<Vec<f32>, Problem> {
+        let mut normed = vec![0.0; states.len()];
+        kernels::rms_norm(states, &self.norm, self.config.epsilon, &mut normed);
+        let output = self.output.as_ref().unwrap_or(&self.tokens);
+        debug_assert_eq!(output.rows(), self.config.vocab);
+        output.apply(&normed)
+    }
+
+    /// Cosine and sine for each of `count` positions from `first`, pair by pair.
+    fn rotation(&self, first: usize, count: usize) -> Vec<(f32, f32)> {
+        (first..first + count)
+            .flat_map(|position| {
+                #[allow(clippy::cast_precision_loss)] // positions are far below 2⁵³
+                let place = position as f64 / self.config.rotary_scale;
+                self.frequencies.iter().map(move |frequency| {
+                    let angle = place * frequency;
+                    (narrow(libm::cos(angle)), narrow(libm::sin(angle)))
+                })
+            })
+            .collect()
+    }
+}
+
+fn add(x: &mut [f32], more: &[f32]) {
+    for (x, more) in x.iter_mut().zip(more) {
+        *x += more;
+    }
+}
+
+/// Rotates neighbouring numbers of each head.
+fn rotate(rows: &mut [f32], heads: usize, config: &Config, rotation: &[(f32, f32)]) {
+    let pairs = config.rotary_dim / 2;
+    if pairs == 0 {
+        return;
+    }
+    let row_len = heads * config.head_dim;
+    for (row, turns) in rows
+        .chunks_exact_mut(row_len)
+        .zip(rotation.chunks_exact(pairs))
+    {
+        for head in row.chunks_exact_mut(config.head_dim) {
+            for (pair, &(cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                let [a, b] = *pair;
+                *pair = [a * cos - b * sin, a * sin + b * cos];
+            }
+        }
+    }
+}
+
+/// Causal attention of each query row over the keys and values up to its own position. `before` is
+/// the number of positions before the first row.
+fn attend(config: &Config, query: &[f32], keys: &[f32], values: &[f32], before: usize) -> Vec<f32> {
+    use rayon::prelude::*;
+    /// Multiplications from which on rows are spread over threads.
+    const PARALLEL_FROM: usize = 1 << 22;
+    let (dim, kv_width) = (config.head_dim, config.kv_width());
+    let q_width = config.heads * dim;
+    let group = config.heads / config.kv_heads;
+    #[allow(clippy::cast_precision_loss)] // head sizes are far below 2²⁴
+    let scale = 1.0 / libm::sqrtf(dim as f32);
+    let one_row = |index: usize, query: &[f32], out: &mut [f32]| {
+        let seen = before + index + 1;
+        let mut scores = vec![0.0; seen];
+        for (head, (query, out)) in (query.chunks_exact(dim))
+            .zip(out.chunks_exact_mut(dim))
+            .enumerate()
+        {
+            let from = head / group * dim;
+            for (score, key) in scores.iter_mut().zip(keys.chunks_exact(kv_width)) {
+                *score = kernels::dot(query, &key[from..from + dim]) * scale;
+            }
+            kernels::softmax(&mut scores);
+            for (score, value) in scores.iter().zip(values.chunks_exact(kv_width)) {
+                for (out, value) in out.iter_mut().zip(&value[from..from + dim]) {
+                    *out += score * value;
+                }
+            }
+        }
+    };
+    let mut out = vec![0.0; query.len()];
+    let rows = query.len() / q_width;
+    if rows > 1 && rows * (before + rows) * q_width >= PARALLEL_FROM {
+        out.par_chunks_exact_mut(q_width)
+            .zip(query.par_chunks_exact(q_width))
+            .enumerate()
+            .for_each(|(index, (out, query))| one_row(index, query, out));
+    } else {
+        for (index, (out, query)) in (out.chunks_exact_mut(q_width))
+            .zip(query.chunks_exact(q_width))
+            .enumerate()
+        {
+            one_row(index, query, out);
+        }
+    }
+    out
+}
+
+/// Angle per position of each rotated pair, with the factors some files carry.
+fn frequencies(file: &File, header: &Header, config: &Config) -> Result<Vec<f64>, Problem> {
+    let pairs = config.rotary_dim / 2;
+    let factors = match header.tensor("rope_freqs.weight") {
+        None => vec![1.0; pairs],
+        Some(_) => load_vector(file, header, "rope_freqs.weight", pairs)?,
+    };
+    if factors
+        .iter()
+        .any(|factor| !(factor.is_finite() && *factor > 0.0))
+    {
+        return Err(Problem::damaged(
+            "tensor `rope_freqs.weight` holds numbers that are not positive",
+        ));
+    }
+    #[allow(clippy::cast_precision_loss)] // head sizes are far below 2⁵³
+    let exponent = |pair: usize| -((2 * pair) as f64) / config.rotary_dim as f64;
+    Ok(factors
+        .into_iter()
+        .enumerate()
+        .map(|(pair, factor)| libm::pow(config.rotary_base, exponent(pair)) / f64::from(factor))
+        .collect())
+}
+
+/// A tensor that we do not know does something that we would leave out.
+fn refuse_unknown_tensors(header: &Header, config: &Config) -> Result<(), Problem> {
+    const PARTS: [&str; 9] = [
+        "attn_norm",
+        "attn_q",
+        "attn_k",
+        "attn_v",
+        "attn_output",
+        "ffn_norm",
+        "ffn_gate",
+        "ffn_up",
+        "ffn_down",
+    ];
+    const WHOLE: [&str; 4] = [
+        "token_embd.weight",
+        "output_norm.weight",
+        "output.weight",
+        "rope_freqs.weight",
+    ];
+    let known = |name: &str| {
+        if WHOLE.contains(&name) {
+            return true;
+        }
+        let Some((index, part)) = name
+            .strip_prefix("blk.")
+            .and_then(|rest| rest.split_once('.'))
+        else {
+            return false;
+        };
+        let in_range = index
+            .parse::<usize>()
+            .is_ok_and(|index| index < config.layers);
+        in_range
+            && part
+                .strip_suffix(".weight")
+                .is_some_and(|part| PARTS.contains(&part))
+    };
+    match header.tensors.iter().find(|tensor| !known(&tensor.name)) {
+        None => Ok(()),
+        Some(tensor) => Err(Problem::unsupported(format!(
+            "tensor `{}` has no place in a Llama model as this engine knows it; leaving it out \
+             would run another model. Serve this model with another engine and use --upstream",
+            tensor.name
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;
