@@ -1,11 +1,12 @@
 //! `GET /longrun/v1/calls/<id>`: the records of a call, once they are in the log.
 //!
-//! 202 while something of it is under way or waits for the log, then 200 with the bundles. What is
-//! told includes the secrets that open the commitments, so it is for whoever made the call.
+//! 202 while something of it is under way or waits for the log, then 200 with the bundles. A gateway
+//! without a log answers 200 with the signed envelopes alone once they are durable. What is told includes
+//! the secrets that open the commitments, so it is for whoever made the call.
 
 use engine::openai::ApiError;
 use record::content::Exact;
-use record::observation::Observation;
+use record::observation::{Observation, ReceiptCheck};
 use record::{CallId, Predicate};
 use recorder::{Entry, RecorderError, State};
 use serde::Serialize;
@@ -13,13 +14,15 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::gateway::Gateway;
+use crate::observe::Beside;
 use crate::recent::Ended;
 
 /// The records of a call.
 #[derive(Serialize)]
 pub(crate) struct Call {
     call: CallId,
-    /// `pending`, `published`, `refused` or `unrecorded`.
+    /// `pending`, `published`, `recorded` (there is no log to publish in), `refused` or
+    /// `unrecorded`.
     state: &'static str,
     attempts: Vec<Told>,
 }
@@ -42,12 +45,23 @@ struct Told {
     /// Why the log will not take the record.
     refused: Option<String>,
     bundles: Bundles,
+    /// The signed envelopes, without proof of their place in a log.
+    envelopes: Bundles,
+    /// A receipt that did not hold, as it came.
+    faulty_receipt: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
 struct Bundles {
     observation: Option<Box<RawValue>>,
     receipt: Option<Box<RawValue>>,
+}
+
+impl Bundles {
+    const NONE: Self = Self {
+        observation: None,
+        receipt: None,
+    };
 }
 
 /// Looks a call up. `Ok(None)`: nobody here knows it (any more).
@@ -59,13 +73,14 @@ pub(crate) async fn look_up(
     let open = gateway.recent.is_open(call);
     let unrecorded = gateway.recent.unrecorded(call);
     let entries = gateway.recorder.by_call(call).await?;
+    let published_is_possible = gateway.recorder.home_log().is_some();
     let mut attempts: Vec<Told> = Vec::new();
     for entry in &entries {
         if let Predicate::Observation(seen) = &entry.record.statement.predicate {
             let receipt = seen
                 .receipt
                 .and_then(|id| entries.iter().find(|e| e.id() == id));
-            attempts.push(told(entry, seen, receipt));
+            attempts.push(told(entry, seen, receipt, published_is_possible));
         }
     }
     attempts.extend(unrecorded.iter().map(told_unrecorded));
@@ -80,6 +95,8 @@ pub(crate) async fn look_up(
         "refused"
     } else if any("published") {
         "published"
+    } else if any("recorded") {
+        "recorded"
     } else {
         "unrecorded"
     };
@@ -96,16 +113,21 @@ impl Call {
     }
 }
 
-fn told(entry: &Entry, seen: &Observation, receipt: Option<&Entry>) -> Told {
+fn told(entry: &Entry, seen: &Observation, receipt: Option<&Entry>, has_log: bool) -> Told {
     // A kept receipt that the log will not take from us does not hold the call up.
     let waits = receipt.is_some_and(|receipt| matches!(receipt.state, State::Pending));
     let (state, refused) = match &entry.state {
+        State::Pending if !has_log => ("recorded", None),
         State::Pending => ("pending", None),
         State::Published(_) if waits => ("pending", None),
         State::Published(_) => ("published", None),
         State::Refused { reason } => ("refused", Some(reason.clone())),
     };
-    let exact = Exact::from_bytes(&entry.private).ok();
+    let beside = Beside::read(&entry.private);
+    let exact = Exact::from_bytes(beside.exact).ok();
+    let came = beside.receipt.and_then(|bytes| raw(bytes.to_vec()));
+    let holds = seen.receipt_check == ReceiptCheck::Verified;
+    let (held, faulty) = if holds { (came, None) } else { (None, came) };
     Told {
         endpoint: seen.stream.endpoint.to_string(),
         attempt: seen.attempt,
@@ -115,13 +137,18 @@ fn told(entry: &Entry, seen: &Observation, receipt: Option<&Entry>) -> Told {
         receipt_check: seen.receipt_check.as_str(),
         record: Some(entry.id().to_hex()),
         secret: entry.secret.as_ref().map(record::Secret::reveal_hex),
-        exact: exact.and_then(|_| serde_json::from_slice(&entry.private).ok()),
+        exact: exact.and_then(|_| serde_json::from_slice(beside.exact).ok()),
         state,
         refused,
         bundles: Bundles {
             observation: bundle(entry),
             receipt: receipt.and_then(bundle),
         },
+        envelopes: Bundles {
+            observation: envelope(entry),
+            receipt: receipt.and_then(envelope).or(held),
+        },
+        faulty_receipt: faulty,
     }
 }
 
@@ -138,17 +165,23 @@ fn told_unrecorded(ended: &Ended) -> Told {
         exact: None,
         state: "unrecorded",
         refused: None,
-        bundles: Bundles {
-            observation: None,
-            receipt: None,
-        },
+        bundles: Bundles::NONE,
+        envelopes: Bundles::NONE,
+        faulty_receipt: None,
     }
 }
 
 /// A bundle as the bytes that it is: other tools compare them.
 fn bundle(entry: &Entry) -> Option<Box<RawValue>> {
-    let json = String::from_utf8(entry.bundle()?.to_json()).ok()?;
-    RawValue::from_string(json).ok()
+    raw(entry.bundle()?.to_json())
+}
+
+fn envelope(entry: &Entry) -> Option<Box<RawValue>> {
+    raw(entry.record.envelope.to_json())
+}
+
+fn raw(json: Vec<u8>) -> Option<Box<RawValue>> {
+    RawValue::from_string(String::from_utf8(json).ok()?).ok()
 }
 
 /// What to say when nobody knows a call.

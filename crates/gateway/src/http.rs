@@ -9,12 +9,10 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use bytes::Bytes;
 use engine::http::Peer;
 use engine::openai::{ApiError, Model, ModelList};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderValue, Method, StatusCode, Uri};
 use record::CallId;
 use serde::Serialize;
 
@@ -22,7 +20,7 @@ use crate::answer::Answer;
 use crate::gateway::Gateway;
 use crate::guard::Guard;
 use crate::status::Status;
-use crate::{calls, forward};
+use crate::{body, calls, forward};
 
 type Shared = State<Arc<Gateway>>;
 
@@ -52,12 +50,7 @@ async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) ->
     }
 }
 
-async fn chat(
-    State(gateway): Shared,
-    peer: Option<Extension<Peer>>,
-    headers: HeaderMap,
-    body: Body,
-) -> Response {
+async fn chat(State(gateway): Shared, peer: Option<Extension<Peer>>, body: Body) -> Response {
     let call = match CallId::generate(gateway.random.as_ref()) {
         Ok(call) => call,
         Err(error) => return Answer::error(&ApiError::internal(error.to_string()), None, None).0,
@@ -66,36 +59,10 @@ async fn chat(
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         |Extension(Peer(peer))| peer.ip(),
     );
-    match read_body(&gateway, &headers, body).await {
+    let limits = gateway.config.limits;
+    match body::read(body, limits.request_max_bytes, limits.request).await {
         Ok(body) => forward::chat(&gateway, call, client, body).await.0,
         Err(error) => Answer::error(&error, Some(call), None).0,
-    }
-}
-
-/// The whole body; a body in one piece is not copied.
-async fn read_body(gateway: &Gateway, headers: &HeaderMap, body: Body) -> Result<Bytes, ApiError> {
-    let limits = gateway.config.limits;
-    let limit = limits.request_max_bytes;
-    let too_large = || ApiError::body_too_large(limit);
-    let announced = headers
-        .get(http::header::CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    if announced.is_some_and(|length| length > limit as u64) {
-        return Err(too_large());
-    }
-    let read = tokio::time::timeout(limits.request, Limited::new(body, limit).collect()).await;
-    match read {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(ApiError::bad_request(
-            "The request body did not arrive whole.",
-        )),
-        Err(_) => Err(ApiError::new(
-            408,
-            "invalid_request_error",
-            "The request body did not arrive in time.",
-        )
-        .with_code("request_timeout")),
     }
 }
 

@@ -40,6 +40,7 @@ use tokio::task::JoinHandle;
 
 mod answer;
 mod attempt;
+mod body;
 mod calls;
 mod catalog;
 pub mod choose;

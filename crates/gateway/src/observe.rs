@@ -261,13 +261,16 @@ fn record(gateway: &Gateway, mut facts: Facts, vouched: Vouched) {
     }
     let mut ended = Ended::of(&facts, vouched.check);
     if let (Some(number), Some(request)) = (facts.number.take(), facts.request) {
-        let draft = draft(gateway, &facts, &number, request, &vouched);
+        // A receipt of the same home log is kept as a record of its own, to get its proof; any
+        // other is kept beside the observation, as it came.
+        let shared = vouched.kept.is_some() && gateway.shares_log_with(&facts.live);
+        let beside = facts.receipt.take().filter(|_| !shared);
+        let mut draft = draft(gateway, &facts, &number, request, &vouched);
+        draft.private = Beside::write(&draft.private, beside.as_deref());
         match gateway.recorder.record(number, draft) {
             Ok(Recorded::Queued(queued)) => {
                 ended.record = Some(queued.id());
-                if let Some(envelope) = vouched.kept
-                    && gateway.shares_log_with(&facts.live)
-                {
+                if let Some(envelope) = vouched.kept.filter(|_| shared) {
                     // Its fate is the spool's business; the node logs it as well.
                     let _ = gateway
                         .recorder
@@ -347,6 +350,40 @@ fn draft(
         call: Some(facts.call),
         private: exact,
         prompt: false,
+    }
+}
+
+/// What lies beside an observation and is never shipped: the exact values, and the receipt as it
+/// came where it is not kept as a record. The exact values are one line of JSON, so a line end
+/// parts the two.
+pub(crate) struct Beside<'a> {
+    pub(crate) exact: &'a [u8],
+    pub(crate) receipt: Option<&'a [u8]>,
+}
+
+/// Longest receipt that is kept beside an observation, bytes; a longer one is invalid anyway.
+const BESIDE_RECEIPT_BYTES_MAX: usize = 32 << 10;
+
+impl<'a> Beside<'a> {
+    fn write(exact: &[u8], receipt: Option<&[u8]>) -> Vec<u8> {
+        let receipt = receipt.filter(|receipt| receipt.len() <= BESIDE_RECEIPT_BYTES_MAX);
+        match receipt {
+            None => exact.to_vec(),
+            Some(receipt) => [exact, b"\n", receipt].concat(),
+        }
+    }
+
+    pub(crate) fn read(private: &'a [u8]) -> Self {
+        match private.iter().position(|byte| *byte == b'\n') {
+            None => Self {
+                exact: private,
+                receipt: None,
+            },
+            Some(at) => Self {
+                exact: &private[..at],
+                receipt: Some(&private[at + 1..]),
+            },
+        }
     }
 }
 

@@ -29,10 +29,22 @@ async fn a_plain_answer_and_its_request_pass_byte_for_byte() {
     let json = answer.json();
     assert_eq!(json["longrun"]["call"], answer.call());
     assert_eq!(json["longrun"]["evidence"], "recorded");
-    assert_eq!(json["longrun"]["endpoint"], answer.header("x-longrun-endpoint"));
-    assert_eq!(answer.header("x-longrun-endpoint"), format!("{}/{MODEL}", upstream.origin()));
-    assert_eq!(answer.header("content-length"), answer.body.len().to_string());
-    assert_eq!(gateway.outcomes(&answer.call()).await, [("ok".into(), "-".into())]);
+    assert_eq!(
+        json["longrun"]["endpoint"],
+        answer.header("x-longrun-endpoint")
+    );
+    assert_eq!(
+        answer.header("x-longrun-endpoint"),
+        format!("{}/{MODEL}", upstream.origin())
+    );
+    assert_eq!(
+        answer.header("content-length"),
+        answer.body.len().to_string()
+    );
+    assert_eq!(
+        gateway.outcomes(&answer.call()).await,
+        [("ok".into(), "-".into())]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -40,10 +52,16 @@ async fn a_stream_passes_event_for_event() {
     let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
     let gateway = in_front_of(&[&upstream]).await;
     let answer = gateway.post(chat(true)).await;
-    assert_eq!(answer.header("content-type"), "text/event-stream; charset=utf-8");
+    assert_eq!(
+        answer.header("content-type"),
+        "text/event-stream; charset=utf-8"
+    );
     let mut events = answer.events();
     assert_eq!(events.pop().as_deref(), Some("[DONE]"));
-    let marked = events.iter().position(|event| event.contains("longrun")).expect("marked");
+    let marked = events
+        .iter()
+        .position(|event| event.contains("longrun"))
+        .expect("marked");
     let json: Value = serde_json::from_str(&events[marked]).expect("JSON");
     assert_eq!(json["choices"][0]["finish_reason"], "stop");
     assert_eq!(json["longrun"]["call"], answer.call());
@@ -52,14 +70,20 @@ async fn a_stream_passes_event_for_event() {
     assert_eq!(events, stream_events(MODEL));
     let told = gateway.call(&answer.call()).await;
     let attempt = &told["attempts"][0];
-    assert_eq!((&attempt["outcome"], &attempt["seq"]), (&"ok".into(), &1.into()));
+    assert_eq!(
+        (&attempt["outcome"], &attempt["seq"]),
+        (&"ok".into(), &1.into())
+    );
     assert_eq!(attempt["exact"]["completion_tokens"], TOKENS);
     assert!(attempt["exact"]["ttft_us"].as_u64() <= attempt["exact"]["total_us"].as_u64());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tokens_arrive_one_by_one_and_not_at_the_end() {
-    let slow = Fault::Slow { head_ms: 1, gap_ms: 60 };
+    let slow = Fault::Slow {
+        head_ms: 1,
+        gap_ms: 60,
+    };
     let upstream = Faulty::api(MODEL, Script::Always(slow)).await;
     let gateway = in_front_of(&[&upstream]).await;
     let begun = Instant::now();
@@ -72,7 +96,10 @@ async fn tokens_arrive_one_by_one_and_not_at_the_end() {
     }
     let spread = arrivals[arrivals.len() - 1] - arrivals[0];
     assert!(arrivals.len() > TOKENS, "{arrivals:?}");
-    assert!(spread > Duration::from_millis(60 * (TOKENS as u64 - 2)), "{arrivals:?}");
+    assert!(
+        spread > Duration::from_millis(60 * (TOKENS as u64 - 2)),
+        "{arrivals:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -81,7 +108,10 @@ async fn a_server_that_leaves_done_out_gets_it_added() {
     let gateway = in_front_of(&[&upstream]).await;
     let answer = gateway.post(chat(true)).await;
     assert_eq!(answer.events().pop().as_deref(), Some("[DONE]"));
-    assert_eq!(gateway.outcomes(&answer.call()).await, [("ok".into(), "-".into())]);
+    assert_eq!(
+        gateway.outcomes(&answer.call()).await,
+        [("ok".into(), "-".into())]
+    );
 }
 
 /// Whatever fails before the first token is tried at the other endpoint; both attempts are on
@@ -120,11 +150,17 @@ async fn failures_before_the_first_token_go_to_the_next_endpoint() {
             let before = bad.requests().len();
             let answer = gateway.post(chat(*streamed)).await;
             assert_eq!(answer.status, 200, "{fault:?}: {}", answer.text());
-            assert!(answer.text().contains("t7 "), "{fault:?}: {}", answer.text());
+            assert!(
+                answer.text().contains("t7 "),
+                "{fault:?}: {}",
+                answer.text()
+            );
             assert!(!answer.text().contains("\"error\""), "{fault:?}");
             if bad.requests().len() > before {
-                let want: [(String, String); 2] =
-                    [((*outcome).into(), (*culprit).into()), ("ok".into(), "-".into())];
+                let want: [(String, String); 2] = [
+                    ((*outcome).into(), (*culprit).into()),
+                    ("ok".into(), "-".into()),
+                ];
                 assert_eq!(gateway.outcomes(&answer.call()).await, want, "{fault:?}");
                 tried = true;
                 break;
@@ -153,7 +189,11 @@ async fn a_refused_connection_goes_to_the_next_endpoint_and_rests() {
             assert_eq!(outcomes[0], ("connection".into(), "provider".into()));
             let status = gateway.status().await;
             let rests = status["endpoints"].as_array().expect("endpoints").iter();
-            assert_eq!(rests.filter(|e| e["resting"] == true).count(), 1, "{status:#}");
+            assert_eq!(
+                rests.filter(|e| e["resting"] == true).count(),
+                1,
+                "{status:#}"
+            );
         }
     }
     assert_eq!(seen, 1, "while it rests it is not asked first again");
@@ -166,7 +206,11 @@ async fn errors_of_the_request_are_passed_on_and_not_tried_elsewhere() {
     let gateway = in_front_of(&[&one, &other]).await;
     let answer = gateway.post(chat(false)).await;
     assert_eq!(answer.status, 422);
-    assert_eq!(answer.json()["error"]["code"], "made_to_fail", "the endpoint's own words");
+    assert_eq!(
+        answer.json()["error"]["code"],
+        "made_to_fail",
+        "the endpoint's own words"
+    );
     assert_eq!(one.requests().len() + other.requests().len(), 1);
     let outcomes = gateway.outcomes(&answer.call()).await;
     assert_eq!(outcomes, [("client_error".into(), "client".into())]);
@@ -197,13 +241,21 @@ async fn models_health_and_unknown_paths_are_answered() {
     let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
     let gateway = in_front_of(&[&upstream]).await;
     let models = gateway.get("/v1/models").await.json();
-    assert_eq!((&models["object"], &models["data"][0]["id"]), (&"list".into(), &MODEL.into()));
+    assert_eq!(
+        (&models["object"], &models["data"][0]["id"]),
+        (&"list".into(), &MODEL.into())
+    );
     assert_eq!(gateway.get("/healthz").await.json()["status"], "ok");
     let lost = gateway.get("/v1/nowhere").await;
-    assert_eq!((lost.status, lost.json()["error"]["code"].as_str()), (404, Some("unknown_url")));
+    assert_eq!(
+        (lost.status, lost.json()["error"]["code"].as_str()),
+        (404, Some("unknown_url"))
+    );
     let wrong = gateway.get("/v1/chat/completions").await;
     assert_eq!(wrong.status, 405);
     assert_eq!(gateway.get("/longrun/v1/calls/nonsense").await.status, 404);
-    let unknown = gateway.get(&format!("/longrun/v1/calls/{}", "0".repeat(32))).await;
+    let unknown = gateway
+        .get(&format!("/longrun/v1/calls/{}", "0".repeat(32)))
+        .await;
     assert_eq!(unknown.json()["error"]["code"], "call_not_found");
 }

@@ -29,7 +29,10 @@ fn share_above(times: &[Duration], limit: Duration) -> f64 {
 /// events have a median far below 20 ms, and hardly one is near 40 ms.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn events_do_not_wait_for_acknowledgements() {
-    let paced = Fault::Long { tokens: TOKENS, gap_us: 1000 };
+    let paced = Fault::Long {
+        tokens: TOKENS,
+        gap_us: 1000,
+    };
     let upstream = Faulty::api(MODEL, Script::Always(paced)).await;
     let mut config = config();
     let mut endpoint = endpoint(&upstream);
@@ -48,7 +51,11 @@ async fn events_do_not_wait_for_acknowledgements() {
             }
         }
     }
-    assert!(gaps.len() > 2 * TOKENS, "events arrive one by one: {} gaps", gaps.len());
+    assert!(
+        gaps.len() > 2 * TOKENS,
+        "events arrive one by one: {} gaps",
+        gaps.len()
+    );
     let near = share_above(&gaps, Duration::from_millis(35));
     let median = median(gaps);
     assert!(median < Duration::from_millis(15), "median gap {median:?}");

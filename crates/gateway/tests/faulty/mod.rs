@@ -79,7 +79,10 @@ const PICKED: &[Fault] = &[
     Fault::Status(503),
     Fault::Redirect,
     Fault::Slam,
-    Fault::Slow { head_ms: 20, gap_ms: 2 },
+    Fault::Slow {
+        head_ms: 20,
+        gap_ms: 2,
+    },
 ];
 
 /// What to do with each request.
@@ -179,7 +182,11 @@ impl Faulty {
 
     /// Chat requests that arrived.
     pub fn requests(&self) -> Vec<Request> {
-        self.state.requests.lock().expect("no panics under this lock").clone()
+        self.state
+            .requests
+            .lock()
+            .expect("no panics under this lock")
+            .clone()
     }
 
     pub fn abandoned(&self) -> u64 {
@@ -216,7 +223,10 @@ pub fn stream_events(model: &str) -> Vec<String> {
     };
     let mut events = vec![chunk(r#"{"role":"assistant","content":""}"#, "null")];
     for number in 0..TOKENS {
-        events.push(chunk(&format!("{{\"content\":\"{}\"}}", token(number)), "null"));
+        events.push(chunk(
+            &format!("{{\"content\":\"{}\"}}", token(number)),
+            "null",
+        ));
     }
     events.push(chunk("{}", "\"stop\""));
     events.push(format!(
@@ -274,9 +284,14 @@ impl Connection {
             }
         };
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let mut request = Request { head, body: bytes.split_off(end) };
-        let length: usize =
-            request.header("content-length").and_then(|l| l.parse().ok()).unwrap_or(0);
+        let mut request = Request {
+            head,
+            body: bytes.split_off(end),
+        };
+        let length: usize = request
+            .header("content-length")
+            .and_then(|l| l.parse().ok())
+            .unwrap_or(0);
         while request.body.len() < length {
             if self.stream.read_buf(&mut request.body).await? == 0 {
                 return Ok(None);
@@ -290,7 +305,9 @@ impl Connection {
         match &*self.state.script.lock().expect("no panics under this lock") {
             Script::Always(fault) => *fault,
             Script::InTurn(faults) => {
-                let at = usize::try_from(turn).unwrap_or(usize::MAX).min(faults.len() - 1);
+                let at = usize::try_from(turn)
+                    .unwrap_or(usize::MAX)
+                    .min(faults.len() - 1);
                 faults[at]
             }
             Script::Seeded { seed, share_ppm } => {
@@ -311,14 +328,18 @@ impl Connection {
              \"owned_by\":\"test\"}}]}}",
             self.state.model
         );
-        self.plain(200, "application/json", body.as_bytes(), &[]).await
+        self.plain(200, "application/json", body.as_bytes(), &[])
+            .await
     }
 
     async fn describe(&mut self) -> Io {
         let Some(body) = self.state.node.as_ref().map(Node::description) else {
-            return self.plain(404, "application/json", b"{\"detail\":\"Not Found\"}", &[]).await;
+            return self
+                .plain(404, "application/json", b"{\"detail\":\"Not Found\"}", &[])
+                .await;
         };
-        self.plain(200, "application/json", body.as_bytes(), &[]).await
+        self.plain(200, "application/json", body.as_bytes(), &[])
+            .await
     }
 
     async fn plain(&mut self, status: u16, kind: &str, body: &[u8], more: &[String]) -> Io {
@@ -342,7 +363,12 @@ impl Connection {
         match fault {
             Fault::Hang => return self.wait_for_the_other_side().await,
             Fault::Slam => return Ok(()),
-            Fault::Garbage => return self.stream.write_all(b"\x16\x03\x01 surprise\r\n\r\n").await,
+            Fault::Garbage => {
+                return self
+                    .stream
+                    .write_all(b"\x16\x03\x01 surprise\r\n\r\n")
+                    .await;
+            }
             Fault::Redirect => {
                 let to = ["location: http://127.0.0.1:1/elsewhere".to_owned()];
                 return self.plain(307, "text/plain", b"", &to).await;
@@ -353,9 +379,13 @@ impl Connection {
                      \"test_error\",\"param\":null,\"code\":\"made_to_fail\"}}}}"
                 );
                 let more = self.receipt_header(request, status, body.as_bytes());
-                let more: Vec<String> =
-                    more.into_iter().chain(["retry-after: 7".to_owned()]).collect();
-                return self.plain(status, "application/json", body.as_bytes(), &more).await;
+                let more: Vec<String> = more
+                    .into_iter()
+                    .chain(["retry-after: 7".to_owned()])
+                    .collect();
+                return self
+                    .plain(status, "application/json", body.as_bytes(), &more)
+                    .await;
             }
             Fault::WebPage => {
                 let page = b"<html><body>busy</body></html>";
@@ -364,7 +394,11 @@ impl Connection {
             Fault::Slow { head_ms, .. } => tokio::time::sleep(Duration::from_millis(head_ms)).await,
             _ => {}
         }
-        if streamed { self.chat_stream(request, fault).await } else { self.chat_plain(request, fault).await }
+        if streamed {
+            self.chat_stream(request, fault).await
+        } else {
+            self.chat_plain(request, fault).await
+        }
     }
 
     async fn chat_plain(&mut self, request: &Request, fault: Fault) -> Io {
@@ -398,7 +432,8 @@ impl Connection {
             }
             _ => {
                 let more = self.receipt_header(request, 200, &body);
-                self.plain(200, "application/json", &body, more.as_slice()).await
+                self.plain(200, "application/json", &body, more.as_slice())
+                    .await
             }
         }
     }
@@ -460,7 +495,8 @@ impl Connection {
             }
         }
         if let Some(receipt) = self.receipt(request, 200, events.join("\n").as_bytes()) {
-            self.chunk(format!("event: longrun.receipt\ndata: {receipt}\n\n").as_bytes()).await?;
+            self.chunk(format!("event: longrun.receipt\ndata: {receipt}\n\n").as_bytes())
+                .await?;
         }
         if fault != Fault::NoDone {
             self.chunk(b"data: [DONE]\n\n").await?;

@@ -81,18 +81,29 @@ impl Node {
             recovery: None,
         };
         let first = Statement::new(
-            Signer { id: None, key: *root.public() },
+            Signer {
+                id: None,
+                key: *root.public(),
+            },
             Control::create(start_ms(NOW_MS), create),
         );
-        let first = root.sign_statement(&first.expect("valid"), &random).expect("signs");
+        let first = root
+            .sign_statement(&first.expect("valid"), &random)
+            .expect("signs");
         let id = SignerId::new(first.record_id().digest());
         let delegate = Control {
             seq: Seq::new(2).expect("a number"),
             previous: Some(first.record_id()),
             at_ms: start_ms(NOW_MS),
-            action: Action::Delegate(Delegate { key: *instance.public(), name: None }),
+            action: Action::Delegate(Delegate {
+                key: *instance.public(),
+                name: None,
+            }),
         };
-        let signer = Signer { id: Some(id), key: *root.public() };
+        let signer = Signer {
+            id: Some(id),
+            key: *root.public(),
+        };
         let second = Statement::new(signer, delegate).expect("valid");
         let second = root.sign_statement(&second, &random).expect("signs");
         let node = Self {
@@ -121,6 +132,17 @@ impl Node {
 
     pub fn controls(&self) -> &[Envelope] {
         &self.inner.controls
+    }
+
+    /// Everything that it has said about itself.
+    pub fn statements(&self) -> Vec<Envelope> {
+        let manifests = self.inner.manifests.lock().expect("whole");
+        self.inner
+            .controls
+            .iter()
+            .chain(manifests.iter())
+            .cloned()
+            .collect()
     }
 
     pub fn now(&self, flaw: Flaw) {
@@ -162,13 +184,18 @@ impl Node {
     }
 
     fn signer(&self) -> Signer {
-        Signer { id: Some(self.inner.id), key: *self.inner.instance.public() }
+        Signer {
+            id: Some(self.inner.id),
+            key: *self.inner.instance.public(),
+        }
     }
 
     /// What `GET /longrun/v1/node` answers.
     pub fn description(&self) -> String {
         let list = |envelopes: &[Envelope]| {
-            let json = envelopes.iter().map(|e| String::from_utf8(e.to_json()).expect("JSON"));
+            let json = envelopes
+                .iter()
+                .map(|e| String::from_utf8(e.to_json()).expect("JSON"));
             json.collect::<Vec<_>>().join(",")
         };
         let manifests = self.inner.manifests.lock().expect("whole");
@@ -200,40 +227,88 @@ impl Node {
             }
             _ => {}
         }
-        let secret: Secret = request.header("x-longrun-secret")?.parse().expect("a secret");
+        let secret: Secret = request
+            .header("x-longrun-secret")?
+            .parse()
+            .expect("a secret");
         let asked: u64 = request.header("x-longrun-seq")?.parse().expect("a number");
         let caller = Caller {
             nonce: request.header("x-longrun-nonce")?.parse().expect("a nonce"),
-            observer: request.header("x-longrun-observer")?.parse().expect("a key id"),
-            seq: Seq::new(if flaw == Flaw::OtherSeq { asked + 1 } else { asked })
-                .expect("a number"),
+            observer: request
+                .header("x-longrun-observer")?
+                .parse()
+                .expect("a key id"),
+            seq: Seq::new(if flaw == Flaw::OtherSeq {
+                asked + 1
+            } else {
+                asked
+            })
+            .expect("a number"),
         };
-        let asked: &[u8] = if flaw == Flaw::OtherRequest { b"another" } else { &request.body };
-        let answered: &[u8] = if flaw == Flaw::OtherResponse { b"another" } else { response };
+        let asked: &[u8] = if flaw == Flaw::OtherRequest {
+            b"another"
+        } else {
+            &request.body
+        };
+        let answered: &[u8] = if flaw == Flaw::OtherResponse {
+            b"another"
+        } else {
+            response
+        };
         let exchange = Exchange {
             request: secret.commit(Part::Request, asked),
             response: Some(secret.commit(Part::Response, answered)),
         };
         let streamed = String::from_utf8_lossy(&request.body).contains("\"stream\":true");
-        let statement =
-            Statement::about(self.signer_for(flaw), exchange, self.statement(flaw, model, status, caller, streamed));
-        let key = if flaw == Flaw::ForeignKey { &self.inner.foreign } else { &self.inner.instance };
-        let envelope =
-            key.sign_statement(&statement.expect("valid"), &self.inner.random).expect("signs");
-        let envelope = if flaw == Flaw::BadSignature { turned(&envelope) } else { envelope };
+        let statement = Statement::about(
+            self.signer_for(flaw),
+            exchange,
+            self.statement(flaw, model, status, caller, streamed),
+        );
+        let key = if flaw == Flaw::ForeignKey {
+            &self.inner.foreign
+        } else {
+            &self.inner.instance
+        };
+        let envelope = key
+            .sign_statement(&statement.expect("valid"), &self.inner.random)
+            .expect("signs");
+        let envelope = if flaw == Flaw::BadSignature {
+            turned(&envelope)
+        } else {
+            envelope
+        };
         let json = String::from_utf8(envelope.to_json()).expect("JSON");
         *self.inner.first.lock().expect("whole") = Some(json.clone());
         Some(json)
     }
 
     fn signer_for(&self, flaw: Flaw) -> Signer {
-        let key = if flaw == Flaw::ForeignKey { &self.inner.foreign } else { &self.inner.instance };
-        Signer { id: Some(self.inner.id), key: *key.public() }
+        let key = if flaw == Flaw::ForeignKey {
+            &self.inner.foreign
+        } else {
+            &self.inner.instance
+        };
+        Signer {
+            id: Some(self.inner.id),
+            key: *key.public(),
+        }
     }
 
-    fn statement(&self, flaw: Flaw, model: &str, status: u16, caller: Caller, streamed: bool) -> Receipt {
+    fn statement(
+        &self,
+        flaw: Flaw,
+        model: &str,
+        status: u16,
+        caller: Caller,
+        streamed: bool,
+    ) -> Receipt {
         let ok = status == 200;
-        let completion = if flaw == Flaw::OtherUsage { 500 } else { TOKENS as u64 };
+        let completion = if flaw == Flaw::OtherUsage {
+            500
+        } else {
+            TOKENS as u64
+        };
         let manifest = if flaw == Flaw::UnknownManifest {
             RecordId::from_bytes([9; 32])
         } else {
@@ -260,13 +335,20 @@ impl Node {
                 tools: 0,
                 response_format: ResponseFormat::Text,
             },
-            commitments: Commitments { tokens: None, exact: record::sha256(b"exact") },
+            commitments: Commitments {
+                tokens: None,
+                exact: record::sha256(b"exact"),
+            },
             usage: ok.then(|| Usage {
                 prompt_tokens: tokens(5),
                 completion_tokens: tokens(completion),
             }),
             finish: ok.then_some(Finish::Stop),
-            outcome: if ok { Outcome::Ok } else { Outcome::ProviderError },
+            outcome: if ok {
+                Outcome::Ok
+            } else {
+                Outcome::ProviderError
+            },
             http_status: HttpStatus::new(status).expect("a status"),
             streamed,
             timing: Timing {

@@ -54,7 +54,10 @@ pub fn endpoint(upstream: &Faulty) -> EndpointConfig {
 /// A gateway in front of these upstreams, without a log.
 pub async fn in_front_of(upstreams: &[&Faulty]) -> Running {
     let mut config = config();
-    config.endpoints = upstreams.iter().map(|upstream| endpoint(upstream)).collect();
+    config.endpoints = upstreams
+        .iter()
+        .map(|upstream| endpoint(upstream))
+        .collect();
     Running::start(config, None).await
 }
 
@@ -74,37 +77,62 @@ impl Running {
         signer.home_log = home_log;
         signer.spool.pending_rows = config.spool.records_max;
         let recorder = Recorder::open(&signer, context.clone()).expect("a signer");
-        let handle = serve(config, recorder.clone(), context, [7; 32], axum::Router::new())
-            .await
-            .expect("the gateway starts");
+        let handle = serve(
+            config,
+            recorder.clone(),
+            context,
+            [7; 32],
+            axum::Router::new(),
+        )
+        .await
+        .expect("the gateway starts");
         let url = format!("http://{}", handle.address());
         let client = engine::http::client();
-        Self { handle: Some(handle), recorder, url, directory, client }
+        Self {
+            handle: Some(handle),
+            recorder,
+            url,
+            directory,
+            client,
+        }
     }
 
     /// Stops everything in order; the directory stays.
     pub async fn stop(mut self) -> TempDir {
         self.handle.take().expect("running").stop().await;
-        self.recorder.close(Duration::from_secs(5)).await.expect("closes");
+        self.recorder
+            .close(Duration::from_secs(5))
+            .await
+            .expect("closes");
         self.directory
     }
 
     pub async fn send(&self, request: hyper::Request<Full<Bytes>>) -> Answer {
-        let answer = self.client.request(request).await.expect("the gateway answers");
+        let answer = self
+            .client
+            .request(request)
+            .await
+            .expect("the gateway answers");
         let (head, body) = answer.into_parts();
         let body = body.collect().await.expect("a whole answer").to_bytes();
-        Answer { status: head.status.as_u16(), headers: head.headers, body }
+        Answer {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body,
+        }
     }
 
     pub async fn get(&self, path: &str) -> Answer {
         let request = hyper::Request::get(format!("{}{path}", self.url));
-        self.send(request.body(Full::default()).expect("a request")).await
+        self.send(request.body(Full::default()).expect("a request"))
+            .await
     }
 
     pub async fn post(&self, body: impl Into<Bytes>) -> Answer {
         let request = hyper::Request::post(format!("{}/v1/chat/completions", self.url))
             .header("content-type", "application/json");
-        self.send(request.body(Full::new(body.into())).expect("a request")).await
+        self.send(request.body(Full::new(body.into())).expect("a request"))
+            .await
     }
 
     /// An open answer, to be read piece by piece or dropped.
@@ -112,26 +140,21 @@ impl Running {
         let request = hyper::Request::post(format!("{}/v1/chat/completions", self.url))
             .body(Full::new(Bytes::from(body)))
             .expect("a request");
-        self.client.request(request).await.expect("the gateway answers")
+        self.client
+            .request(request)
+            .await
+            .expect("the gateway answers")
     }
 
-    /// What became of a call, once nothing of it is under way any more.
+    /// What became of a call, once it is settled: recorded, or published where there is a log.
     pub async fn call(&self, id: &str) -> Value {
         let begun = Instant::now();
         loop {
             let answer = self.get(&format!("/longrun/v1/calls/{id}")).await;
-            if answer.status == 200 || answer.status == 202 {
-                let told = answer.json();
-                let attempts = told["attempts"].as_array().expect("attempts");
-                let open = self.status().await["endpoints"]
-                    .as_array()
-                    .expect("endpoints")
-                    .iter()
-                    .any(|endpoint| endpoint["open"] != 0);
-                if !attempts.is_empty() && !open {
-                    return told;
-                }
+            if answer.status == 200 {
+                return answer.json();
             }
+            assert_eq!(answer.status, 202, "{}", answer.text());
             assert!(begun.elapsed() < PATIENCE, "{}", answer.text());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -142,7 +165,10 @@ impl Running {
         let word = |value: &Value| value.as_str().unwrap_or("-").to_owned();
         let told = self.call(id).await;
         let attempts = told["attempts"].as_array().expect("attempts").clone();
-        attempts.iter().map(|a| (word(&a["outcome"]), word(&a["fault"]))).collect()
+        attempts
+            .iter()
+            .map(|a| (word(&a["outcome"]), word(&a["fault"])))
+            .collect()
     }
 
     pub async fn status(&self) -> Value {
@@ -184,7 +210,10 @@ impl Answer {
     }
 
     pub fn header(&self, name: &str) -> &str {
-        let value = self.headers.get(name).unwrap_or_else(|| panic!("no header {name}"));
+        let value = self
+            .headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no header {name}"));
         value.to_str().expect("text")
     }
 
@@ -196,7 +225,9 @@ impl Answer {
     pub fn events(&self) -> Vec<String> {
         let text = self.text();
         let frames = text.split("\n\n").filter(|frame| !frame.is_empty());
-        frames.map(|frame| frame.trim_start_matches("data: ").to_owned()).collect()
+        frames
+            .map(|frame| frame.trim_start_matches("data: ").to_owned())
+            .collect()
     }
 }
 
