@@ -58,13 +58,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_env("LONGRUN_LOG")
-                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("warn")),
-        )
-        .with_writer(std::io::stderr)
-        .init();
+    start_logging(&arguments.command);
     let outcome = match arguments.command {
         Command::Up(a) => a.run(),
         Command::Node(a) => a.run(),
@@ -81,4 +75,22 @@ fn main() -> ExitCode {
         eprintln!("longrun: {error:#}");
         ExitCode::from(if error.is::<files::Unusable>() { 2 } else { 1 })
     })
+}
+
+/// Warnings go to standard error; `LONGRUN_LOG` says otherwise, in `tracing` filter syntax.
+fn start_logging(command: &Command) {
+    // The nodes of `up` warn that they lie and fail, which is what they are there for.
+    let quiet = if matches!(command, Command::Up(_)) {
+        "warn,node=error"
+    } else {
+        "warn"
+    };
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_env("LONGRUN_LOG")
+                .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet)),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
 }

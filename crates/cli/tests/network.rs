@@ -305,7 +305,7 @@ fn what_cannot_start_says_why() {
     ]);
     assert!(!refused.status.success());
     assert!(
-        text(&refused.stderr).contains("VERSION"),
+        text(&refused.stderr).contains("longrun log 99"),
         "{}",
         text(&refused.stderr)
     );

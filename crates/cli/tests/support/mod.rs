@@ -1,7 +1,7 @@
 //! What the tests of the binary share: running `longrun`, finding its address, speaking HTTP.
 
 // Each test target compiles this file and uses a part of it.
-#![allow(dead_code)]
+#![allow(dead_code, unreachable_pub)]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
