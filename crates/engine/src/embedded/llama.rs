@@ -1,14 +1,15 @@
 //! The forward pass of the Llama family, with the logits of every position.
 //!
 //! Architecture `llama` as GGUF files have it: grouped-query attention, interleaved rotary
-//! positions, RMS norms, SwiGLU, tied or untied output. Weights of 16 and 32 bits are computed with
-//! as 32-bit numbers; quantised ones stay in their blocks and are multiplied by candle's integer
-//! kernels, row by row. The KV cache holds 32-bit numbers.
+//! positions, RMS norms, SwiGLU, tied or untied output. Weights are computed with as 32-bit numbers,
+//! which is exact for 16 and 32 bits and for the numbers that quantised blocks stand for. Only the
+//! quantised matrices of models of more than [`WIDEN_MAX_PARAMETERS`] stay in their blocks and are
+//! multiplied by candle's integer kernels, which round activations to 8 bits. The KV cache holds
+//! 32-bit numbers.
 //!
 //! A row of numbers never depends on which rows are computed beside it (see `kernels`), so scoring
-//! a text in one pass gives the very logits that decoding it gave. With quantised weights this
-//! holds on one machine; between machines with different instruction sets candle's kernels may
-//! round differently.
+//! a text in one pass gives the very logits that decoding it gave; as 32-bit numbers also on
+//! another machine. candle's kernels may round differently on machines with other instruction sets.
 //!
 //! Refused: mixtures of experts, attention biases, rotary scaling other than linear or by factors
 //! in the file, and every tensor whose meaning is not known here: leaving one out would serve
@@ -30,6 +31,10 @@ pub const MAX_LAYERS: u64 = 1024;
 pub const MAX_WIDTH: u64 = 1 << 20;
 /// Most heads.
 pub const MAX_HEADS: u64 = 4096;
+
+/// Largest model, in parameters, whose quantised matrices are widened to 32-bit numbers when they
+/// are loaded: for small ones that is faster than integer kernels, and 256 MiB at most.
+pub const WIDEN_MAX_PARAMETERS: u64 = 64 << 20;
 
 /// Rows computed at once in a prefill.
 const BLOCK_ROWS: usize = 64;
@@ -207,30 +212,68 @@ enum Matrix {
     },
 }
 
-impl Matrix {
-    fn load(
-        file: &File,
-        header: &Header,
-        name: &str,
-        rows: usize,
-        cols: usize,
-    ) -> Result<Self, Problem> {
-        let info = expect_shape(header, name, &[cols, rows])?;
-        let bytes = read_tensor_bytes(file, info)?;
-        if let Some(dtype) = candle_dtype(info.dtype) {
-            return Ok(Self::Blocks {
-                blocks: blocks(dtype, &bytes),
-                rows,
-                cols,
-            });
+/// How quantised matrices are computed with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Arithmetic {
+    /// As the 32-bit numbers their blocks stand for.
+    Widened,
+    /// In their blocks, by candle's kernels.
+    Blocks,
+}
+
+impl Arithmetic {
+    /// What a model of this size is computed with.
+    pub(super) fn of(parameters: u64) -> Self {
+        if parameters <= WIDEN_MAX_PARAMETERS {
+            Self::Widened
+        } else {
+            Self::Blocks
         }
-        Ok(Self::Dense {
-            weights: widen(info.dtype, &bytes),
+    }
+}
+
+/// Where matrices are loaded from.
+#[derive(Clone, Copy)]
+struct Source<'a> {
+    file: &'a File,
+    header: &'a Header,
+    arithmetic: Arithmetic,
+}
+
+impl Source<'_> {
+    fn matrix(self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Problem> {
+        let info = expect_shape(self.header, name, &[cols, rows])?;
+        let bytes = read_tensor_bytes(self.file, info)?;
+        let weights = match candle_dtype(info.dtype) {
+            None => widen(info.dtype, &bytes),
+            Some(dtype) => {
+                let blocks = blocks(dtype, &bytes);
+                if self.arithmetic == Arithmetic::Blocks {
+                    return Ok(Matrix::Blocks { blocks, rows, cols });
+                }
+                numbers(blocks.dequantize(rows * cols)?)?
+            }
+        };
+        Ok(Matrix::Dense {
+            weights,
             rows,
             cols,
         })
     }
 
+    fn vector(self, name: &str, length: usize) -> Result<Vec<f32>, Problem> {
+        load_vector(self.file, self.header, name, length)
+    }
+}
+
+fn numbers(storage: CpuStorage) -> Result<Vec<f32>, Problem> {
+    match storage {
+        CpuStorage::F32(numbers) => Ok(numbers),
+        _ => Err(Problem::damaged("blocks do not stand for 32-bit numbers")),
+    }
+}
+
+impl Matrix {
     fn rows(&self) -> usize {
         match self {
             Self::Dense { rows, .. } | Self::Blocks { rows, .. } => *rows,
@@ -266,10 +309,7 @@ impl Matrix {
                 .flat_map(|&id| &weights[id as usize * cols..(id as usize + 1) * cols])
                 .copied()
                 .collect()),
-            Self::Blocks { blocks, rows, cols } => match blocks.embedding(ids, *rows, *cols)? {
-                CpuStorage::F32(numbers) => Ok(numbers),
-                _ => Err(Problem::damaged("an embedding is not of 32-bit numbers")),
-            },
+            Self::Blocks { blocks, rows, cols } => numbers(blocks.embedding(ids, *rows, *cols)?),
         }
     }
 }
@@ -415,31 +455,31 @@ impl KvCache {
 }
 
 impl Weights {
-    pub(super) fn load(file: &File, header: &Header, config: Config) -> Result<Self, Problem> {
+    pub(super) fn load(
+        file: &File,
+        header: &Header,
+        config: Config,
+        arithmetic: Arithmetic,
+    ) -> Result<Self, Problem> {
         refuse_unknown_tensors(header, &config)?;
+        let from = Source {
+            file,
+            header,
+            arithmetic,
+        };
         let c = &config;
         let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_width());
         let mut layers = Vec::new();
         for index in 0..c.layers {
-            let matrix = |part: &str, rows, cols| {
-                Matrix::load(
-                    file,
-                    header,
-                    &format!("blk.{index}.{part}.weight"),
-                    rows,
-                    cols,
-                )
-            };
-            let vector = |part: &str| {
-                load_vector(file, header, &format!("blk.{index}.{part}.weight"), c.width)
-            };
+            let name = |part: &str| format!("blk.{index}.{part}.weight");
+            let matrix = |part: &str, rows, cols| from.matrix(&name(part), rows, cols);
             layers.push(Layer {
-                attention_norm: vector("attn_norm")?,
+                attention_norm: from.vector(&name("attn_norm"), c.width)?,
                 query: matrix("attn_q", q_width, c.width)?,
                 key: matrix("attn_k", kv_width, c.width)?,
                 value: matrix("attn_v", kv_width, c.width)?,
                 output: matrix("attn_output", c.width, q_width)?,
-                ffn_norm: vector("ffn_norm")?,
+                ffn_norm: from.vector(&name("ffn_norm"), c.width)?,
                 gate: matrix("ffn_gate", c.hidden, c.width)?,
                 up: matrix("ffn_up", c.hidden, c.width)?,
                 down: matrix("ffn_down", c.width, c.hidden)?,
@@ -447,18 +487,12 @@ impl Weights {
         }
         let output = match header.tensor("output.weight") {
             None => None,
-            Some(_) => Some(Matrix::load(
-                file,
-                header,
-                "output.weight",
-                c.vocab,
-                c.width,
-            )?),
+            Some(_) => Some(from.matrix("output.weight", c.vocab, c.width)?),
         };
         Ok(Self {
-            tokens: Matrix::load(file, header, "token_embd.weight", c.vocab, c.width)?,
+            tokens: from.matrix("token_embd.weight", c.vocab, c.width)?,
             layers,
-            norm: load_vector(file, header, "output_norm.weight", c.width)?,
+            norm: from.vector("output_norm.weight", c.width)?,
             output,
             frequencies: frequencies(file, header, c)?,
             config,

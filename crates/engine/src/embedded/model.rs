@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{ModelError, ModelErrorKind, Problem};
 use super::gguf::{self, Dtype, Header};
-use super::llama::{Config, KvCache, Weights};
+use super::llama::{Arithmetic, Config, KvCache, Weights};
 use super::template::{RenderError, Template};
 use super::tokenizer::Tokenizer;
 use crate::openai::{ApiError, ChatRequest};
@@ -74,10 +74,21 @@ pub fn model_info(path: &Path) -> Result<ModelFacts, ModelError> {
 impl Model {
     /// Opens a GGUF file. The context is the file's own, but at most `max_context` tokens.
     pub fn open(path: &Path, max_context: usize) -> Result<Self, ModelError> {
-        Self::read(path, max_context).map_err(|problem| problem.at(path))
+        Self::read(path, max_context, None).map_err(|problem| problem.at(path))
     }
 
-    fn read(path: &Path, max_context: usize) -> Result<Self, Problem> {
+    /// Opens a file whose quantised matrices stay in their blocks, whatever its size.
+    #[cfg(test)]
+    pub(super) fn open_in_blocks(path: &Path) -> Result<Self, ModelError> {
+        let max_context = DEFAULT_MAX_CONTEXT;
+        Self::read(path, max_context, Some(Arithmetic::Blocks)).map_err(|problem| problem.at(path))
+    }
+
+    fn read(
+        path: &Path,
+        max_context: usize,
+        arithmetic: Option<Arithmetic>,
+    ) -> Result<Self, Problem> {
         let (file, header) = gguf::open(path)?;
         let before = file.metadata()?.modified().ok();
         let config = Config::read(&header)?;
@@ -86,7 +97,8 @@ impl Model {
         let template = read_template(&header, &tokenizer)?;
         let facts = facts(path, &file, &header, &config)?;
         let context = config.context.min(max_context).max(1);
-        let weights = Weights::load(&file, &header, config)?;
+        let arithmetic = arithmetic.unwrap_or(Arithmetic::of(facts.parameters));
+        let weights = Weights::load(&file, &header, config, arithmetic)?;
         let after = file.metadata()?;
         if after.len() != header.file_bytes || after.modified().ok() != before {
             return Err(Problem::new(
@@ -191,16 +203,7 @@ impl Model {
     ) -> Result<Vec<TokenScore>, ScoreError> {
         /// Positions whose logits are held at once.
         const ROWS: usize = 64;
-        let total = prompt.len() + completion.len();
-        if prompt.is_empty() || total > self.context {
-            return Err(ScoreError::Length {
-                tokens: total,
-                limit: self.context,
-            });
-        }
-        if let Some(&id) = prompt.iter().chain(completion).find(|&&id| !self.knows(id)) {
-            return Err(ScoreError::UnknownToken { id });
-        }
+        self.check_ids(prompt, completion.len(), completion)?;
         let Some((_, fed)) = completion.split_last() else {
             return Ok(Vec::new());
         };
@@ -224,6 +227,44 @@ impl Model {
             judge(&self.forward(block, &mut cache, block.len())?)?;
         }
         Ok(scores)
+    }
+
+    /// Continues `prompt` by up to `max_tokens` tokens, to the token that ends the turn if it
+    /// comes, with no text, stop sequences or queue in between: what a replay needs.
+    pub fn complete(
+        &self,
+        prompt: &[u32],
+        max_tokens: usize,
+        sampling: &Sampling,
+    ) -> Result<Vec<u32>, ScoreError> {
+        self.check_ids(prompt, max_tokens, &[])?;
+        let mut cache = self.new_cache();
+        let mut ids: Vec<u32> = Vec::new();
+        let mut logits = self.forward(prompt, &mut cache, 1)?;
+        while ids.len() < max_tokens {
+            let place = u32::try_from(ids.len()).unwrap_or(u32::MAX);
+            let id = Logits::new(&logits)?.pick(sampling, place);
+            ids.push(id);
+            if self.tokenizer.ends(id) || ids.len() == max_tokens {
+                break;
+            }
+            logits = self.forward(&[id], &mut cache, 1)?;
+        }
+        Ok(ids)
+    }
+
+    fn check_ids(&self, prompt: &[u32], more: usize, ids: &[u32]) -> Result<(), ScoreError> {
+        let tokens = prompt.len().saturating_add(more);
+        if prompt.is_empty() || tokens > self.context {
+            return Err(ScoreError::Length {
+                tokens,
+                limit: self.context,
+            });
+        }
+        match prompt.iter().chain(ids).find(|&&id| !self.knows(id)) {
+            Some(&id) => Err(ScoreError::UnknownToken { id }),
+            None => Ok(()),
+        }
     }
 
     fn knows(&self, id: u32) -> bool {

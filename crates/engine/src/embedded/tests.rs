@@ -125,6 +125,10 @@ async fn check_answers(engine: &Embedded) {
                         .all(|two| two[0].logprob >= two[1].logprob)
                 );
             }
+            let replayed = model
+                .complete(&whole.executed.prompt_ids, 24, &sampling)
+                .expect("a replay");
+            assert_eq!(&replayed, ids);
             // The sampler, replayed from the scores, picked every one of these tokens.
             for score in &scores {
                 assert!(score.gumbel_margin.expect("asked for") >= 0.0);

@@ -4,6 +4,7 @@ use candle_transformers::models::quantized_llama::ModelWeights;
 
 use super::super::model::Model;
 use super::super::testing::Tiny;
+use super::{Arithmetic, WIDEN_MAX_PARAMETERS};
 
 fn ids(count: u32) -> Vec<u32> {
     (0..count).map(|place| (place * 37 + 11) % 260).collect()
@@ -58,7 +59,7 @@ fn last_position_agrees_with_candles_own_model() {
             ..Tiny::default()
         };
         let path = tiny.write(directory.path(), &format!("{dtype:?}-{tied}.gguf"));
-        let model = Model::open(&path, 1000).expect("opens");
+        let model = Model::open_in_blocks(&path).expect("opens");
         for count in [1, 3, 70] {
             let ids = ids(count);
             let ours = model
@@ -79,9 +80,9 @@ fn last_position_agrees_with_candles_own_model() {
     }
 }
 
-/// The quantised kernels against the same numbers computed with as 32-bit ones.
+/// Widened blocks are the very numbers the blocks stand for; candle's kernels come near them.
 #[test]
-fn quantised_kernels_are_near_the_numbers_they_stand_for() {
+fn blocks_are_computed_with_as_the_numbers_they_stand_for() {
     let directory = tempfile::tempdir().expect("a directory");
     for dtype in [GgmlDType::Q8_0, GgmlDType::Q4_0, GgmlDType::Q4K] {
         let tiny = Tiny {
@@ -89,7 +90,7 @@ fn quantised_kernels_are_near_the_numbers_they_stand_for() {
             ..Tiny::default()
         };
         let quantised = tiny.write(directory.path(), "quantised.gguf");
-        let widened: Vec<_> = tiny
+        let wide_tensors: Vec<_> = tiny
             .tensors()
             .into_iter()
             .map(|(name, tensor)| {
@@ -97,22 +98,36 @@ fn quantised_kernels_are_near_the_numbers_they_stand_for() {
                 (name, QTensor::quantize(&wide, GgmlDType::F32).expect("f32"))
             })
             .collect();
-        let wide = tiny.write_with(directory.path(), "wide.gguf", &tiny.metadata(), &widened);
-        let run = |path: &std::path::Path| {
-            let model = Model::open(path, 1000).expect("opens");
+        let wide = tiny.write_with(
+            directory.path(),
+            "wide.gguf",
+            &tiny.metadata(),
+            &wide_tensors,
+        );
+        let run = |model: Model| {
             let ids = ids(30);
             model
                 .forward(&ids, &mut model.new_cache(), 1)
                 .expect("logits")
         };
-        let (ours, exact) = (run(&quantised), run(&wide));
-        let apart = ours
+        let exact = run(Model::open(&wide, 1000).expect("opens"));
+        assert_eq!(
+            run(Model::open(&quantised, 1000).expect("opens")),
+            exact,
+            "{dtype:?}"
+        );
+        let in_blocks = run(Model::open_in_blocks(&quantised).expect("opens"));
+        let apart = in_blocks
             .iter()
             .zip(&exact)
             .fold(0f32, |most, (a, b)| most.max((a - b).abs()));
-        assert!(apart < 3e-2 * spread(&exact), "{dtype:?}: {apart}");
-        assert!(apart > 0.0, "{dtype:?}: activations are quantised too");
+        assert!(
+            apart > 0.0 && apart < 3e-2 * spread(&exact),
+            "{dtype:?}: {apart}"
+        );
     }
+    assert_eq!(Arithmetic::of(WIDEN_MAX_PARAMETERS), Arithmetic::Widened);
+    assert_eq!(Arithmetic::of(WIDEN_MAX_PARAMETERS + 1), Arithmetic::Blocks);
 }
 
 /// However a text is cut into calls, every position has the same logits to the last bit.
@@ -132,7 +147,16 @@ fn all_positions_at_once_are_those_of_one_by_one() {
             ..Tiny::default()
         };
         let path = tiny.write(directory.path(), "model.gguf");
-        let model = Model::open(&path, 1000).expect("opens");
+        let widened = Model::open(&path, 1000).expect("opens");
+        let in_blocks = Model::open_in_blocks(&path).expect("opens");
+        for model in [widened, in_blocks] {
+            check_all_positions(&model);
+        }
+    }
+}
+
+fn check_all_positions(model: &Model) {
+    {
         let ids = ids(75);
         let whole = model
             .forward(&ids, &mut model.new_cache(), ids.len())
@@ -143,7 +167,7 @@ fn all_positions_at_once_are_those_of_one_by_one() {
             single.extend(model.forward(&[*id], &mut cache, 1).expect("logits"));
         }
         assert_eq!(cache.positions(), ids.len());
-        assert!(whole == single, "{dtype:?}: token by token differs");
+        assert!(whole == single, "token by token differs");
         cache.clear();
         let mut torn = Vec::new();
         for piece in [&ids[..7], &ids[7..8], &ids[8..74], &ids[74..]] {
@@ -153,7 +177,7 @@ fn all_positions_at_once_are_those_of_one_by_one() {
                     .expect("logits"),
             );
         }
-        assert!(whole == torn, "{dtype:?}: pieces differ");
+        assert!(whole == torn, "pieces differ");
         let last_two = model
             .forward(&ids, &mut model.new_cache(), 2)
             .expect("logits");
