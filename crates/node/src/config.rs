@@ -48,7 +48,7 @@ impl Served {
     /// An outside API and the model's name there. What it serves is only declared.
     pub fn upstream(upstream: Upstream, model: &str) -> Served {
         Served::new(Backend::Upstream {
-            upstream,
+            upstream: Box::new(upstream),
             model: model.to_owned(),
         })
     }
@@ -70,7 +70,7 @@ pub enum Backend {
     /// An OpenAI-compatible API; its bytes are passed on as they are.
     Upstream {
         /// Where.
-        upstream: Upstream,
+        upstream: Box<Upstream>,
         /// The model's name, there and here.
         model: String,
     },

@@ -111,7 +111,7 @@ impl Inference {
             self.number.as_ref()?.place().endpoint.model,
         );
         let number = self.number.as_ref()?.seq();
-        let (numbered, draft) = self.draft(end)?;
+        let (numbered, draft) = self.draft(&end)?;
         let recorded = match recorder.record(numbered, draft) {
             Ok(recorded) => recorded,
             Err(error) => {
@@ -129,7 +129,7 @@ impl Inference {
         }
     }
 
-    fn draft(self, end: End) -> Option<(Numbered, Draft)> {
+    fn draft(self, end: &End) -> Option<(Numbered, Draft)> {
         let total_us = self.elapsed_us();
         let exact = Exact {
             start_ms: self.start_ms,

@@ -51,15 +51,18 @@ pub(crate) async fn publish(
     {
         return Ok(Current { id, envelope });
     }
-    let (id, envelope) =
-        recorder
-            .post(manifest)?
-            .durable()
-            .await
-            .ok_or_else(|| NodeError::Manifest {
-                model: model.to_owned(),
-                reason: "the spool could not store it; is the disk full?".to_owned(),
-            })?;
+    let posted = recorder.post(manifest)?;
+    let id = posted.id();
+    let kept = match (posted.durable().await, id) {
+        (Some(kept), _) => Some(kept),
+        // Times are coarse: what was served a few seconds ago and is served again is one record.
+        (None, Some(id)) => recorder.entry(id).await?.map(|it| (id, it.record.envelope)),
+        (None, None) => None,
+    };
+    let (id, envelope) = kept.ok_or_else(|| NodeError::Manifest {
+        model: model.to_owned(),
+        reason: "the spool could not store it; is the disk full?".to_owned(),
+    })?;
     tracing::info!(model, manifest = %id, "a new manifest is in force");
     Ok(Current { id, envelope })
 }

@@ -75,7 +75,7 @@ struct Model {
 
 enum Runner {
     Engine(Arc<dyn Engine>),
-    Upstream(Upstream),
+    Upstream(Box<Upstream>),
 }
 
 /// Starts a node: publishes the manifests that are new, then listens.
@@ -438,7 +438,7 @@ async fn infer(
     let stop = shared.stop.subscribe();
     match &model.runner {
         Runner::Upstream(upstream) => {
-            let upstream = upstream.clone();
+            let upstream = (**upstream).clone();
             Forwarding {
                 upstream,
                 inference,

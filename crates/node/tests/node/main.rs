@@ -1,0 +1,11 @@
+//! Nodes on loopback, spoken to over real HTTP.
+
+mod answers;
+mod common;
+mod demo;
+mod drain;
+mod manifests;
+mod scripted;
+mod secrecy;
+mod trouble;
+mod upstreams;
