@@ -16,6 +16,8 @@ enum Task {
     ExportDemo(demo::ExportArgs),
     /// Write the held-out questions that ship with the model.
     EvalSet(demo::EvalSetArgs),
+    /// Ask the demonstration model those questions at several precisions.
+    EvalDemo(demo::EvalArgs),
 }
 
 fn main() -> Result<()> {
@@ -24,5 +26,6 @@ fn main() -> Result<()> {
         Task::TrainDemo(args) => demo::train(&args, out),
         Task::ExportDemo(args) => demo::export(&args, out),
         Task::EvalSet(args) => demo::write_eval_set(&args, out),
+        Task::EvalDemo(args) => demo::evaluate(&args, out),
     }
 }

@@ -27,8 +27,9 @@ pub(crate) struct Schedule {
 }
 
 impl Schedule {
-    /// Share of the run in which the rate falls.
-    const FALL: f64 = 0.3;
+    /// Share of the run in which the rate falls: long, because held-out accuracy
+    /// swings by ten points from one checkpoint to the next on the plateau.
+    const FALL: f64 = 0.5;
     const FLOOR: f64 = 0.02;
 
     pub(crate) fn rate(&self, step: u64) -> f64 {
@@ -116,8 +117,8 @@ mod tests {
             steps: 1000,
         };
         assert!((schedule.rate(0) - 0.1).abs() < 1e-12);
-        assert!((schedule.rate(500) - 1.0).abs() < 1e-12);
-        assert!((schedule.rate(850) - 0.5).abs() < 1e-12);
+        assert!((schedule.rate(400) - 1.0).abs() < 1e-12);
+        assert!((schedule.rate(750) - 0.5).abs() < 1e-12);
         assert!((schedule.rate(2000) - Schedule::FLOOR).abs() < 1e-12);
     }
 }

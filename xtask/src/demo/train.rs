@@ -33,7 +33,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Length of the run.
-    #[arg(long, default_value_t = 9_000)]
+    #[arg(long, default_value_t = 5_500)]
     steps: u64,
     /// Tokens in a shard, about.
     #[arg(long, default_value_t = 640)]
