@@ -4,7 +4,13 @@
 //! Everything is durable (fsync, SQLite with `synchronous=FULL`) and everything that is answered
 //! was published with its proof. Clients and log share the cores of the machine.
 
-#![allow(clippy::print_stdout, reason = "a benchmark prints")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a benchmark prints, and may panic"
+)]
 
 #[path = "../tests/common/mod.rs"]
 mod common;

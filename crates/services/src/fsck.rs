@@ -5,7 +5,8 @@
 //! be the one in the signed checkpoint. The head must be the checkpoint or extend it. The first
 //! file that does not hold is named. Nothing is changed, and the log may be running meanwhile.
 
-use std::path::{Path, PathBuf};
+use std::fmt;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -16,7 +17,7 @@ use store::{Blobs, Heads as _};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use tlog::growth::Edge;
 use tlog::note::NoteVerifier;
-use tlog::tile::{Resource, Span, TileReader as _, WIDTH};
+use tlog::tile::{Span, TileReader as _, WIDTH};
 
 use crate::layout::{CHECKPOINT, HEAD_DATABASE, LOG_KEY, LOG_VERSION};
 use crate::log::read_key;
@@ -97,7 +98,7 @@ impl From<ReadError> for FsckError {
     }
 }
 
-fn bad(path: impl ToString, reason: impl ToString) -> FsckError {
+fn bad(path: &dyn fmt::Display, reason: &dyn fmt::Display) -> FsckError {
     FsckError::Bad {
         path: path.to_string(),
         reason: reason.to_string(),
@@ -154,8 +155,8 @@ pub fn check(
     let reader = LogReader::new(blobs);
     let bytes = reader
         .file(CHECKPOINT)?
-        .ok_or_else(|| bad(CHECKPOINT, "it is missing"))?;
-    let signed = SignedCheckpoint::open(&bytes, log).map_err(|error| bad(CHECKPOINT, error))?;
+        .ok_or_else(|| bad(&CHECKPOINT, &"it is missing"))?;
+    let signed = SignedCheckpoint::open(&bytes, log).map_err(|error| bad(&CHECKPOINT, &error))?;
     let Checkpoint { origin, size, root } = signed.checkpoint().clone();
     let mut report = FsckReport {
         origin,
@@ -185,7 +186,7 @@ pub fn check(
         });
     }
     if edge.root() != root {
-        return Err(bad(CHECKPOINT, "its root is not that of the entries"));
+        return Err(bad(&CHECKPOINT, &"its root is not that of the entries"));
     }
     Ok(report)
 }
@@ -260,31 +261,31 @@ fn check_tiles(
 fn compare_tile(reader: &LogReader, computed: &tlog::tile::Tile) -> Result<(), FsckError> {
     let found = reader
         .read_tile(computed.id)
-        .map_err(|error| bad(computed.id, error))?;
+        .map_err(|error| bad(&computed.id, &error))?;
     if found == computed.hashes {
         Ok(())
     } else {
         Err(bad(
-            computed.id,
-            "its hashes are not those of the tiles below",
+            &computed.id,
+            &"its hashes are not those of the tiles below",
         ))
     }
 }
 
 /// The head, if there is a database; a copy of the static files alone has none.
-fn read_head(path: &PathBuf, log: &NoteVerifier) -> Result<Option<Head>, FsckError> {
+fn read_head(path: &Path, log: &NoteVerifier) -> Result<Option<Head>, FsckError> {
     if !path.exists() {
         return Ok(None);
     }
     let bytes = HeadDb::open_read(path)
         .and_then(|heads| heads.load())
-        .map_err(|error| bad(HEAD_DATABASE, error))?;
+        .map_err(|error| bad(&HEAD_DATABASE, &error))?;
     let Some(bytes) = bytes else {
-        return Err(bad(HEAD_DATABASE, "it has no head"));
+        return Err(bad(&HEAD_DATABASE, &"it has no head"));
     };
     Head::open(&bytes, log)
         .map(Some)
-        .map_err(|error| bad(HEAD_DATABASE, error))
+        .map_err(|error| bad(&HEAD_DATABASE, &error))
 }
 
 /// The head was read before the checkpoint, so in a running log it may be either side of it.
@@ -292,14 +293,9 @@ fn check_head(head: &Head, report: &FsckReport) -> Result<u64, FsckError> {
     let said = head.checkpoint.checkpoint();
     if said.size == report.size && said.root != report.root {
         return Err(bad(
-            HEAD_DATABASE,
-            "head and checkpoint have different roots: a fork",
+            &HEAD_DATABASE,
+            &"head and checkpoint have different roots: a fork",
         ));
     }
     Ok(said.size.saturating_sub(report.size))
-}
-
-/// The resource whose name stands for a run of entries in messages.
-fn entries(span: Span) -> Resource {
-    Resource::Entries(span)
 }

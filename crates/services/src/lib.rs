@@ -7,6 +7,7 @@
 //! | [`sequencer`] | the one thread that grows the tree, and recovery |
 //! | [`log`] | a log in a directory: keys, databases, sequencer |
 //! | [`log_server`] | its HTTP |
+//! | [`quota`] | who may append, and how much |
 //! | [`reader`] | its files |
 //! | [`fsck`] | checking all of them |
 //! | [`witness`] | a witness, for any log |
@@ -18,6 +19,7 @@ pub mod fsck;
 pub mod layout;
 pub mod log;
 pub mod log_server;
+pub mod quota;
 pub mod reader;
 pub mod sequencer;
 pub mod witness;

@@ -11,10 +11,11 @@ use store::sqlite::{HeadDb, SeenDb};
 use store::{Blobs, Error, ErrorKind};
 use tlog::note::NoteSigner;
 
-use crate::admission::{Refusal, Submission};
+use crate::admission::Submission;
 use crate::clock::{Clock, SystemClock};
 use crate::cosigning::CosigningOptions;
 use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN_DATABASE};
+use crate::quota::Gate;
 use crate::reader::LogReader;
 use crate::sequencer::{
     Answer, LogParts, OpenError, PERIOD, Placed, Published, Sequencer, SubmitError, Totals,
@@ -56,6 +57,7 @@ pub struct Log {
     sequencer: Sequencer,
     reader: LogReader,
     identity: Arc<Identity>,
+    gate: Arc<Gate>,
 }
 
 struct Identity {
@@ -79,6 +81,8 @@ impl Log {
         let heads = Arc::new(HeadDb::open(&directory.join(HEAD_DATABASE))?);
         let seen = Box::new(SeenDb::open(&directory.join(SEEN_DATABASE))?);
         let identity = Identity::new(directory, &key, read_token);
+        let gate = Gate::open(directory, options.clock.clone())
+            .map_err(|error| OpenError::Key(error.to_string()))?;
         let reader = LogReader::new(local.clone());
         let parts = LogParts {
             blobs: local,
@@ -93,6 +97,7 @@ impl Log {
             sequencer,
             reader,
             identity: Arc::new(identity),
+            gate: Arc::new(gate),
         })
     }
 
@@ -118,6 +123,12 @@ impl Log {
     #[must_use]
     pub fn read_token(&self) -> &str {
         &self.identity.read_token
+    }
+
+    /// Who may append over HTTP.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// Its files.
@@ -179,15 +190,6 @@ impl Log {
     pub fn stop(&self) {
         self.sequencer.stop();
     }
-}
-
-/// Verifies envelopes, as many as there are; each on its own.
-#[must_use]
-pub fn admit_all(envelopes: &[&[u8]]) -> Vec<Result<Submission, Refusal>> {
-    envelopes
-        .iter()
-        .map(|envelope| Submission::admit(envelope))
-        .collect()
 }
 
 impl Identity {

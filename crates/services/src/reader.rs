@@ -1,5 +1,6 @@
 //! Reading a log's files. Nothing is verified here beyond their form.
 
+use std::fmt;
 use std::sync::Arc;
 
 use record::leaf::Leaf;
@@ -34,7 +35,7 @@ pub enum ReadError {
 }
 
 impl ReadError {
-    pub(crate) fn malformed(resource: Resource, reason: impl ToString) -> Self {
+    fn malformed(resource: Resource, reason: &dyn fmt::Display) -> Self {
         Self::Malformed {
             path: resource.to_string(),
             reason: reason.to_string(),
@@ -139,7 +140,7 @@ impl LogReader {
         let resource = Resource::Entries(span);
         let bytes = self.resource(resource)?;
         let entries = decode_entries(&bytes, span.width())
-            .map_err(|error| ReadError::malformed(resource, error))?;
+            .map_err(|error| ReadError::malformed(resource, &error))?;
         Ok(entries.into_iter().map(<[u8]>::to_vec).collect())
     }
 
@@ -151,7 +152,7 @@ impl LogReader {
         let resource = Resource::Bodies(span);
         let bytes = self.resource(resource)?;
         let bodies = decode_bodies(&bytes, span.width())
-            .map_err(|error| ReadError::malformed(resource, error))?;
+            .map_err(|error| ReadError::malformed(resource, &error))?;
         Ok(bodies
             .into_iter()
             .map(|body| body.map(<[u8]>::to_vec))
@@ -178,7 +179,7 @@ fn envelope(
     entry: &[u8],
     body: Option<Vec<u8>>,
 ) -> Result<Option<Envelope>, ReadError> {
-    let in_entries = |error| ReadError::malformed(Resource::Entries(span), error);
+    let in_entries = |error: record::Error| ReadError::malformed(Resource::Entries(span), &error);
     let leaf = Leaf::parse(entry).map_err(in_entries)?;
     let Some(body) = body else { return Ok(None) };
     let envelope = Envelope::new(body, leaf.signature.clone()).map_err(in_entries)?;
@@ -187,7 +188,7 @@ fn envelope(
     } else {
         Err(ReadError::malformed(
             Resource::Bodies(span),
-            "a body does not belong to its leaf",
+            &"a body does not belong to its leaf",
         ))
     }
 }
@@ -219,7 +220,7 @@ fn cut(
         Resource::Entries(_) => items_end(bytes, width, 2),
         Resource::Bodies(_) => items_end(bytes, width, 4),
     };
-    let short = || ReadError::malformed(wider, format!("it is too short to give {resource}"));
+    let short = || ReadError::malformed(wider, &format!("it is too short to give {resource}"));
     bytes.get(..end).map(<[u8]>::to_vec).ok_or_else(short)
 }
 

@@ -17,10 +17,13 @@ use crate::admission::{Refusal, Submission};
 
 mod core;
 mod head;
+mod place;
 mod recovery;
+mod round;
 pub(crate) mod staging;
 
-pub use core::{LogParts, Placed, Published, Totals};
+pub use core::{LogParts, Published, Totals};
+pub use place::Placed;
 pub use recovery::{FUTURE_TOLERANCE_MS, OpenError};
 
 pub(crate) use core::{Core, RoundError};

@@ -1,5 +1,7 @@
 //! A log in a directory: made, opened again, refused, checked and killed.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -371,7 +373,7 @@ fn fsck_counts_erased_bodies_and_needs_only_the_key() {
     fs::write(&path, encode_bodies(&bodies).unwrap()).unwrap();
     let error = check(root).unwrap_err().to_string();
     assert!(
-        error.contains("bodies/000: body 7 is not what its leaf commits to"),
+        error.contains("bodies/000: body 7 of it is not what its leaf commits to"),
         "{error}"
     );
     bodies.swap(7, 8);

@@ -1,6 +1,8 @@
 //! Sunlight's table of failures: every operation of a round fails, before it happened or after,
 //! and nothing that was answered is lost, nothing is forked, and the same batch goes in again.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::ops::Range;

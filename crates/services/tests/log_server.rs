@@ -1,5 +1,7 @@
 //! The log over HTTP, as a stranger with a socket sees it.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::io::{Read as _, Write as _};
@@ -14,6 +16,7 @@ use record::{Digest, leaf::leaf_hash};
 use serde_json::Value;
 use services::log::{Log, LogOptions};
 use services::log_server::{LINES_MAX, LogServer, REQUEST_BYTES_MAX, ServeError, ServeOptions};
+use services::quota::{AdmittedKey, Quota, Rules, Who};
 use tempfile::TempDir;
 use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
@@ -522,4 +525,66 @@ fn an_address_in_use_is_named() {
     );
     // Nothing was made in the directory.
     assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn keys_and_addresses_have_quotas() {
+    let directory = TempDir::new().unwrap();
+    let served = Served::start(directory.path());
+    let (admitted, stranger) = (Author::new(), Author::new());
+    let mut rules = Rules::new(Who::Admitted);
+    let quota = Some(Quota {
+        records_per_s: 1,
+        burst: 5,
+    });
+    let key = admitted.record(0).key().key_id();
+    rules.admit(AdmittedKey {
+        key,
+        name: "a node".to_owned(),
+        quota,
+    });
+    rules.save(directory.path()).unwrap();
+    let codes = |answer: &Answer| -> Vec<String> {
+        let entries = answer.json()["entries"].as_array().unwrap().clone();
+        let code = |entry: &Value| {
+            entry["error"]["code"]
+                .as_str()
+                .unwrap_or("logged")
+                .to_owned()
+        };
+        entries.iter().map(code).collect()
+    };
+    // Rules are taken up within a second or so.
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    while codes(&served.post(&lines(&stranger, 0..1))) != ["not_admitted"] {
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let answer = codes(&served.post(&lines(&admitted, 0..12)));
+    assert_eq!(answer[..5], ["logged"; 5]);
+    assert!(
+        answer.iter().filter(|code| *code == "rate_limited").count() >= 6,
+        "{answer:?}"
+    );
+
+    rules.per_address = Some(Quota {
+        records_per_s: 1,
+        burst: 10,
+    });
+    rules.save(directory.path()).unwrap();
+    let deadline = std::time::Instant::now() + Duration::from_secs(20);
+    let limited = loop {
+        let answer = served.post(&lines(&admitted, 0..11));
+        if answer.status != 200 {
+            break answer;
+        }
+        assert!(std::time::Instant::now() < deadline);
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert_eq!(
+        (limited.status, limited.code()),
+        (429, "rate_limited".to_owned())
+    );
+    assert_eq!(limited.header("retry-after"), Some("1"));
+    served.stop().unwrap();
 }

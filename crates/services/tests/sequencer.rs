@@ -1,5 +1,7 @@
 //! The sequencer over memory: places, duplicates, push-back, stopping, and what it refuses.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::sync::Arc;

@@ -1,6 +1,8 @@
 //! Witnesses of our own and how a log asks them: slow ones, absent ones, liars, and those that
 //! know better.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::collections::HashMap;

@@ -42,7 +42,9 @@ pub trait Blobs: Send + Sync {
     /// # Errors
     /// As [`Blobs::put_new`].
     fn put_new_all(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
-        files.iter().try_for_each(|(path, bytes)| self.put_new(path, bytes))
+        files
+            .iter()
+            .try_for_each(|(path, bytes)| self.put_new(path, bytes))
     }
 
     /// Writes a file, replacing what was there. Durable and atomic as [`Blobs::put_new`]: a reader
@@ -153,6 +155,9 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
     if good {
         Ok(())
     } else {
-        Err(Error::new(ErrorKind::Refused, format!("`{path}` is not a path that a store takes")))
+        Err(Error::new(
+            ErrorKind::Refused,
+            format!("`{path}` is not a path that a store takes"),
+        ))
     }
 }

@@ -23,6 +23,12 @@ const TEMPORARY: &str = "tmp";
 /// Bytes of the longest `VERSION` that is read.
 const VERSION_BYTES_MAX: u64 = 256;
 
+/// Files that are open at once when many are written.
+const FILES_AT_ONCE: usize = 256;
+/// Files that are flushed at once. A file system commits flushes that wait at the same time
+/// together, so this costs little more than one.
+const FLUSHES_AT_ONCE: usize = 8;
+
 /// A local directory.
 #[derive(Debug)]
 pub struct Local {
@@ -82,32 +88,35 @@ impl Local {
         &self.root
     }
 
-    /// Writes and flushes a temporary file; returns its path.
-    fn write_temporary(&self, bytes: &[u8]) -> Result<PathBuf> {
+    /// Writes a temporary file, still to be flushed.
+    fn draft(&self, bytes: &[u8]) -> Result<Draft> {
         if self.lock.is_none() {
             let message = format!("{} was opened for reading only", self.root.display());
             return Err(Error::new(ErrorKind::Refused, message));
         }
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
         let path = self.root.join(TEMPORARY).join(number.to_string());
-        let write = || {
+        let write = || -> std::io::Result<File> {
             let mut file = private_file()
                 .write(true)
                 .create(true)
                 .truncate(true)
                 .open(&path)?;
             file.write_all(bytes)?;
-            file.sync_all()
+            Ok(file)
         };
-        write().map_err(|error| {
-            Error::unavailable(format_args!("writing {}", path.display()), error)
-        })?;
-        Ok(path)
+        match write() {
+            Ok(file) => Ok(Draft { path, file }),
+            Err(error) => Err(Error::unavailable(
+                format_args!("writing {}", path.display()),
+                error,
+            )),
+        }
     }
 
     /// Moves a temporary file to its place, making the directories above it. Returns the
     /// directories whose entries changed and must be flushed.
-    fn place(&self, temporary: &Path, path: &str) -> Result<BTreeSet<PathBuf>> {
+    fn place(&self, draft: &Draft, path: &str) -> Result<BTreeSet<PathBuf>> {
         let target = self.root.join(path);
         let mut changed = BTreeSet::new();
         let fail = |error| Error::unavailable(format_args!("writing {}", target.display()), error);
@@ -123,7 +132,7 @@ impl Local {
             }
             changed.insert(parent.to_owned());
         }
-        fs::rename(temporary, &target).map_err(fail)?;
+        fs::rename(&draft.path, &target).map_err(fail)?;
         Ok(changed)
     }
 
@@ -178,27 +187,38 @@ impl Blobs for Local {
         let changed = if self.holds(path, bytes)? {
             self.settle(path)?
         } else {
-            self.place(&self.write_temporary(bytes)?, path)?
+            let draft = self.draft(bytes)?;
+            draft.flush()?;
+            self.place(&draft, path)?
         };
         flush_directories(&changed)
     }
 
     fn put_new_all(&self, files: &[(String, Vec<u8>)]) -> Result<()> {
         let mut changed = BTreeSet::new();
-        for (path, bytes) in files {
-            check_path(path)?;
-            changed.append(&mut if self.holds(path, bytes)? {
-                self.settle(path)?
-            } else {
-                self.place(&self.write_temporary(bytes)?, path)?
-            });
+        for files in files.chunks(FILES_AT_ONCE) {
+            let mut drafts = Vec::new();
+            for (path, bytes) in files {
+                check_path(path)?;
+                if self.holds(path, bytes)? {
+                    changed.append(&mut self.settle(path)?);
+                } else {
+                    drafts.push((self.draft(bytes)?, path));
+                }
+            }
+            flush_drafts(&drafts)?;
+            for (draft, path) in &drafts {
+                changed.append(&mut self.place(draft, path)?);
+            }
         }
         flush_directories(&changed)
     }
 
     fn put_replace(&self, path: &str, bytes: &[u8]) -> Result<()> {
         check_path(path)?;
-        flush_directories(&self.place(&self.write_temporary(bytes)?, path)?)
+        let draft = self.draft(bytes)?;
+        draft.flush()?;
+        flush_directories(&self.place(&draft, path)?)
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
@@ -262,6 +282,64 @@ impl Blobs for Local {
         files.sort();
         Ok(files)
     }
+}
+
+/// A temporary file that was written.
+struct Draft {
+    path: PathBuf,
+    file: File,
+}
+
+impl Draft {
+    fn flush(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| {
+            Error::unavailable(format_args!("flushing {}", self.path.display()), error)
+        })
+    }
+}
+
+fn flush_drafts(drafts: &[(Draft, &String)]) -> Result<()> {
+    let share = drafts.len().div_ceil(FLUSHES_AT_ONCE);
+    if share == 0 {
+        return Ok(());
+    }
+    std::thread::scope(|scope| {
+        let flush =
+            |drafts: &[(Draft, &String)]| drafts.iter().try_for_each(|(draft, _)| draft.flush());
+        let threads: Vec<_> = drafts
+            .chunks(share)
+            .map(|drafts| scope.spawn(move || flush(drafts)))
+            .collect();
+        threads.into_iter().try_for_each(|thread| {
+            let panicked = |_| Error::new(ErrorKind::Unavailable, "a thread panicked");
+            thread.join().map_err(panicked)?
+        })
+    })
+}
+
+/// Writes a file beside a store, durably and atomically, readable by its owner alone. For small
+/// files that people or other processes change while a store is in use.
+///
+/// # Errors
+/// [`ErrorKind::Unavailable`].
+pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
+    let fail = |error| Error::unavailable(format_args!("writing {}", path.display()), error);
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let write = || {
+        let mut file = private_file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(fail)?;
+    let parent = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty());
+    flush_directories(&parent.map(Path::to_owned).into_iter().collect())
 }
 
 /// Makes an absent or empty directory ours. The version file appears whole or not at all, and of

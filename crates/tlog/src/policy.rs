@@ -13,6 +13,7 @@
 //! against the logs of the same policy, because the positions of keys come from them. Unknown
 //! members are refused: a misspelt one would silently trust less or more than was meant.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use record::control::{Chain, LogOrigin, LogPosition};
@@ -42,6 +43,7 @@ pub struct PolicyError(String);
 pub struct TrustPolicy {
     logs: LogPolicy,
     signers: Vec<TrustedSigner>,
+    by_id: HashMap<SignerId, usize>,
 }
 
 /// A signer that counts.
@@ -148,22 +150,22 @@ impl TrustPolicy {
         }
         let lines = file.log_policy.join("\n");
         let logs = LogPolicy::parse(lines.as_bytes()).map_err(|e| PolicyError(e.to_string()))?;
-        let mut signers: Vec<TrustedSigner> = Vec::new();
+        let mut policy = Self::of_logs(logs);
         for signer in file.signers {
-            if signers.iter().any(|known| known.id == signer.id) {
-                return Err(PolicyError(format!("signer {} is listed twice", signer.id)));
-            }
             let (id, name) = (signer.id, signer.name.clone());
-            let chain = read_chain(&signer, &logs)
+            if policy.by_id.insert(id, policy.signers.len()).is_some() {
+                return Err(PolicyError(format!("signer {id} is listed twice")));
+            }
+            let chain = read_chain(&signer, &policy.logs)
                 .map_err(|reason| PolicyError(format!("signer {name} ({id}): {reason}")))?;
-            signers.push(TrustedSigner {
+            policy.signers.push(TrustedSigner {
                 id,
                 name,
                 roles: signer.roles,
                 chain,
             });
         }
-        Ok(Self { logs, signers })
+        Ok(policy)
     }
 
     /// A policy that trusts logs and no signers.
@@ -172,6 +174,7 @@ impl TrustPolicy {
         Self {
             logs,
             signers: Vec::new(),
+            by_id: HashMap::new(),
         }
     }
 
@@ -190,7 +193,7 @@ impl TrustPolicy {
     /// The signer with this id.
     #[must_use]
     pub fn signer(&self, id: SignerId) -> Option<&TrustedSigner> {
-        self.signers.iter().find(|signer| signer.id == id)
+        self.by_id.get(&id).and_then(|at| self.signers.get(*at))
     }
 }
 

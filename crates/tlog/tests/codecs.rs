@@ -1,5 +1,11 @@
 //! Decoders over damaged input: never a panic, and what is read writes back to the same bytes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no core code"
+)]
+
 use proptest::prelude::*;
 use record::{Bundle, Digest};
 use tlog::bundle::{
@@ -67,7 +73,7 @@ fn an_erased_body_is_a_length_of_zero() {
         decode_bodies(&too_long, 1),
         Err(BundleError::Length { .. })
     ));
-    assert_eq!(decode_bodies(&[0xff; 4], 1).is_err(), true);
+    assert!(decode_bodies(&[0xff; 4], 1).is_err());
 }
 
 /// Whole files of every kind, to be damaged.

@@ -1,5 +1,11 @@
 //! Notes, checkpoints and cosignatures: vectors by others, and every rule of the formats.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no core code"
+)]
+
 use ring::rand::SystemRandom;
 use tlog::checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 use tlog::cosignature::{WitnessSigner, WitnessVerifier};

@@ -1,5 +1,11 @@
 //! C2SP tlog-policy: parsing to the letter, and quorums against brute force.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no core code"
+)]
+
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use tlog::cosignature::WitnessSigner;
 use tlog::log_policy::LogPolicy;

@@ -1,6 +1,12 @@
 //! Trees grown by tiles, their roots and their proofs, against a tree by somebody else
 //! (`ct-merkle`) and against the definition in RFC 6962.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no core code"
+)]
+
 mod common;
 
 use common::Tiles;

@@ -1,6 +1,12 @@
 //! `vectors/tlog`: files for whoever implements these formats in another language, kept in step
 //! with the code. `cargo test -p tlog --test vectors -- --ignored regenerate` writes them anew.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no core code"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;

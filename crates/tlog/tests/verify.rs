@@ -1,5 +1,11 @@
 //! Verification under policies: what is valid, what is broken, what is merely not trusted.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a test is no core code"
+)]
+
 mod common;
 
 use common::{AT_MS, Identity, TinyLog, World, fresh};

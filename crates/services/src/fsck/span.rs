@@ -1,10 +1,12 @@
 //! One run of 256 entries: leaves against their tile, bodies against their leaves.
 
+use record::envelope::pae;
 use record::leaf::{Leaf, leaf_hash};
-use record::{Digest, Envelope};
+use record::{Digest, RecordId, sha256};
+use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::tile::{Resource, Span, TileId, TileReader as _};
 
-use super::{FsckError, bad, entries};
+use super::{FsckError, bad};
 use crate::reader::LogReader;
 
 /// What was found in a run.
@@ -20,19 +22,22 @@ pub(super) fn check_span(
     span: Span,
     signatures: bool,
 ) -> Result<SpanFacts, FsckError> {
-    let leaves = reader.entries(span)?;
+    let (in_entries, in_bodies) = (Resource::Entries(span), Resource::Bodies(span));
+    let bytes = reader.resource(in_entries)?;
+    let leaves = decode_entries(&bytes, span.width()).map_err(|e| bad(&in_entries, &e))?;
     let hashes: Vec<Digest> = leaves.iter().map(|leaf| leaf_hash(leaf)).collect();
     let tile = TileId { level: 0, span };
-    let found = reader.read_tile(tile).map_err(|error| bad(tile, error))?;
+    let found = reader.read_tile(tile).map_err(|error| bad(&tile, &error))?;
     if let Some(at) = hashes
         .iter()
         .zip(&found)
         .position(|(ours, theirs)| ours != theirs)
     {
         let reason = format!("entry {at} of it does not hash to what {tile} says");
-        return Err(bad(entries(span), reason));
+        return Err(bad(&in_entries, &reason));
     }
-    let bodies = reader.bodies(span)?;
+    let bytes = reader.resource(in_bodies)?;
+    let bodies = decode_bodies(&bytes, span.width()).map_err(|e| bad(&in_bodies, &e))?;
     let mut facts = SpanFacts {
         hashes,
         bodies: 0,
@@ -40,35 +45,24 @@ pub(super) fn check_span(
         signatures: 0,
     };
     for (at, (leaf, body)) in leaves.iter().zip(bodies).enumerate() {
+        let leaf = Leaf::parse(leaf)
+            .map_err(|error| bad(&in_entries, &format!("entry {at} of it: {error}")))?;
         let Some(body) = body else {
             facts.erased += 1;
             continue;
         };
-        check_body(span, at, leaf, body, signatures)?;
+        let signed = pae(body);
+        if RecordId::new(sha256(&signed)) != leaf.record_id {
+            let reason = format!("body {at} of it is not what its leaf commits to");
+            return Err(bad(&in_bodies, &reason));
+        }
         facts.bodies += 1;
-        facts.signatures += u64::from(signatures);
+        if signatures {
+            leaf.key
+                .verify(&signed, &leaf.signature)
+                .map_err(|error| bad(&in_bodies, &format!("body {at} of it: {error}")))?;
+            facts.signatures += 1;
+        }
     }
     Ok(facts)
-}
-
-fn check_body(
-    span: Span,
-    at: usize,
-    leaf: &[u8],
-    body: Vec<u8>,
-    signatures: bool,
-) -> Result<(), FsckError> {
-    let in_entries = |error: record::Error| bad(entries(span), format!("entry {at}: {error}"));
-    let in_bodies = |reason: String| bad(Resource::Bodies(span), format!("body {at} {reason}"));
-    let leaf = Leaf::parse(leaf).map_err(in_entries)?;
-    let envelope = Envelope::new(body, leaf.signature.clone()).map_err(in_entries)?;
-    if envelope.record_id() != leaf.record_id {
-        return Err(in_bodies("is not what its leaf commits to".to_owned()));
-    }
-    if signatures {
-        envelope
-            .verify(&leaf.key)
-            .map_err(|error| in_bodies(format!(": {error}")))?;
-    }
-    Ok(())
 }

@@ -4,19 +4,20 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 
 use axum::body::Bytes;
-use axum::extract::State;
 use axum::extract::rejection::BytesRejection;
+use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use engine::http::Peer;
 use record::RecordId;
 use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::answer::{Problem, json};
 use crate::admission::{Refusal, Submission};
-use crate::log::{Log, admit_all};
+use crate::log::Log;
 use crate::sequencer::{Answer, BATCH_RECORDS_MAX, Placed, SubmitError};
 
 /// Bytes of the largest request.
@@ -61,8 +62,12 @@ impl Served {
             let (chunk, served) = (chunk.to_vec(), self.clone());
             tasks.push(tokio::spawn(async move {
                 let _permit = served.inner.cores.acquire().await;
+                let log = served.inner.log.clone();
                 tokio::task::spawn_blocking(move || {
-                    admit_all(&chunk.iter().map(|line| &line[..]).collect::<Vec<_>>())
+                    chunk
+                        .iter()
+                        .map(|line| admit(&log, line))
+                        .collect::<Vec<_>>()
                 })
                 .await
             }));
@@ -98,6 +103,7 @@ enum Entry {
 
 pub(super) async fn append(
     State(served): State<Served>,
+    peer: Option<Extension<Peer>>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
     let body = body.map_err(|error| match error.status() {
@@ -109,6 +115,13 @@ pub(super) async fn append(
         status => Problem::new(status, "malformed", error.body_text()),
     })?;
     let lines = split(&body)?;
+    if let Some(Extension(Peer(address))) = peer {
+        let records = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+        let charged = served.log().gate().charge_address(address.ip(), records);
+        charged.map_err(|refusal| {
+            Problem::new(StatusCode::TOO_MANY_REQUESTS, refusal.code, refusal.message)
+        })?;
+    }
     let admitted = served.admit(lines).await?;
     let batch: Vec<Submission> = admitted
         .iter()
@@ -133,6 +146,13 @@ pub(super) async fn append(
         .await
         .map_err(|error| pushed_back(&error))?;
     Ok(reply(admitted, answer))
+}
+
+/// Verifies a record and charges the key that signed it.
+fn admit(log: &Log, line: &[u8]) -> Result<Submission, Refusal> {
+    let submission = Submission::admit(line)?;
+    log.gate().charge_key(submission.key())?;
+    Ok(submission)
 }
 
 /// The lines that hold something; an empty request is a mistake.

@@ -21,14 +21,14 @@ use std::sync::Arc;
 
 use record::{Digest, RecordId};
 use store::{Blobs, Heads, Seen};
-use tlog::bundle::{encode_bodies, encode_entries};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use tlog::growth::Edge;
 use tlog::note::NoteSigner;
-use tlog::proof::{TreeView, verify_inclusion};
-use tlog::tile::{Resource, Span, Tile, TileError, TileId, TileReader, WIDTH};
+use tlog::tile::{Resource, Span, TileId, WIDTH};
 
 use super::head::Head;
+use super::place::{Placed, Placer, Slot};
+use super::round::{RoundTiles, round_files};
 use super::staging::{self, StagedFile, staging_path};
 use crate::admission::{Refusal, Submission};
 use crate::clock::Clock;
@@ -61,21 +61,6 @@ pub struct Published {
     pub note: String,
     /// Whether the log's quorum of witnesses cosigned it; `None` if the log asks for none.
     pub witnessed: Option<bool>,
-}
-
-/// A record's place in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Placed {
-    /// The record.
-    pub id: RecordId,
-    /// Index of its entry.
-    pub index: u64,
-    /// Whether it was logged before this round.
-    pub known: bool,
-    /// The logged leaf: for a known record, the one that was logged first.
-    pub leaf: Vec<u8>,
-    /// Inclusion in the published checkpoint.
-    pub proof: Vec<Digest>,
 }
 
 /// What came of a round: for each record its place, or why it could not be shown.
@@ -133,12 +118,6 @@ pub(crate) struct Core {
     pub(super) totals: Totals,
 }
 
-/// Where a submitted record is, before its proof is made.
-enum Slot {
-    New(u64),
-    Known(u64),
-}
-
 impl Core {
     pub(crate) fn published(&self) -> &Arc<Published> {
         &self.published
@@ -154,12 +133,18 @@ impl Core {
         let size = self.head.size();
         let (slots, new) = self.divide(pool)?;
         let tiles = if new.is_empty() {
-            RoundTiles::shared(self, self.edge.tiles())
+            RoundTiles::shared(&self.reader, self.edge.tiles())
         } else {
             self.grow(&new)?
         };
         self.publish(&tiles)?;
-        let placed = self.place(pool, &slots, size, &tiles);
+        let placed = Placer::new(
+            &tiles,
+            &self.reader,
+            self.head.checkpoint.checkpoint(),
+            size,
+        )
+        .place_all(pool, &slots);
         self.clear();
         Ok(Outcome {
             published: self.published.clone(),
@@ -214,12 +199,15 @@ impl Core {
             .map_err(|error| RoundError::Rejected(format!("staging failed: {error}")))?;
         self.count(staged.len());
 
-        self.commit(Checkpoint {
+        self.commit(&Checkpoint {
             origin: self.key.name().to_owned(),
             size,
             root,
         })?;
-        let shared = RoundTiles::shared(self, edge.tiles().into_iter().chain(tiles).collect());
+        let shared = RoundTiles::shared(
+            &self.reader,
+            edge.tiles().into_iter().chain(tiles).collect(),
+        );
         self.cosigned = self.gather(&shared);
         self.apply(&files)
             .map_err(|error| RoundError::Fatal(format!("applying the round failed: {error}")))?;
@@ -236,7 +224,7 @@ impl Core {
     }
 
     /// Step 4. Times of heads never decrease, whatever the clock does.
-    fn commit(&mut self, checkpoint: Checkpoint) -> Result<(), RoundError> {
+    fn commit(&mut self, checkpoint: &Checkpoint) -> Result<(), RoundError> {
         let fatal = |error: String| RoundError::Fatal(format!("committing failed: {error}"));
         let signed = checkpoint
             .sign(&self.key)
@@ -315,70 +303,6 @@ impl Core {
         self.count(published.note.len());
         self.published = Arc::new(published);
         Ok(())
-    }
-
-    /// Proofs for everything in the pool. Entries from before the round are read back and their
-    /// proofs checked; those of the round come from tiles that are still in memory.
-    fn place(
-        &self,
-        pool: &[&Submission],
-        slots: &[Slot],
-        size_before: u64,
-        tiles: &RoundTiles,
-    ) -> Vec<Result<Placed, Refusal>> {
-        let view = TreeView::new(tiles, self.head.size());
-        let by_index: HashMap<u64, usize> = slots
-            .iter()
-            .enumerate()
-            .filter_map(|(at, slot)| match slot {
-                Slot::New(index) => Some((*index, at)),
-                Slot::Known(_) => None,
-            })
-            .collect();
-        let place = |submission: &Submission, slot: &Slot| {
-            let (index, known) = match slot {
-                Slot::New(index) => (*index, false),
-                Slot::Known(index) => (*index, true),
-            };
-            let leaf = match by_index.get(&index) {
-                Some(at) => pool[*at].leaf.clone(),
-                None => self.logged_leaf(index)?,
-            };
-            let proof = view.inclusion(index).map_err(|error| error.to_string())?;
-            if index < size_before {
-                let (hash, root) = (record::leaf::leaf_hash(&leaf), self.edge.root());
-                verify_inclusion(&hash, index, self.head.size(), &proof, &root)
-                    .map_err(|error| format!("entry {index}: {error}"))?;
-            }
-            Ok(Placed {
-                id: submission.id,
-                index,
-                known,
-                leaf,
-                proof,
-            })
-        };
-        pool.iter()
-            .zip(slots)
-            .map(|(submission, slot)| {
-                place(submission, slot)
-                    .map_err(|reason: String| Refusal::new("unavailable", reason))
-            })
-            .collect()
-    }
-
-    fn logged_leaf(&self, index: u64) -> Result<Vec<u8>, String> {
-        let span = Span::of_leaf(index, self.head.size()).ok_or("the entry is not in the log")?;
-        let mut entries = self
-            .reader
-            .entries(span)
-            .map_err(|error| error.to_string())?;
-        let at = usize::try_from(index % u64::from(WIDTH)).unwrap_or(usize::MAX);
-        if at < entries.len() {
-            Ok(entries.swap_remove(at))
-        } else {
-            Err("bundle too short".into())
-        }
     }
 
     /// Brings the index of recent entries up to the head. Until that succeeds nothing is
@@ -466,63 +390,6 @@ impl Published {
             checkpoint: signed.checkpoint().clone(),
             note: signed.note().to_string(),
             witnessed,
-        }
-    }
-}
-
-/// The files of a round: changed tiles, and the bundles from the first incomplete one on.
-fn round_files(
-    size_before: u64,
-    tiles: &[Tile],
-    entries: &[Vec<u8>],
-    bodies: &[Option<Vec<u8>>],
-) -> Result<Vec<StagedFile>, tlog::bundle::BundleError> {
-    let mut files: Vec<StagedFile> = tiles
-        .iter()
-        .map(|tile| (tile.id.to_string(), tile.to_bytes()))
-        .collect();
-    let width = usize::from(WIDTH);
-    let first = size_before / u64::from(WIDTH);
-    for (number, (entries, bodies)) in
-        (first..).zip(entries.chunks(width).zip(bodies.chunks(width)))
-    {
-        let Some(span) = Span::new(number, u16::try_from(entries.len()).unwrap_or(WIDTH)) else {
-            continue;
-        };
-        files.push((
-            Resource::Entries(span).to_string(),
-            encode_entries(entries)?,
-        ));
-        files.push((Resource::Bodies(span).to_string(), encode_bodies(bodies)?));
-    }
-    Ok(files)
-}
-
-/// The tiles of the round and of the right edge from memory, all others from the store.
-pub(super) struct RoundTiles {
-    tiles: HashMap<(u8, u64), Vec<Digest>>,
-    reader: LogReader,
-}
-
-impl RoundTiles {
-    pub(super) fn shared(core: &Core, tiles: Vec<Tile>) -> Arc<Self> {
-        let keyed = tiles
-            .into_iter()
-            .map(|tile| ((tile.id.level, tile.id.span.index()), tile.hashes));
-        Arc::new(Self {
-            tiles: keyed.collect(),
-            reader: core.reader.clone(),
-        })
-    }
-}
-
-impl TileReader for RoundTiles {
-    fn read_tile(&self, id: TileId) -> Result<Vec<Digest>, TileError> {
-        let width = usize::from(id.span.width());
-        let tile = self.tiles.get(&(id.level, id.span.index()));
-        match tile.and_then(|hashes| hashes.get(..width)) {
-            Some(hashes) => Ok(hashes.to_vec()),
-            None => self.reader.read_tile(id),
         }
     }
 }

@@ -24,8 +24,9 @@ use tlog::merkle::empty_root;
 use tlog::proof::{TreeView, verify_consistency};
 use tlog::tile::{Resource, Span, TileId, TileReader as _, WIDTH};
 
-use super::core::{Core, LogParts, Published, RoundTiles, Totals};
+use super::core::{Core, LogParts, Published, Totals};
 use super::head::Head;
+use super::round::RoundTiles;
 use super::staging::{self, StagedFile, staging_path};
 use crate::cosigning::{Cosigners, SharedTiles};
 use crate::layout::CHECKPOINT;
@@ -117,17 +118,17 @@ impl Core {
             totals: Totals::default(),
             head,
         };
-        core.finish_round(staged, published.as_ref())?;
+        core.finish_round(staged.as_deref(), published.as_ref())?;
         Ok(core)
     }
 
     /// Applies what was staged, checks the edge, and publishes if that is still to be done.
     fn finish_round(
         &mut self,
-        staged: Option<Vec<StagedFile>>,
+        staged: Option<&[StagedFile]>,
         published: Option<&SignedCheckpoint>,
     ) -> Result<(), OpenError> {
-        if let Some(files) = &staged {
+        if let Some(files) = staged {
             tracing::info!(
                 size = self.head.size(),
                 "finishing the round that was under way"
@@ -139,7 +140,7 @@ impl Core {
             self.check_extends(published.checkpoint())?;
             self.uncleared.push(published.checkpoint().size);
         }
-        let tiles = RoundTiles::shared(self, self.edge.tiles());
+        let tiles = RoundTiles::shared(&self.reader, self.edge.tiles());
         self.ask_witnesses(&tiles)?;
         self.rebuild_seen()?;
         self.publish(&tiles)

@@ -1,6 +1,11 @@
 //! Records to log, and stores to log them in.
 
-#![allow(dead_code, unreachable_pub, reason = "every test uses another part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "every test uses another part"
+)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};

@@ -1,6 +1,12 @@
 //! A log small enough to keep whole, a signer, and a policy that trusts both.
 
-#![allow(dead_code, unreachable_pub, reason = "every test uses another part")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "every test uses another part"
+)]
 
 use std::collections::BTreeMap;
 
