@@ -15,15 +15,18 @@
 //! in the file, and every tensor whose meaning is not known here: leaving one out would serve
 //! another model under this one's name.
 
-use std::borrow::Cow;
+mod config;
+mod matrix;
+
 use std::fs::File;
 
-use candle_core::CpuStorage;
-use candle_core::quantized::{GgmlDType, QuantizedType};
-
 use super::error::Problem;
-use super::gguf::{Dtype, Header, TensorInfo, read_tensor_bytes};
+use super::gguf::Header;
 use super::kernels;
+pub(super) use config::Config;
+use config::narrow;
+pub(super) use matrix::{Arithmetic, candle_dtype, widen};
+use matrix::{Matrix, Source};
 
 /// Most layers.
 pub const MAX_LAYERS: u64 = 1024;
@@ -38,359 +41,6 @@ pub const WIDEN_MAX_PARAMETERS: u64 = 64 << 20;
 
 /// Rows computed at once in a prefill.
 const BLOCK_ROWS: usize = 64;
-
-/// Sizes and constants of a model.
-#[derive(Debug, Clone, PartialEq)]
-pub(super) struct Config {
-    pub(super) layers: usize,
-    pub(super) width: usize,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head_dim: usize,
-    pub(super) rotary_dim: usize,
-    pub(super) hidden: usize,
-    pub(super) vocab: usize,
-    pub(super) context: usize,
-    epsilon: f32,
-    rotary_base: f64,
-    rotary_scale: f64,
-}
-
-impl Config {
-    pub(super) fn read(header: &Header) -> Result<Self, Problem> {
-        match header.text("general.architecture")? {
-            Some("llama") => {}
-            Some(other) => {
-                return Err(Problem::unsupported(format!(
-                    "architecture `{other}` is not supported; this engine runs `llama` (Llama, \
-                     Mistral, SmolLM, TinyLlama and others in that form). Serve this model with \
-                     another engine and use --upstream"
-                )));
-            }
-            None => return Err(missing("general.architecture")),
-        }
-        if header.integer("llama.expert_count")?.unwrap_or(0) > 1 {
-            return Err(Problem::unsupported(
-                "mixtures of experts are not supported; take a dense model",
-            ));
-        }
-        let layers = size(header, "llama.block_count", MAX_LAYERS)?;
-        let width = size(header, "llama.embedding_length", MAX_WIDTH)?;
-        let heads = size(header, "llama.attention.head_count", MAX_HEADS)?;
-        let kv_heads = optional_size(header, "llama.attention.head_count_kv", MAX_HEADS, heads)?;
-        let default_dim = width / heads;
-        let head_dim = optional_size(header, "llama.attention.key_length", MAX_WIDTH, default_dim)?;
-        let value_dim = optional_size(header, "llama.attention.value_length", MAX_WIDTH, head_dim)?;
-        let rotary_dim = optional_size(header, "llama.rope.dimension_count", MAX_WIDTH, head_dim)?;
-        let context = size(header, "llama.context_length", u64::from(u32::MAX))?;
-        let consistent = head_dim > 0
-            && heads.is_multiple_of(kv_heads)
-            && value_dim == head_dim
-            && rotary_dim.is_multiple_of(2)
-            && rotary_dim <= head_dim;
-        if !consistent {
-            return Err(Problem::damaged(format!(
-                "the sizes contradict each other: {heads} heads, {kv_heads} key-value heads, head \
-                 size {head_dim}, value size {value_dim}, rotary size {rotary_dim}; convert the \
-                 model again"
-            )));
-        }
-        let token_table = required_tensor(header, "token_embd.weight")?;
-        let gate = required_tensor(header, "blk.0.ffn_gate.weight")?;
-        Ok(Self {
-            layers,
-            width,
-            heads,
-            kv_heads,
-            head_dim,
-            rotary_dim,
-            hidden: dimension(gate, 1)?,
-            vocab: dimension(token_table, 1)?,
-            context,
-            epsilon: narrow(positive(
-                header,
-                "llama.attention.layer_norm_rms_epsilon",
-                None,
-            )?),
-            rotary_base: positive(header, "llama.rope.freq_base", Some(10_000.0))?,
-            rotary_scale: rotary_scale(header)?,
-        })
-    }
-
-    fn kv_width(&self) -> usize {
-        self.kv_heads * self.head_dim
-    }
-}
-
-fn missing(key: &str) -> Problem {
-    Problem::damaged(format!(
-        "metadata `{key}` is missing; convert the model again"
-    ))
-}
-
-fn size(header: &Header, key: &str, most: u64) -> Result<usize, Problem> {
-    let value = header.integer(key)?.ok_or_else(|| missing(key))?;
-    if value == 0 || value > most {
-        return Err(Problem::damaged(format!(
-            "metadata `{key}` is {value}; it must be 1 to {most}"
-        )));
-    }
-    usize::try_from(value).map_err(|_| Problem::too_large(format!("metadata `{key}` is {value}")))
-}
-
-fn optional_size(header: &Header, key: &str, most: u64, default: usize) -> Result<usize, Problem> {
-    if header.value(key).is_none() {
-        return Ok(default);
-    }
-    size(header, key, most)
-}
-
-fn positive(header: &Header, key: &str, default: Option<f64>) -> Result<f64, Problem> {
-    match header.decimal(key)?.or(default) {
-        Some(value) if value.is_finite() && value > 0.0 => Ok(value),
-        Some(value) => Err(Problem::damaged(format!(
-            "metadata `{key}` is {value}; it must be a positive number"
-        ))),
-        None => Err(missing(key)),
-    }
-}
-
-#[allow(clippy::cast_possible_truncation)] // to the precision it is computed with
-fn narrow(value: f64) -> f32 {
-    value as f32
-}
-
-/// What positions are divided by.
-fn rotary_scale(header: &Header) -> Result<f64, Problem> {
-    match header.text("llama.rope.scaling.type")? {
-        None | Some("none") => match header.value("llama.rope.scale_linear") {
-            None => Ok(1.0),
-            Some(_) => positive(header, "llama.rope.scale_linear", None),
-        },
-        Some("linear") => positive(header, "llama.rope.scaling.factor", None),
-        Some(other) => Err(Problem::unsupported(format!(
-            "rotary scaling `{other}` is not supported; `none`, `linear` and factors in the file \
-             are. Serve this model with another engine and use --upstream"
-        ))),
-    }
-}
-
-fn required_tensor<'a>(header: &'a Header, name: &str) -> Result<&'a TensorInfo, Problem> {
-    header.tensor(name).ok_or_else(|| {
-        Problem::damaged(format!(
-            "tensor `{name}` is missing; the file is no whole Llama model (is it one of several \
-             shards? merge them)"
-        ))
-    })
-}
-
-fn dimension(tensor: &TensorInfo, index: usize) -> Result<usize, Problem> {
-    tensor
-        .shape
-        .get(index)
-        .filter(|&&size| size <= MAX_WIDTH)
-        .and_then(|&size| usize::try_from(size).ok())
-        .ok_or_else(|| {
-            Problem::damaged(format!(
-                "tensor `{}` has the shape {:?}, which is none of a Llama model",
-                tensor.name, tensor.shape
-            ))
-        })
-}
-
-/// A weight matrix of `rows` × `cols`.
-enum Matrix {
-    Dense {
-        weights: Vec<f32>,
-        rows: usize,
-        cols: usize,
-    },
-    Blocks {
-        blocks: Box<dyn QuantizedType>,
-        rows: usize,
-        cols: usize,
-    },
-}
-
-/// How quantised matrices are computed with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Arithmetic {
-    /// As the 32-bit numbers their blocks stand for.
-    Widened,
-    /// In their blocks, by candle's kernels.
-    Blocks,
-}
-
-impl Arithmetic {
-    /// What a model of this size is computed with.
-    pub(super) fn of(parameters: u64) -> Self {
-        if parameters <= WIDEN_MAX_PARAMETERS {
-            Self::Widened
-        } else {
-            Self::Blocks
-        }
-    }
-}
-
-/// Where matrices are loaded from.
-#[derive(Clone, Copy)]
-struct Source<'a> {
-    file: &'a File,
-    header: &'a Header,
-    arithmetic: Arithmetic,
-}
-
-impl Source<'_> {
-    fn matrix(self, name: &str, rows: usize, cols: usize) -> Result<Matrix, Problem> {
-        let info = expect_shape(self.header, name, &[cols, rows])?;
-        let bytes = read_tensor_bytes(self.file, info)?;
-        let weights = match candle_dtype(info.dtype) {
-            None => widen(info.dtype, &bytes),
-            Some(dtype) => {
-                let blocks = blocks(dtype, &bytes);
-                if self.arithmetic == Arithmetic::Blocks {
-                    return Ok(Matrix::Blocks { blocks, rows, cols });
-                }
-                numbers(blocks.dequantize(rows * cols)?)?
-            }
-        };
-        Ok(Matrix::Dense {
-            weights,
-            rows,
-            cols,
-        })
-    }
-
-    fn vector(self, name: &str, length: usize) -> Result<Vec<f32>, Problem> {
-        load_vector(self.file, self.header, name, length)
-    }
-}
-
-fn numbers(storage: CpuStorage) -> Result<Vec<f32>, Problem> {
-    match storage {
-        CpuStorage::F32(numbers) => Ok(numbers),
-        _ => Err(Problem::damaged("blocks do not stand for 32-bit numbers")),
-    }
-}
-
-impl Matrix {
-    fn rows(&self) -> usize {
-        match self {
-            Self::Dense { rows, .. } | Self::Blocks { rows, .. } => *rows,
-        }
-    }
-
-    /// x · selfᵀ.
-    fn apply(&self, x: &[f32]) -> Result<Vec<f32>, Problem> {
-        match self {
-            Self::Dense {
-                weights,
-                rows,
-                cols,
-            } => {
-                let mut out = vec![0.0; x.len() / cols * rows];
-                kernels::matmul(weights, x, &mut out, *cols, *rows);
-                Ok(out)
-            }
-            Self::Blocks { blocks, rows, cols } => {
-                let m = x.len() / cols;
-                let mut out = vec![0.0; m * rows];
-                blocks.matmul_t((m, *cols, *rows), x, &mut out)?;
-                Ok(out)
-            }
-        }
-    }
-
-    /// Rows `ids`, one after the other.
-    fn pick(&self, ids: &[u32]) -> Result<Vec<f32>, Problem> {
-        match self {
-            Self::Dense { weights, cols, .. } => Ok(ids
-                .iter()
-                .flat_map(|&id| &weights[id as usize * cols..(id as usize + 1) * cols])
-                .copied()
-                .collect()),
-            Self::Blocks { blocks, rows, cols } => numbers(blocks.embedding(ids, *rows, *cols)?),
-        }
-    }
-}
-
-/// candle's name for a quantised format; `None` for those we compute with as 32-bit numbers.
-pub(super) fn candle_dtype(dtype: Dtype) -> Option<GgmlDType> {
-    Some(match dtype {
-        Dtype::F32 | Dtype::F16 | Dtype::BF16 => return None,
-        Dtype::Q4_0 => GgmlDType::Q4_0,
-        Dtype::Q4_1 => GgmlDType::Q4_1,
-        Dtype::Q5_0 => GgmlDType::Q5_0,
-        Dtype::Q5_1 => GgmlDType::Q5_1,
-        Dtype::Q8_0 => GgmlDType::Q8_0,
-        Dtype::Q2_K => GgmlDType::Q2K,
-        Dtype::Q3_K => GgmlDType::Q3K,
-        Dtype::Q4_K => GgmlDType::Q4K,
-        Dtype::Q5_K => GgmlDType::Q5K,
-        Dtype::Q6_K => GgmlDType::Q6K,
-    })
-}
-
-/// Hands quantised bytes to candle, which demands that they start at an even address.
-fn blocks(dtype: GgmlDType, bytes: &[u8]) -> Box<dyn QuantizedType> {
-    if bytes.as_ptr().addr().is_multiple_of(2) {
-        return dtype.from_data(Cow::Borrowed(bytes));
-    }
-    let mut shifted: Vec<u8> = Vec::with_capacity(bytes.len() + 1);
-    let skip = usize::from(!shifted.as_ptr().addr().is_multiple_of(2));
-    shifted.resize(skip, 0u8);
-    shifted.extend_from_slice(bytes);
-    dtype.from_data(Cow::Borrowed(&shifted[skip..]))
-}
-
-/// Numbers of 16 or 32 bits as 32-bit ones; exact.
-pub(super) fn widen(dtype: Dtype, bytes: &[u8]) -> Vec<f32> {
-    let halves = || bytes.as_chunks::<2>().0.iter();
-    match dtype {
-        Dtype::F16 => halves()
-            .map(|&half| half::f16::from_le_bytes(half).to_f32())
-            .collect(),
-        Dtype::BF16 => halves()
-            .map(|&half| half::bf16::from_le_bytes(half).to_f32())
-            .collect(),
-        _ => (bytes.as_chunks::<4>().0.iter())
-            .map(|&word| f32::from_le_bytes(word))
-            .collect(),
-    }
-}
-
-fn expect_shape<'a>(
-    header: &'a Header,
-    name: &str,
-    shape: &[usize],
-) -> Result<&'a TensorInfo, Problem> {
-    let info = required_tensor(header, name)?;
-    let same = info.shape.len() == shape.len()
-        && info.shape.iter().zip(shape).all(|(&a, &b)| a == b as u64);
-    if !same {
-        return Err(Problem::damaged(format!(
-            "tensor `{name}` has the shape {:?} and should have {shape:?}",
-            info.shape
-        )));
-    }
-    Ok(info)
-}
-
-/// A vector of 16 or 32-bit numbers.
-fn load_vector(
-    file: &File,
-    header: &Header,
-    name: &str,
-    length: usize,
-) -> Result<Vec<f32>, Problem> {
-    let info = expect_shape(header, name, &[length])?;
-    if info.dtype.is_quantised() {
-        return Err(Problem::unsupported(format!(
-            "tensor `{name}` is quantised; norms must be of 16 or 32 bits"
-        )));
-    }
-    Ok(widen(info.dtype, &read_tensor_bytes(file, info)?))
-}
 
 struct Layer {
     attention_norm: Vec<f32>,
@@ -494,7 +144,7 @@ impl Weights {
             layers,
             norm: from.vector("output_norm.weight", c.width)?,
             output,
-            frequencies: frequencies(file, header, c)?,
+            frequencies: frequencies(from, c)?,
             config,
         })
     }
@@ -645,11 +295,11 @@ fn attend(config: &Config, query: &[f32], keys: &[f32], values: &[f32], before: 
 }
 
 /// Angle per position of each rotated pair, with the factors some files carry.
-fn frequencies(file: &File, header: &Header, config: &Config) -> Result<Vec<f64>, Problem> {
+fn frequencies(from: Source<'_>, config: &Config) -> Result<Vec<f64>, Problem> {
     let pairs = config.rotary_dim / 2;
-    let factors = match header.tensor("rope_freqs.weight") {
+    let factors = match from.header.tensor("rope_freqs.weight") {
         None => vec![1.0; pairs],
-        Some(_) => load_vector(file, header, "rope_freqs.weight", pairs)?,
+        Some(_) => from.vector("rope_freqs.weight", pairs)?,
     };
     if factors
         .iter()

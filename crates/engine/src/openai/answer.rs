@@ -1,7 +1,7 @@
 //! Answers of `/v1/chat/completions` and `/v1/models`, whole and in chunks.
 //!
 //! Field order and the places of `null` are OpenAI's. Unknown fields of a foreign answer are kept
-//! in `rest`. A forwarder that only needs to know how a stream goes reads [`ChunkSummary`].
+//! in `rest`. A forwarder that only needs to know how a stream goes reads [`super::ChunkSummary`].
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
@@ -351,83 +351,6 @@ impl ChunkChoice {
             finish_reason: None,
             rest: Map::new(),
         }
-    }
-}
-
-/// What an observer needs to know of one chunk, or of a whole answer, without keeping its text.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct ChunkSummary {
-    /// Whether the chunk adds text or a tool call: what a reader waits for.
-    pub has_content: bool,
-    /// Why the first choice ended.
-    pub finish_reason: Option<FinishReason>,
-    /// Tokens read and written, if the chunk says.
-    pub usage: Option<Usage>,
-    /// Whether the chunk is an `{"error": …}` object instead of a chunk.
-    pub is_error: bool,
-}
-
-impl ChunkSummary {
-    /// Reads the payload of one event, or a whole answer. `None` if it is not a JSON object of
-    /// this shape.
-    pub fn parse(data: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Head {
-            #[serde(default)]
-            choices: Option<Vec<HeadChoice>>,
-            #[serde(default)]
-            usage: Option<Usage>,
-            #[serde(default)]
-            error: Option<serde::de::IgnoredAny>,
-        }
-        #[derive(Deserialize)]
-        struct HeadChoice {
-            #[serde(default, alias = "message")]
-            delta: Option<HeadDelta>,
-            #[serde(default)]
-            finish_reason: Option<FinishReason>,
-        }
-        #[derive(Deserialize)]
-        struct HeadDelta {
-            #[serde(default)]
-            content: Option<IsText>,
-            #[serde(default)]
-            tool_calls: Option<serde::de::IgnoredAny>,
-        }
-        let head: Head = serde_json::from_slice(data).ok()?;
-        let choices = head.choices.unwrap_or_default();
-        let has_content = choices.iter().any(|choice| {
-            choice.delta.as_ref().is_some_and(|delta| {
-                delta.content.as_ref().is_some_and(|text| text.0) || delta.tool_calls.is_some()
-            })
-        });
-        Some(Self {
-            has_content,
-            finish_reason: choices.into_iter().find_map(|choice| choice.finish_reason),
-            usage: head.usage,
-            is_error: head.error.is_some(),
-        })
-    }
-}
-
-/// Whether a string holds anything, read without keeping it.
-struct IsText(bool);
-
-impl<'de> Deserialize<'de> for IsText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Look;
-        impl serde::de::Visitor<'_> for Look {
-            type Value = IsText;
-
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("a string")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<IsText, E> {
-                Ok(IsText(!text.is_empty()))
-            }
-        }
-        deserializer.deserialize_str(Look)
     }
 }
 

@@ -9,17 +9,21 @@
 
 mod answer;
 pub mod error;
+mod fields;
 mod request;
+mod summary;
 
 pub use answer::{
-    AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, ChunkSummary,
-    Delta, FinishReason, Logprobs, Model, ModelList, TokenLogprob, TopLogprob, Usage,
+    AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, Delta,
+    FinishReason, Logprobs, Model, ModelList, TokenLogprob, TopLogprob, Usage,
 };
 pub use error::ApiError;
 pub use request::{
     ChatRequest, Content, MAX_MESSAGES, MAX_STOP_BYTES, MAX_STOPS, MAX_TEMPERATURE,
     MAX_TOP_LOGPROBS, Message, Part, RequestHead, Stop, StreamOptions,
 };
+
+pub use summary::ChunkSummary;
 
 #[cfg(test)]
 mod tests;

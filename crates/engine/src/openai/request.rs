@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
+use super::fields::{Fields, kind_of, wrong_type};
 
 /// Highest `temperature` that [`ChatRequest::validate`] lets through.
 pub const MAX_TEMPERATURE: f64 = 2.0;
@@ -255,7 +256,7 @@ impl ChatRequest {
                 kind_of(&value)
             )));
         };
-        let mut fields = Fields { map, path: "" };
+        let mut fields = Fields::new(map, "");
         let model = fields.required_string("model")?;
         let messages = parse_messages(&mut fields)?;
         Ok(Self {
@@ -410,7 +411,7 @@ fn parse_message(index: usize, item: Value) -> Result<Message, ApiError> {
     let Value::Object(map) = item else {
         return Err(wrong_type(&path, "an object", &item));
     };
-    let mut fields = Fields { map, path: &path };
+    let mut fields = Fields::new(map, &path);
     let role = fields.required_string("role")?;
     let content = match fields.take("content") {
         None => None,
@@ -447,7 +448,7 @@ fn parse_part(path: &str, place: usize, part: Value) -> Result<Part, ApiError> {
         return Ok(Part::Other(Value::Object(map)));
     }
     map.shift_remove("type");
-    let mut fields = Fields { map, path: &path };
+    let mut fields = Fields::new(map, &path);
     let text = fields.required_string("text")?;
     Ok(Part::Text {
         text,
@@ -459,10 +460,7 @@ fn parse_stream_options(fields: &mut Fields<'_>) -> Result<Option<StreamOptions>
     match fields.take("stream_options") {
         None => Ok(None),
         Some(Value::Object(map)) => {
-            let mut inner = Fields {
-                map,
-                path: "stream_options",
-            };
+            let mut inner = Fields::new(map, "stream_options");
             let include_usage = inner.boolean("include_usage")?;
             Ok(Some(StreamOptions {
                 include_usage,
@@ -494,106 +492,5 @@ fn parse_stop(fields: &mut Fields<'_>) -> Result<Option<Stop>, ApiError> {
             "a string or an array of strings",
             &other,
         )),
-    }
-}
-
-/// A JSON object whose fields are taken out one by one; `path` goes before names in errors.
-struct Fields<'a> {
-    map: Map<String, Value>,
-    path: &'a str,
-}
-
-impl Fields<'_> {
-    fn named(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
-    }
-
-    /// Takes a field; `null` counts as absent.
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.map.shift_remove(name).filter(|value| !value.is_null())
-    }
-
-    fn required_string(&mut self, name: &str) -> Result<String, ApiError> {
-        match self.take(name) {
-            Some(Value::String(text)) => Ok(text),
-            Some(other) => Err(wrong_type(&self.named(name), "a string", &other)),
-            None => {
-                let named = self.named(name);
-                Err(ApiError::invalid(
-                    &named,
-                    format!("Missing required parameter: '{named}'."),
-                ))
-            }
-        }
-    }
-
-    fn boolean(&mut self, name: &str) -> Result<Option<bool>, ApiError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(flag)),
-            Some(other) => Err(wrong_type(&self.named(name), "a boolean", &other)),
-        }
-    }
-
-    fn number(&mut self, name: &str) -> Result<Option<f64>, ApiError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => match value.as_f64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(wrong_type(&self.named(name), "a number", &value)),
-            },
-        }
-    }
-
-    fn integer(&mut self, name: &str) -> Result<Option<i64>, ApiError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => match value.as_i64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(wrong_type(&self.named(name), "a 64-bit integer", &value)),
-            },
-        }
-    }
-
-    fn count(&mut self, name: &str) -> Result<Option<u64>, ApiError> {
-        match self.take(name) {
-            None => Ok(None),
-            Some(value) => match value.as_u64() {
-                Some(number) => Ok(Some(number)),
-                None => Err(wrong_type(
-                    &self.named(name),
-                    "an integer that is not negative",
-                    &value,
-                )),
-            },
-        }
-    }
-}
-
-fn wrong_type(param: &str, expected: &str, got: &Value) -> ApiError {
-    ApiError::invalid(
-        param,
-        format!(
-            "Invalid type for '{param}': expected {expected}, but got {} instead.",
-            kind_of(got)
-        ),
-    )
-    .with_code("invalid_type")
-}
-
-/// The kind of a value, never the value itself: errors must not carry a prompt into a log.
-fn kind_of(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(number) if number.is_f64() => "a decimal number",
-        Value::Number(_) => "an integer",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
     }
 }

@@ -187,6 +187,21 @@ fn a_chunk_is_summed_up() {
     );
     assert_eq!(summary.usage.expect("usage").total_tokens, 3);
     assert!(ChunkSummary::parse(br#"{"error":{"message":"m"}}"#).is_some_and(|s| s.is_error));
+    // What others send: an empty finish reason all along, content in parts, reasoning, odd usage.
+    let odd = br#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]},"finish_reason":""}],"usage":{"prompt_tokens":null},"error":null}"#;
+    let summary = ChunkSummary::parse(odd).expect("a chunk");
+    assert!(summary.has_content && summary.finish_reason.is_none());
+    assert!(summary.usage.is_none() && !summary.is_error);
+    for (delta, has) in [
+        (r#"{"reasoning_content":"hm"}"#, true),
+        (r#"{"tool_calls":[{"index":0}]}"#, true),
+        (r#"{"content":"","tool_calls":[],"refusal":null}"#, false),
+        (r#"{"role":"assistant"}"#, false),
+    ] {
+        let chunk = format!(r#"{{"choices":[{{"delta":{delta}}}]}}"#);
+        let summary = ChunkSummary::parse(chunk.as_bytes()).expect("a chunk");
+        assert_eq!(summary.has_content, has, "{delta}");
+    }
     let whole = br#"{"choices":[{"index":0,"message":{"role":"assistant","content":"x"},"finish_reason":"length"}]}"#;
     let summary = ChunkSummary::parse(whole).expect("a whole answer");
     assert!(summary.has_content && summary.finish_reason == Some(FinishReason::Length));

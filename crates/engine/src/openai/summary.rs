@@ -1,0 +1,125 @@
+//! What an observer of an answer reads of it: enough to classify it, none of its text.
+
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::answer::{FinishReason, Usage};
+
+/// What an observer needs to know of one chunk, or of a whole answer, without keeping its text.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ChunkSummary {
+    /// Whether the chunk adds text, reasoning, a refusal or a tool call: what a reader waits for.
+    pub has_content: bool,
+    /// Why the first choice ended. An empty word, which some send all along, is none.
+    pub finish_reason: Option<FinishReason>,
+    /// Tokens read and written, if the chunk says so in OpenAI's way.
+    pub usage: Option<Usage>,
+    /// Whether the chunk is an `{"error": …}` object instead of a chunk.
+    pub is_error: bool,
+}
+
+#[derive(Deserialize)]
+struct Head {
+    #[serde(default)]
+    choices: Option<Vec<Choice>>,
+    #[serde(default)]
+    usage: Option<Value>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct Choice {
+    #[serde(default, alias = "message")]
+    delta: Option<Delta>,
+    #[serde(default)]
+    finish_reason: Option<FinishReason>,
+}
+
+#[derive(Deserialize)]
+struct Delta {
+    #[serde(default)]
+    content: Option<Anything>,
+    #[serde(default)]
+    reasoning_content: Option<Anything>,
+    #[serde(default)]
+    reasoning: Option<Anything>,
+    #[serde(default)]
+    refusal: Option<Anything>,
+    #[serde(default)]
+    tool_calls: Option<Anything>,
+}
+
+impl Delta {
+    fn adds(&self) -> bool {
+        [
+            &self.content,
+            &self.reasoning_content,
+            &self.reasoning,
+            &self.refusal,
+            &self.tool_calls,
+        ]
+        .into_iter()
+        .flatten()
+        .any(|part| part.0)
+    }
+}
+
+impl ChunkSummary {
+    /// Reads the payload of one event, or a whole answer. `None` if it is not a JSON object of
+    /// this shape.
+    pub fn parse(data: &[u8]) -> Option<Self> {
+        let head: Head = serde_json::from_slice(data).ok()?;
+        let choices = head.choices.unwrap_or_default();
+        let deltas = choices.iter().filter_map(|choice| choice.delta.as_ref());
+        Some(Self {
+            has_content: deltas.into_iter().any(Delta::adds),
+            finish_reason: choices
+                .into_iter()
+                .filter_map(|choice| choice.finish_reason)
+                .find(|reason| !reason.as_str().is_empty()),
+            usage: head
+                .usage
+                .and_then(|usage| serde_json::from_value(usage).ok()),
+            is_error: head.error.is_some(),
+        })
+    }
+}
+
+/// Whether a string, array or object holds anything, read without keeping it.
+struct Anything(bool);
+
+impl<'de> Deserialize<'de> for Anything {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Look;
+        impl<'de> Visitor<'de> for Look {
+            type Value = Anything;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a string, an array or an object")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Anything, E> {
+                Ok(Anything(!text.is_empty()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Anything, A::Error> {
+                let mut any = false;
+                while seq.next_element::<IgnoredAny>()?.is_some() {
+                    any = true;
+                }
+                Ok(Anything(any))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Anything, A::Error> {
+                let mut any = false;
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
+                    any = true;
+                }
+                Ok(Anything(any))
+            }
+        }
+        deserializer.deserialize_any(Look)
+    }
+}
