@@ -10,11 +10,13 @@
 //! | [`quota`] | who may append, and how much |
 //! | [`reader`] | its files |
 //! | [`fsck`] | checking all of them |
+//! | [`erase`] | taking bodies out |
 //! | [`witness`] | a witness, for any log |
 
 pub mod admission;
 pub mod clock;
 pub mod cosigning;
+pub mod erase;
 pub mod fsck;
 pub mod layout;
 pub mod log;

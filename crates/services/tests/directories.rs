@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use common::{AT_ONCE, Author, append};
 use record::leaf::Leaf;
+use services::erase::{EraseError, erase};
 use services::fsck::{self, FsckError, FsckOptions, FsckReport};
 use services::log::{Log, LogOptions};
 use services::sequencer::OpenError;
@@ -401,6 +402,58 @@ fn fsck_counts_erased_bodies_and_needs_only_the_key() {
         check(&root.join("absent")),
         Err(FsckError::Unusable(_))
     ));
+}
+
+#[test]
+fn erased_bodies_stay_erased_and_the_log_goes_on() {
+    let directory = TempDir::new().unwrap();
+    let (root, author) = (directory.path(), Author::new());
+    let log = open(root);
+    append(log.sequencer(), author.submissions(0..300)).unwrap();
+    assert!(
+        matches!(erase(root, &[1]), Err(EraseError::Store(_))),
+        "the log is running"
+    );
+    drop(log);
+    let before = contents(root);
+    assert!(matches!(
+        erase(root, &[1, 300]),
+        Err(EraseError::NoSuchEntry {
+            index: 300,
+            size: 300
+        })
+    ));
+    assert!(matches!(
+        erase(&root.join("absent"), &[1]),
+        Err(EraseError::Store(_))
+    ));
+    assert_eq!(contents(root), before);
+
+    // As a crash may leave it: a narrower copy of the same bodies.
+    fs::write(
+        root.join("bodies/001.p/43"),
+        fs::read(root.join("bodies/001.p/44")).unwrap(),
+    )
+    .unwrap();
+    // In a full bundle and in the one that is still growing; twice is once.
+    assert_eq!(erase(root, &[3, 299, 3, 255]).unwrap(), 3);
+    assert_eq!(erase(root, &[3, 256]).unwrap(), 1);
+    let log = open(root);
+    let size_after = append(log.sequencer(), author.submissions(300..600))
+        .unwrap()
+        .len();
+    assert_eq!(size_after, 300);
+    drop(log);
+    let report = check(root).unwrap();
+    assert_eq!(
+        (report.size, report.bodies_erased, report.bodies),
+        (600, 4, 596)
+    );
+    let text = author.envelope(299).payload().to_vec();
+    let found = contents(root)
+        .into_values()
+        .any(|bytes| bytes.windows(text.len()).any(|w| w == text));
+    assert!(!found, "the erased statement is still in some file");
 }
 
 const CHILD: &str = "LONGRUN_TEST_LOG_CHILD";
