@@ -42,7 +42,7 @@ pub(crate) struct Attempt {
 
 /// What is gathered while an attempt is open.
 pub(crate) struct Open {
-    pub(crate) facts: Facts,
+    pub(crate) facts: Box<Facts>,
     pub(crate) started: Instant,
     response: Option<Commitment>,
     /// When the last piece of text came.
@@ -91,16 +91,18 @@ impl Attempt {
             number: None,
         };
         let response = secret.map(|s| Commitment::start(&s.salt(Part::Response)));
-        let facts = Facts {
+        let facts = Box::new(Facts {
             number: numbered,
             ..facts
-        };
+        });
         let open = Open {
             facts,
             started,
             response,
             last_token: None,
         };
+        // Not before: a caller who leaves while the number is awaited leaves nothing open.
+        gateway.recent.opened(call);
         Self {
             gateway: Arc::clone(gateway),
             open: Some(open),

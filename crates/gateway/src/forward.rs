@@ -48,7 +48,6 @@ pub(crate) async fn chat(
     for candidate in candidates.iter().take(gateway.config.limits.attempts_max) {
         number += 1;
         let live = &endpoints[candidate.place];
-        gateway.recent.opened(call);
         let attempt = Attempt::begin(gateway, live, call, number, &request).await;
         let answer = if streamed {
             stream::attempt(attempt, body.clone()).await
@@ -72,7 +71,10 @@ pub(crate) async fn chat(
     }
 }
 
-fn no_model(catalog: &Catalog, model: &str) -> ApiError {
+/// At most this much of a model's name is repeated in an error.
+const MODEL_SHOWN_CHARS: usize = 256;
+
+pub(crate) fn no_model(catalog: &Catalog, model: &str) -> ApiError {
     if catalog.awaits(model) {
         let message = format!(
             "The model `{model}` is configured, but its endpoint has not answered yet. \
@@ -83,7 +85,8 @@ fn no_model(catalog: &Catalog, model: &str) -> ApiError {
             .with_code("endpoint_unreachable")
             .with_retry_after(1);
     }
-    ApiError::model_not_found(model, &catalog.names())
+    let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
+    ApiError::model_not_found(&shown, &catalog.names())
 }
 
 /// Notes that a call is under way until it is dropped.
@@ -116,16 +119,16 @@ pub(crate) struct Failure {
 
 impl Failure {
     /// The upstream failed.
-    pub(crate) fn upstream(mut attempt: Attempt, error: UpstreamError) -> Self {
+    pub(crate) fn upstream(mut attempt: Attempt, error: &UpstreamError) -> Self {
         let live = Arc::clone(attempt.live());
-        let seen = Seen::failure(&error, attempt.has_token());
+        let seen = Seen::failure(error, attempt.has_token());
         let mut own = None;
         if let UpstreamError::Status {
             status,
             headers,
             body,
             ..
-        } = &error
+        } = error
         {
             attempt.head(*status, headers);
             attempt.body(body);
@@ -136,7 +139,7 @@ impl Failure {
         Self {
             seen,
             body,
-            error: explain(&live, seen, &error),
+            error: explain(&live, seen, error),
             live,
         }
     }

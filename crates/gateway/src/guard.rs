@@ -57,7 +57,7 @@ impl Guard {
 
     fn is_listed(&self, host: &str) -> bool {
         let name = without_port(host).to_ascii_lowercase();
-        self.hosts.iter().any(|host| *host == name)
+        self.hosts.contains(&name)
     }
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Histories {
 }
 
 enum Source {
-    Log(LogSource),
+    Log(Box<LogSource>),
     Spool,
 }
 
@@ -134,10 +134,12 @@ impl Histories {
                     }
                     key = Some(named);
                 }
-                log.read_token.as_ref().map(|token| LogSource {
-                    url: log.url.clone(),
-                    token: token.bearer(),
-                    key: RwLock::new(key.clone()),
+                log.read_token.as_ref().map(|token| {
+                    Box::new(LogSource {
+                        url: log.url.clone(),
+                        token: token.bearer(),
+                        key: RwLock::new(key.clone()),
+                    })
                 })
             }
             None => None,
@@ -298,12 +300,13 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
         });
         let ids;
         (folded, ids) = step.await.map_err(|_| StepError::Stopped)??;
-        ours = ids;
+        ours.extend(ids);
+        // Older ones are no longer remembered anyway.
+        ours.drain(..ours.len().saturating_sub(crate::recent::KEPT));
     }
     agree(&folded.frontier, target.root)?;
     folded.root = Some(target.root);
     settle(gateway, folded);
-    // Older ones are no longer remembered anyway.
     ours.into_iter().for_each(|id| gateway.recent.published(id));
     Ok(())
 }

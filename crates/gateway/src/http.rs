@@ -29,6 +29,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, guard: Guard, pages: Router) -> Rout
     let api = Router::new()
         .route("/v1/chat/completions", post(chat).fallback(wrong_method))
         .route("/v1/models", get(models).fallback(wrong_method))
+        .route("/v1/models/{*model}", get(model))
         .route("/healthz", get(health))
         .route("/longrun/v1/status", get(status))
         .route("/longrun/v1/history", get(history))
@@ -74,6 +75,17 @@ async fn models(State(gateway): Shared) -> Response {
         .into_iter()
         .map(|name| Model::new(name, created_s, "longrun"));
     json(StatusCode::OK, &ModelList::new(models.collect()))
+}
+
+async fn model(State(gateway): Shared, Path(name): Path<String>) -> Response {
+    let catalog = gateway.catalog();
+    match catalog.model(&name) {
+        Some(_) => json(
+            StatusCode::OK,
+            &Model::new(&name, gateway.started_ms / 1000, "longrun"),
+        ),
+        None => Answer::error(&forward::no_model(&catalog, &name), None, None).0,
+    }
 }
 
 /// Alive: the process answers. Whether endpoints do is in the status.

@@ -25,7 +25,6 @@
 //! rewrite bodies, follows no redirects, and never restarts an answer whose first token has been
 //! passed on. There is no central gateway.
 
-use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -80,7 +79,8 @@ pub const CLIENT_SECRET_FILE: &str = "client.secret";
 pub struct Handle {
     address: SocketAddr,
     gateway: Arc<Gateway>,
-    stop: watch::Sender<bool>,
+    /// How long answers under way may take, once the word to stop was given.
+    stop: watch::Sender<Option<Duration>>,
     server: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -121,10 +121,12 @@ pub async fn serve(
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
     ];
-    let (stop, stopped) = watch::channel(false);
+    let (stop, stopped) = watch::channel(None);
     let router = http::router(Arc::clone(&gateway), guard, pages);
+    let serving = Arc::clone(&gateway);
     let server = tokio::spawn(async move {
-        listen::serve(listener, router, limits, asked(stopped), DRAIN).await;
+        let cut_off = || serving.stopping.store(true, Ordering::Relaxed);
+        listen::serve(listener, router, limits, stopped, cut_off).await;
     });
     Ok(Handle {
         address,
@@ -133,13 +135,6 @@ pub async fn serve(
         server,
         tasks,
     })
-}
-
-/// Resolves once `stopped` says so, or nobody is left who could.
-fn asked(mut stopped: watch::Receiver<bool>) -> impl Future<Output = ()> {
-    async move {
-        let _ = stopped.wait_for(|stop| *stop).await;
-    }
 }
 
 impl Handle {
@@ -152,6 +147,12 @@ impl Handle {
     /// Stops in order: takes no more calls, lets answers under way finish for at most [`DRAIN`],
     /// and hands every observation to the recorder. Closing the recorder is the caller's part.
     pub async fn stop(self) {
+        self.stop_within(DRAIN).await;
+    }
+
+    /// [`Handle::stop`] with another time for answers under way; what is not done by then is cut
+    /// off, and recorded as the gateway's fault.
+    pub async fn stop_within(self, drain: Duration) {
         let Self {
             gateway,
             stop,
@@ -159,14 +160,13 @@ impl Handle {
             tasks,
             ..
         } = self;
-        stop.send_replace(true);
+        stop.send_replace(Some(drain));
         // A panic in a task has been reported where it happened.
         let _ = server.await;
         for task in tasks {
             task.abort();
             let _ = task.await;
         }
-        gateway.stopping.store(true, Ordering::Relaxed);
         gateway.observer.stop().await;
     }
 }

@@ -5,7 +5,7 @@
 //! reader would hold an endpoint's connection for as long as it likes.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,18 +23,20 @@ use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
 
-/// Serves `router` until `shutdown`, then lets answers under way finish for at most `drain`.
+/// Serves `router` until `stop` says how long answers under way may still take. What is not done
+/// by then is cut off, after `cut_off` was called.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: Limits,
-    shutdown: impl Future<Output = ()>,
-    drain: Duration,
+    mut stop: watch::Receiver<Option<Duration>>,
+    cut_off: impl FnOnce(),
 ) {
     let graceful = GracefulShutdown::new();
     let slots = Arc::new(Semaphore::new(limits.connections_max));
@@ -43,14 +45,19 @@ pub(crate) async fn serve(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.request);
     let service = TowerToHyperService::new(router);
-    let mut shutdown = std::pin::pin!(shutdown);
-    loop {
+    let mut connections = JoinSet::new();
+    let drain = loop {
+        let asked = async {
+            let time = stop.wait_for(Option::is_some).await.map(|time| *time);
+            // Nobody left to ask for more time: stop at once.
+            time.ok().flatten().unwrap_or_default()
+        };
         let accepted = async {
             let slot = Arc::clone(&slots).acquire_owned().await;
             (slot, listener.accept().await)
         };
         let (slot, stream, peer) = tokio::select! {
-            () = &mut shutdown => break,
+            time = asked => break time,
             (slot, accepted) = accepted => match accepted {
                 Ok((stream, peer)) => (slot, stream, peer),
                 Err(error) => {
@@ -72,13 +79,15 @@ pub(crate) async fn serve(
         });
         let io = TokioIo::new(Impatient::new(stream, limits.write_stall));
         let connection = graceful.watch(builder.serve_connection(io, service));
-        tokio::spawn(async move {
+        // Those that ended are let go of.
+        while connections.try_join_next().is_some() {}
+        connections.spawn(async move {
             let _slot = slot;
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended early");
             }
         });
-    }
+    };
     drop(listener);
     if tokio::time::timeout(drain, graceful.shutdown())
         .await
@@ -86,6 +95,8 @@ pub(crate) async fn serve(
     {
         tracing::warn!("answers were still under way when the drain time was over");
     }
+    cut_off();
+    connections.shutdown().await;
 }
 
 /// A connection that fails when nothing can be written for a while.

@@ -115,7 +115,7 @@ fn edge(index: usize) -> Option<DurationUs> {
 
 /// Where facts go.
 pub(crate) struct Observer {
-    queue: Mutex<Option<SyncSender<Facts>>>,
+    queue: Mutex<Option<SyncSender<Box<Facts>>>>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     gateway: Weak<Gateway>,
 }
@@ -123,7 +123,7 @@ pub(crate) struct Observer {
 impl Observer {
     /// Starts the thread. `gateway` is still being made.
     pub(crate) fn start(gateway: Weak<Gateway>) -> std::io::Result<Self> {
-        let (queue, facts) = mpsc::sync_channel::<Facts>(QUEUE);
+        let (queue, facts) = mpsc::sync_channel::<Box<Facts>>(QUEUE);
         let runtime = tokio::runtime::Handle::current();
         let worker = gateway.clone();
         let thread = std::thread::Builder::new()
@@ -153,7 +153,7 @@ impl Observer {
         }
     }
 
-    pub(crate) fn observe(&self, facts: Facts) {
+    pub(crate) fn observe(&self, facts: Box<Facts>) {
         let sent = lock(&self.queue)
             .as_ref()
             .map(|queue| queue.try_send(facts));
@@ -186,7 +186,7 @@ struct Vouched {
     why: Option<String>,
 }
 
-fn observe(gateway: &Arc<Gateway>, facts: Facts) {
+fn observe(gateway: &Arc<Gateway>, facts: Box<Facts>) {
     match vouch(gateway, &facts) {
         Ok(vouched) => record(gateway, facts, vouched),
         // Its key or its manifest may be newer than what we know: ask, then look again.
@@ -254,7 +254,7 @@ fn vouch(gateway: &Gateway, facts: &Facts) -> Result<Vouched, Vouched> {
     }
 }
 
-fn record(gateway: &Gateway, mut facts: Facts, vouched: Vouched) {
+fn record(gateway: &Gateway, mut facts: Box<Facts>, vouched: Vouched) {
     if let Some(why) = &vouched.why {
         let endpoint = &facts.live.id;
         tracing::warn!(%endpoint, why, "a receipt is invalid");

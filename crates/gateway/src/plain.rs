@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use engine::openai::ApiError;
-use engine::upstream::Reply;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -44,16 +43,18 @@ pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer,
     let live = std::sync::Arc::clone(attempt.live());
     let reply = match live.site.plain.chat(body, headers).await {
         Ok(reply) => reply,
-        Err(error) => return Err(Failure::upstream(attempt, error)),
+        Err(error) => return Err(Failure::upstream(attempt, &error)),
     };
     attempt.first_byte();
     attempt.head(reply.status.as_u16(), &reply.headers);
     let status = reply.status;
     let headers = reply.headers.clone();
-    let bytes = match whole(&mut attempt, reply).await {
+    let limit = attempt.gateway().config.limits.response_max_bytes;
+    let bytes = match reply.bytes(limit).await {
         Ok(bytes) => bytes,
-        Err(failure) => return Err(failure(attempt)),
+        Err(error) => return Err(Failure::upstream(attempt, &error)),
     };
+    attempt.body(&bytes);
     let seen = match read(&headers, &bytes) {
         Ok((seen, usage)) => {
             if let Some(usage) = usage {
@@ -71,19 +72,6 @@ pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer,
     let parts = marked(&bytes, call, &live, evidence);
     attempt.finish(seen);
     Ok(Answer::whole(status, &headers, call, &live, parts))
-}
-
-type ToFailure = Box<dyn FnOnce(Attempt) -> Failure + Send>;
-
-async fn whole(attempt: &mut Attempt, reply: Reply) -> Result<Bytes, ToFailure> {
-    let limit = attempt.gateway().config.limits.response_max_bytes;
-    match reply.bytes(limit).await {
-        Ok(bytes) => {
-            attempt.body(&bytes);
-            Ok(bytes)
-        }
-        Err(error) => Err(Box::new(|attempt| Failure::upstream(attempt, error))),
-    }
 }
 
 enum Unfit {

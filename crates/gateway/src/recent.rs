@@ -13,7 +13,7 @@ use crate::lock::lock;
 use crate::observe::Facts;
 
 /// Attempts that are remembered.
-const KEPT: usize = 256;
+pub(crate) const KEPT: usize = 256;
 /// Attempts that a status shows.
 pub(crate) const SHOWN: usize = 40;
 

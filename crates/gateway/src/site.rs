@@ -318,7 +318,7 @@ fn model_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<ModelName> {
             Ok(model) if !models.contains(&model) => models.push(model),
             Ok(_) => {}
             Err(error) => {
-                tracing::warn!(%error, "a model is left out: its name cannot be recorded")
+                tracing::warn!(%error, "a model is left out: its name cannot be recorded");
             }
         }
     }

@@ -37,7 +37,7 @@ pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer,
     let live = Arc::clone(attempt.live());
     let reply = match live.site.streamed.chat(body, headers).await {
         Ok(reply) => reply,
-        Err(error) => return Err(Failure::upstream(attempt, error)),
+        Err(error) => return Err(Failure::upstream(attempt, &error)),
     };
     attempt.head(reply.status.as_u16(), &reply.headers);
     let status = reply.status;
@@ -52,7 +52,7 @@ pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer,
         let step = step.unwrap_or_else(|_| Err(late(&live)));
         if let Err(error) = step {
             return Err(match relay.attempt.take() {
-                Some(attempt) => Failure::upstream(attempt, error),
+                Some(attempt) => Failure::upstream(attempt, &error),
                 None => Failure::over(&live, &error),
             });
         }
@@ -81,7 +81,7 @@ async fn odd(mut attempt: Attempt, reply: engine::upstream::Reply, headers: &Hea
     let bytes = match reply.bytes(ODD_BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(UpstreamError::TooLarge { .. }) => Bytes::new(),
-        Err(error) => return Failure::upstream(attempt, error),
+        Err(error) => return Failure::upstream(attempt, &error),
     };
     attempt.body(&bytes);
     let has_error = || {

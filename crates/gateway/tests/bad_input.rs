@@ -433,3 +433,34 @@ async fn a_request_in_small_pieces_is_put_together() {
     answer.into_body().collect().await.expect("whole");
     assert_eq!(upstream.requests()[0].body, body.as_bytes());
 }
+
+/// A gateway that is stopped cuts off what takes too long, and says that this was its own doing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_stop_cuts_off_is_the_gateways_fault() {
+    let endless = Fault::Long {
+        tokens: usize::MAX,
+        gap_us: 5_000,
+    };
+    let upstream = Faulty::api(MODEL, Script::Always(endless)).await;
+    let mut config = config();
+    let mut patient = endpoint(&upstream);
+    patient.timeouts.total = PATIENCE;
+    config.endpoints = vec![patient];
+    let mut gateway = support::Running::start(config, None).await;
+    let answer = gateway.open(chat(true)).await;
+    let call = answer.headers()["x-longrun-call"].to_str().expect("text");
+    let call: record::CallId = call.parse().expect("a call id");
+    let mut body = answer.into_body();
+    assert!(body.frame().await.is_some_and(|frame| frame.is_ok()));
+    let handle = gateway.handle.take().expect("running");
+    handle.stop_within(Duration::from_millis(100)).await;
+    let entries = gateway.recorder.by_call(call).await.expect("readable");
+    let [entry] = entries.as_slice() else {
+        panic!("{} records", entries.len())
+    };
+    let record::Predicate::Observation(seen) = &entry.record.statement.predicate else {
+        panic!("an observation")
+    };
+    assert_eq!(seen.outcome, record::Outcome::GatewayError);
+    assert_eq!(seen.fault, Some(record::Fault::Gateway));
+}

@@ -245,6 +245,12 @@ async fn models_health_and_unknown_paths_are_answered() {
         (&models["object"], &models["data"][0]["id"]),
         (&"list".into(), &MODEL.into())
     );
+    let one = gateway.get(&format!("/v1/models/{MODEL}")).await;
+    assert_eq!((one.status, one.json()["id"].as_str()), (200, Some(MODEL)));
+    assert_eq!(
+        gateway.get("/v1/models/none/such").await.json()["error"]["code"],
+        "model_not_found"
+    );
     assert_eq!(gateway.get("/healthz").await.json()["status"], "ok");
     let lost = gateway.get("/v1/nowhere").await;
     assert_eq!(

@@ -490,8 +490,10 @@ impl Connection {
                 _ => {}
             }
             self.event(event).await?;
-            while fault == Fault::Endless && number == 1 {
-                self.event(&events[1]).await?;
+            if fault == Fault::Endless && number == 1 {
+                loop {
+                    self.event(&events[1]).await?;
+                }
             }
         }
         if let Some(receipt) = self.receipt(request, 200, events.join("\n").as_bytes()) {
