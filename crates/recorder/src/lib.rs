@@ -17,7 +17,7 @@
 //! - A number is durable, with its nonce and content secret, before [`Recorder::lease`] returns
 //!   it. Blocks are leased ahead, so this costs no disk write per call.
 //! - Every number ends in exactly one record or one `void`: also after a crash (the next start
-//!   signs a void over what was lost) and when the spool was full (answers go on; one void per
+//!   signs a void over what had been handed out; after a power cut, over all that was leased) and when the spool was full (answers go on; one void per
 //!   stream follows once there is room, with the outcomes that were counted).
 //! - *Recorded* means durable in the spool. *Published* means that the home log answered with an
 //!   inclusion proof to a checkpoint under its key, and both were verified here.

@@ -18,7 +18,7 @@ use crate::error::RecorderError;
 use crate::voids::{Ledger, Tallied};
 
 /// Numbers in a stream's first block.
-pub(crate) const BLOCK_MIN: u32 = 64;
+pub(crate) const BLOCK_MIN: u32 = 16;
 /// Numbers in a block, at most.
 pub(crate) const BLOCK_MAX: u32 = spool::BLOCK_NUMBERS_MAX;
 /// A block used up faster than this doubles the next one, ms.
@@ -68,22 +68,41 @@ struct Cursor {
     secret: [u8; 32],
 }
 
+/// A number out of the stock.
+struct Taken {
+    stream: spool::StreamId,
+    seq: u64,
+    secret: [u8; 32],
+}
+
 impl Stock {
     fn left(&self) -> u64 {
         self.blocks.iter().map(|block| block.end - block.next).sum()
     }
 
-    fn take(&mut self) -> Option<(spool::StreamId, u64, [u8; 32])> {
+    /// The next number; the spool learns of it before anybody else does.
+    fn take(&mut self, spool: &Spool) -> Result<Option<Taken>, SpoolError> {
         if let Some((seq, (stream, secret))) = self.returned.pop_first() {
-            return Some((stream, seq, secret));
+            return Ok(Some(Taken {
+                stream,
+                seq,
+                secret,
+            }));
         }
-        let block = self.blocks.front_mut()?;
-        let taken = (block.stream, block.next, block.secret);
+        let Some(block) = self.blocks.front_mut() else {
+            return Ok(None);
+        };
+        let taken = Taken {
+            stream: block.stream,
+            seq: block.next,
+            secret: block.secret,
+        };
+        spool.issue(taken.stream, taken.seq)?;
         block.next += 1;
         if block.next == block.end {
             self.blocks.pop_front();
         }
-        Some(taken)
+        Ok(Some(taken))
     }
 
     fn add(&mut self, block: &Block) {
@@ -175,14 +194,19 @@ impl Stream {
         if stock.closed {
             return Err(RecorderError::Closed);
         }
-        let taken = stock.take();
+        let taken = stock.take(&self.state.spool)?;
         if let Some(error) = stock.failed.take()
             && taken.is_none()
         {
             return Err(self.no_number(&error.to_string()));
         }
         self.refill_if_low(stock);
-        let Some((stream, seq, secret)) = taken else {
+        let Some(Taken {
+            stream,
+            seq,
+            secret,
+        }) = taken
+        else {
             return Ok(None);
         };
         let seq = Seq::new(seq)?;

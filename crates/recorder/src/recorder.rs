@@ -500,11 +500,27 @@ impl Recorder {
     /// The spool's. What was durable stays so.
     pub async fn close(&self, patience: Duration) -> Result<(), RecorderError> {
         let inner = self.inner.clone();
+        let unused = self.wind_up(patience).await;
+        let tasks = std::mem::take(&mut *lock(&inner.tasks));
+        for task in tasks {
+            task.abort();
+            // Cancelled, as asked.
+            let _ = task.await;
+        }
+        let unused = unused?;
+        let closed = tokio::task::spawn_blocking(move || inner.spool.close(unused)).await;
+        Ok(closed.map_err(|_| RecorderError::Closed)??)
+    }
+
+    /// No more numbers, voids where they are due, and time for the log. Gives the numbers that
+    /// were never handed out.
+    async fn wind_up(&self, patience: Duration) -> Result<Vec<spool::Range>, RecorderError> {
+        let inner = &self.inner;
         let streams: Vec<Stream> = lock(&inner.streams).values().cloned().collect();
         streams.iter().for_each(Stream::stop);
         // Leases under way arrive before this returns.
         self.flush().await?;
-        let unused: Vec<spool::Range> = streams.iter().flat_map(Stream::leftovers).collect();
+        let unused = streams.iter().flat_map(Stream::leftovers).collect();
         self.write_voids(true)?;
         self.flush().await?;
         if inner.home.is_some() {
@@ -516,14 +532,7 @@ impl Recorder {
             // Not drained in time: the next start ships the rest.
             let _ = tokio::time::timeout(patience, drained).await;
         }
-        let tasks = std::mem::take(&mut *lock(&inner.tasks));
-        for task in tasks {
-            task.abort();
-            // Cancelled, as asked.
-            let _ = task.await;
-        }
-        let closed = tokio::task::spawn_blocking(move || inner.spool.close(unused)).await;
-        Ok(closed.map_err(|_| RecorderError::Closed)??)
+        Ok(unused)
     }
 
     fn row(&self, envelope: &Envelope) -> NewRow {
@@ -599,18 +608,18 @@ impl Recorder {
     }
 
     fn keep_controls(&self, controls: &[Envelope]) -> Result<(), RecorderError> {
-        for envelope in controls {
-            let row = NewRow {
-                pinned: true,
-                urgent: true,
-                ..self.row(envelope)
-            };
-            append_and_wait(&self.inner.spool, row)?;
-        }
-        Ok(())
+        let rows = controls.iter();
+        let rows = rows.map(|envelope| NewRow {
+            pinned: true,
+            urgent: true,
+            ..self.row(envelope)
+        });
+        append_all(&self.inner.spool, rows.collect())
     }
 
     fn void_lost(&self, lost: &[Block]) -> Result<(), RecorderError> {
+        let mut rows = Vec::new();
+        let mut total = 0;
         for blocks in lost.chunk_by(|a, b| a.range.stream == b.range.stream) {
             let ranges: Vec<spool::Range> = blocks.iter().map(|block| block.range).collect();
             let stream = parse_name(&blocks[0].stream_name)?;
@@ -618,16 +627,22 @@ impl Recorder {
                 .into_iter()
                 .flat_map(Tally::split)
             {
-                let count = tally.count();
-                append_and_wait(&self.inner.spool, self.void_row(&tally)?)?;
-                self.inner
-                    .counters
-                    .voided
-                    .fetch_add(count, Ordering::Relaxed);
-                let name = &blocks[0].stream_name;
-                tracing::info!(count, stream = name, "numbers without a record were voided");
+                total += tally.count();
+                rows.push(self.void_row(&tally)?);
             }
         }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        append_all(&self.inner.spool, rows)?;
+        self.inner
+            .counters
+            .voided
+            .fetch_add(total, Ordering::Relaxed);
+        tracing::info!(
+            numbers = total,
+            "the last run left numbers without a record; they are voided"
+        );
         Ok(())
     }
 
@@ -758,19 +773,20 @@ impl Drop for Unsettled {
     }
 }
 
-fn append_and_wait(spool: &Spool, row: NewRow) -> Result<(), RecorderError> {
-    let (answer, outcome) = std::sync::mpsc::sync_channel(1);
-    let row = NewRow {
-        prompt: true,
-        ..row
-    };
-    spool.append(
-        row,
-        Box::new(move |outcome| {
+/// Appends rows in one go and waits until all are durable.
+fn append_all(spool: &Spool, rows: Vec<NewRow>) -> Result<(), RecorderError> {
+    let (answer, outcomes) = std::sync::mpsc::channel();
+    for row in rows {
+        let answer = answer.clone();
+        let done = Box::new(move |outcome| {
+            // The receiver only goes after an earlier row failed.
             let _ = answer.send(outcome);
-        }),
-    )?;
-    Ok(outcome.recv().unwrap_or(Err(SpoolError::Closed))?)
+        });
+        spool.append(row, done)?;
+    }
+    drop(answer);
+    spool.flush()?;
+    Ok(outcomes.into_iter().collect::<Result<(), SpoolError>>()?)
 }
 
 fn outcome(predicate: &Predicate) -> Outcome {

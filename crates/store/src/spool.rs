@@ -16,9 +16,12 @@
 //!   [`SpoolError::NumberUsed`]. Each block carries a bitmap of its settled numbers, written in
 //!   the same transaction as the rows that settle them; a unique index on (stream, number)
 //!   stands behind it.
-//! - **After a crash nothing is guessed.** [`Spool::open`] reports every number that was leased
-//!   and not settled ([`Opened::lost`]). Numbers that an orderly [`Spool::close`] declared never
-//!   handed out come back as [`Opened::resumed`] instead, and their blocks continue.
+//! - **After a crash nothing is guessed.** [`Spool::open`] reports every number that was leased,
+//!   not settled, and may have been handed out ([`Opened::lost`]). Numbers that certainly never
+//!   were come back as [`Opened::resumed`], and their blocks continue: after an orderly
+//!   [`Spool::close`], and after a killed process on a machine that stayed up, because
+//!   [`Spool::issue`] is called before a number leaves and outlives the process. After a power
+//!   cut that cannot be known, and all of them are lost.
 //!
 //! Rows go out in order of insertion ([`Spool::pending`]) and come back with their place in the
 //! log ([`Spool::settle`]). The spool is bounded by count and bytes of what is pending; beyond
@@ -33,6 +36,7 @@
 
 mod blocks;
 pub mod dir;
+mod marks;
 mod reader;
 mod schema;
 mod writer;
@@ -49,6 +53,8 @@ pub use reader::{Place, Row, RowState};
 
 /// Name of the database in a signer directory.
 pub const SPOOL_FILE: &str = "spool.sqlite";
+/// Name of the file beside it that says how far numbers were handed out.
+pub const MARKS_FILE: &str = "issued";
 /// Rows that may be pending (appended, not yet settled by the log) before appends are refused.
 pub const PENDING_ROWS_MAX: u64 = 1_000_000;
 /// Bytes of envelopes and private parts that may be pending before appends are refused.
@@ -288,10 +294,9 @@ pub struct Counts {
 pub struct Opened {
     /// The spool, ready.
     pub spool: Spool,
-    /// Blocks with numbers that were leased and neither recorded nor voided, the lost ones as
-    /// runs. A number that was perhaps never used is among them: after a crash nobody knows.
+    /// Numbers that were leased, neither recorded nor voided, and perhaps handed out, as runs.
     pub lost: Vec<Block>,
-    /// Numbers that were leased and, as an orderly shutdown noted, never handed out.
+    /// Numbers that were leased and certainly never handed out, as tails of their blocks.
     pub resumed: Vec<Block>,
 }
 
@@ -311,6 +316,7 @@ struct Inner {
     ops: mpsc::Sender<writer::Op>,
     shared: Arc<Shared>,
     reader: Mutex<reader::Reader>,
+    marks: Arc<marks::Marks>,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
     /// Goes last, after the writer.
     claim: Mutex<Option<dir::Claim>>,
@@ -352,7 +358,8 @@ impl Spool {
         limits: Limits,
     ) -> Result<Opened, SpoolError> {
         let mut connection = schema::open(path)?;
-        let found = schema::take_stock(&mut connection)?;
+        let marks = Arc::new(marks::Marks::open(&path.with_file_name(MARKS_FILE))?);
+        let found = schema::take_stock(&mut connection, &marks)?;
         let shared = Arc::new(Shared::default());
         shared
             .pending_rows
@@ -372,7 +379,13 @@ impl Spool {
 
         let reader = reader::Reader::open(path)?;
         let (ops, inbox) = mpsc::channel();
-        let writer = writer::Writer::new(connection, found.blocks, limits.clone(), shared.clone());
+        let writer = writer::Writer::new(
+            connection,
+            found.blocks,
+            limits.clone(),
+            shared.clone(),
+            marks.clone(),
+        );
         let thread = std::thread::Builder::new()
             .name("spool".into())
             .spawn(move || writer.run(&inbox))
@@ -383,6 +396,7 @@ impl Spool {
             ops,
             shared,
             reader: Mutex::new(reader),
+            marks,
             thread: Mutex::new(Some(thread)),
             claim: Mutex::new(claim),
         };
@@ -425,6 +439,12 @@ impl Spool {
             secret,
             done,
         })
+    }
+
+    /// Notes that this number, and every lower one of the stream, is handed out. To be called
+    /// before anybody outside can learn of it. One small write to a file, no disk access.
+    pub fn issue(&self, stream: StreamId, seq: u64) -> Result<(), SpoolError> {
+        self.inner.marks.set(stream, seq + 1)
     }
 
     /// False if the last commit failed: appends are likely to fail as well, until one succeeds.

@@ -267,3 +267,32 @@ async fn many_records_share_commits_and_requests() {
     let requests = log.logged.lock().expect("whole").requests;
     assert!(requests < 500, "{requests} requests");
 }
+
+/// As after a kill: what was handed out is voided, what was not goes on.
+#[tokio::test]
+async fn a_lost_process_costs_the_numbers_it_had_handed_out() {
+    let signer = Signer::new(None);
+    let recorder = signer.open();
+    record_one(&recorder, "m", 1, Outcome::Ok).await;
+    for _ in 0..2 {
+        std::mem::forget(number(&recorder, "m").await);
+    }
+    record_one(&recorder, "m", 2, Outcome::Ok).await;
+    drop(recorder);
+    // The forgotten numbers keep the spool open, as a process would that nobody can ask.
+    let copy = tempfile::tempdir().expect("a temporary directory");
+    let status = std::process::Command::new("cp")
+        .args(["-a", "."])
+        .arg(copy.path())
+        .current_dir(&signer.config.directory)
+        .status();
+    assert!(status.expect("copied").success());
+    let config = recorder::Config {
+        directory: copy.path().to_owned(),
+        ..signer.config.clone()
+    };
+    let context = recorder::Context::system().expect("randomness");
+    let recorder = recorder::Recorder::open(&config, context).expect("opens");
+    assert_eq!(recorder.status().await.expect("a status").voided, 2);
+    assert_eq!(number(&recorder, "m").await.seq().number(), 5);
+}

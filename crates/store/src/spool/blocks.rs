@@ -30,12 +30,18 @@ impl OpenBlock {
         }
     }
 
-    /// Runs of numbers that are not settled, at or below `through`.
-    pub(super) fn open_runs(&self, through: u64) -> Vec<Range> {
+    /// One more than the highest settled number; the first number if there is none.
+    pub(super) fn used_below(&self) -> u64 {
+        let highest = (0..self.range.count).rev().find(|&i| bit(&self.bits, i));
+        self.range.first + highest.map_or(0, |i| u64::from(i) + 1)
+    }
+
+    /// Runs of numbers that are not settled, below `end`.
+    pub(super) fn open_runs(&self, end: u64) -> Vec<Range> {
         let mut runs: Vec<Range> = Vec::new();
         for i in (0..self.range.count).filter(|&i| !bit(&self.bits, i)) {
             let seq = self.range.first + u64::from(i);
-            if seq > through {
+            if seq >= end {
                 break;
             }
             match runs.last_mut() {

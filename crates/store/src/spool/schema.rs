@@ -19,6 +19,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::blocks::{Blocks, OpenBlock, bitmap_bytes};
+use super::marks::Marks;
 use super::{Block, Counts, Range, SpoolError, StreamId};
 
 /// `PRAGMA application_id`: "LRsp".
@@ -204,9 +205,9 @@ pub(super) struct Stock {
     pub(super) resumed: Vec<Block>,
 }
 
-/// Reads the open blocks and the sums, and takes the tails that an orderly close had noted out
-/// of that note: from here on a crash counts them as lost.
-pub(super) fn take_stock(connection: &mut Connection) -> Result<Stock, SpoolError> {
+/// Reads the open blocks and the sums, and tells what is lost from what was never handed out.
+/// What an orderly close had noted moves into the marks: from here on they count.
+pub(super) fn take_stock(connection: &mut Connection, marks: &Marks) -> Result<Stock, SpoolError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let counts = sums(&transaction)?;
     let mut stock = Stock {
@@ -240,7 +241,10 @@ pub(super) fn take_stock(connection: &mut Connection) -> Result<Stock, SpoolErro
             }
             let unused_from: Option<i64> = row.get(7)?;
             let block = OpenBlock::new(row.get(0)?, range, bits);
-            let unused_from = unused_from.map_or(u64::MAX, unsigned);
+            let end = range.first + u64::from(range.count);
+            let marked = marks.next(stream).map(|next| next.max(block.used_below()));
+            let unused_from = unused_from.map(unsigned).or(marked).unwrap_or(end);
+            let unused_from = unused_from.clamp(range.first, end);
             let part = |range| Block {
                 range,
                 stream_name: stream_name.clone(),
@@ -248,8 +252,7 @@ pub(super) fn take_stock(connection: &mut Connection) -> Result<Stock, SpoolErro
             };
             stock
                 .lost
-                .extend(block.open_runs(unused_from - 1).into_iter().map(part));
-            let end = range.first + u64::from(range.count);
+                .extend(block.open_runs(unused_from).into_iter().map(part));
             if unused_from < end {
                 let count = u32::try_from(end - unused_from).unwrap_or(range.count);
                 stock.resumed.push(part(Range {
@@ -266,6 +269,11 @@ pub(super) fn take_stock(connection: &mut Connection) -> Result<Stock, SpoolErro
         "UPDATE lease SET unused_from = NULL WHERE unused_from IS NOT NULL",
         [],
     )?;
+    // Before the note goes, so that a crash in between loses nothing. Highest first, so that the
+    // lowest of a stream stays.
+    for block in stock.resumed.iter().rev() {
+        marks.set(block.range.stream, block.range.first)?;
+    }
     transaction.commit()?;
     Ok(stock)
 }

@@ -360,54 +360,106 @@ fn published_bytes_are_bounded_too() {
     );
 }
 
-#[test]
-fn what_was_leased_and_not_settled_is_reported_after_a_crash() {
-    let fixture = Fixture::new();
-    let opened = fixture.open();
-    assert!(opened.lost.is_empty() && opened.resumed.is_empty());
-    let spool = opened.spool;
-    let a = lease(&spool, "a", 8).range.stream;
-    let b = lease(&spool, "b", 2).range.stream;
-    for (tag, number) in [
-        (1, (a, 1)),
-        (2, (a, 3)),
-        (3, (a, 4)),
-        (4, (b, 1)),
-        (5, (b, 2)),
-    ] {
-        append(&spool, row(tag, Some(number))).expect("appended");
-    }
-    drop(spool); // no close: as good as a crash
+/// As if the machine had been restarted: nothing is known of the last process.
+fn reboot(fixture: &Fixture) {
+    let file = fixture.directory.path().join(MARKS_FILE);
+    let mut bytes = std::fs::read(&file).expect("read");
+    bytes[16] ^= 1;
+    std::fs::write(&file, bytes).expect("written");
+}
 
-    let opened = fixture.open();
-    assert_eq!(
-        numbers(&opened.lost),
-        [("a".into(), 2, 1), ("a".into(), 5, 4)]
-    );
-    assert!(opened.resumed.is_empty());
-    assert_eq!(opened.lost[0].secret, SECRET);
-    // One row settles them; a second crash right after finds nothing.
-    let settles = opened.lost.iter().map(|block| block.range).collect();
+fn settle_all(spool: &Spool, tag: u64, lost: &[Block]) {
+    let settles = lost.iter().map(|block| block.range).collect();
     append(
-        &opened.spool,
+        spool,
         NewRow {
             settles,
             urgent: true,
-            ..row(6, None)
+            ..row(tag, None)
         },
     )
     .expect("void");
-    drop(opened);
+}
+
+#[test]
+fn a_killed_process_loses_what_it_handed_out_a_power_cut_all_it_had_leased() {
+    for (power_cut, lost, resumed) in [
+        (
+            false,
+            vec![("a", 2, 1), ("a", 5, 2)],
+            vec![("a", 7, 2), ("b", 3, 2)],
+        ),
+        (true, vec![("a", 2, 1), ("a", 5, 4), ("b", 3, 2)], vec![]),
+    ] {
+        let fixture = Fixture::new();
+        let opened = fixture.open();
+        assert!(opened.lost.is_empty() && opened.resumed.is_empty());
+        let spool = opened.spool;
+        let a = lease(&spool, "a", 8).range.stream;
+        let b = lease(&spool, "b", 4).range.stream;
+        for (tag, number) in [
+            (1, (a, 1)),
+            (2, (a, 3)),
+            (3, (a, 4)),
+            (4, (b, 1)),
+            (5, (b, 2)),
+        ] {
+            append(&spool, row(tag, Some(number))).expect("appended");
+        }
+        spool.issue(a, 6).expect("marked");
+        drop(spool); // no close: as good as a kill
+        if power_cut {
+            reboot(&fixture);
+        }
+        let owned = |blocks: Vec<(&str, u64, u32)>| {
+            blocks
+                .into_iter()
+                .map(|(name, first, count)| (name.to_owned(), first, count))
+                .collect::<Vec<_>>()
+        };
+        let opened = fixture.open();
+        assert_eq!(numbers(&opened.lost), owned(lost), "power cut: {power_cut}");
+        assert_eq!(
+            numbers(&opened.resumed),
+            owned(resumed),
+            "power cut: {power_cut}"
+        );
+        assert_eq!(opened.lost[0].secret, SECRET);
+        // One row settles them; a second crash right after finds nothing more.
+        settle_all(&opened.spool, 6, &opened.lost);
+        let again = opened.resumed;
+        drop(opened.spool);
+        let opened = fixture.open();
+        assert!(
+            opened.lost.is_empty() && opened.resumed == again,
+            "{:?}",
+            opened.lost
+        );
+        assert_eq!(
+            lease(&opened.spool, "a", 8).range.first,
+            9,
+            "numbers are never leased twice"
+        );
+        assert_eq!(
+            opened.spool.high_marks().expect("read"),
+            [("a".into(), 16), ("b".into(), 4)]
+        );
+    }
+}
+
+#[test]
+fn a_block_whose_numbers_never_left_is_whole_after_a_kill() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let stream = lease(&spool, "a", 4).range.stream;
+    spool.issue(stream, 2).expect("marked");
+    lease(&spool, "a", 4);
+    drop(spool);
     let opened = fixture.open();
-    assert!(opened.lost.is_empty(), "{:?}", opened.lost);
+    assert_eq!(numbers(&opened.lost), [("a".into(), 1, 2)]);
     assert_eq!(
-        lease(&opened.spool, "a", 8).range.first,
-        9,
-        "numbers are never leased twice"
-    );
-    assert_eq!(
-        opened.spool.high_marks().expect("read"),
-        [("a".into(), 16), ("b".into(), 2)]
+        numbers(&opened.resumed),
+        [("a".into(), 3, 2), ("a".into(), 5, 4)]
     );
 }
 
@@ -440,6 +492,7 @@ fn an_orderly_close_gives_unused_numbers_back_once() {
     ));
     drop(spool);
 
+    reboot(&fixture); // the note is in the database: a restart of the machine does not matter
     let opened = fixture.open();
     assert_eq!(
         numbers(&opened.lost),
@@ -448,7 +501,8 @@ fn an_orderly_close_gives_unused_numbers_back_once() {
     );
     assert_eq!(numbers(&opened.resumed), [("a".into(), 4, 5)]);
     append(&opened.spool, row(2, Some((stream, 4)))).expect("continues");
-    drop(opened); // crash: the note must not be believed a second time
+    drop(opened);
+    reboot(&fixture); // a power cut: the note must not be believed a second time
     let opened = fixture.open();
     assert_eq!(
         numbers(&opened.lost),

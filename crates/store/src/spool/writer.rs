@@ -5,6 +5,7 @@
 //! come before its first write, and the rest of the group commits. A failed commit fails the
 //! whole group, leaves the marks in memory as they were, and the next group tries again.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
@@ -13,6 +14,7 @@ use std::time::Instant;
 use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::blocks::{Blocks, OpenBlock, bitmap_bytes};
+use super::marks::Marks;
 use super::schema::{signed, unsigned};
 use super::{Block, Done, Limits, NewRow, Range, Settled, Shared, SpoolError, StreamId};
 
@@ -79,6 +81,9 @@ pub(super) struct Writer {
     blocks: Blocks,
     limits: Limits,
     shared: Arc<Shared>,
+    marks: Arc<Marks>,
+    /// Streams whose mark says something.
+    marked: HashSet<StreamId>,
 }
 
 /// One transaction's worth of consequences, applied to memory only if it commits.
@@ -102,12 +107,16 @@ impl Writer {
         blocks: Blocks,
         limits: Limits,
         shared: Arc<Shared>,
+        marks: Arc<Marks>,
     ) -> Writer {
+        let marked = marks.streams();
         Writer {
             connection,
             blocks,
             limits,
             shared,
+            marks,
+            marked,
         }
     }
 
@@ -178,17 +187,32 @@ impl Writer {
             self.shared.closed.store(true, Ordering::Release);
         }
         for (block, id, done) in group.leased {
-            done(outcome.clone().map(|()| {
-                self.blocks.name(block.range.stream, &block.stream_name);
-                let bits = vec![0; bitmap_bytes(block.range.count)];
-                self.blocks.insert(OpenBlock::new(id, block.range, bits));
-                block
-            }));
+            done(outcome.clone().and_then(|()| self.leased(block, id)));
         }
         for answer in group.answers {
             answer(outcome.clone());
         }
         group.closing
+    }
+
+    /// Takes a durable block into the books. Until its first number is handed out, a crash must
+    /// not take all of it for used.
+    fn leased(&mut self, block: Block, id: i64) -> Result<Block, SpoolError> {
+        let Range {
+            stream,
+            first,
+            count,
+        } = block.range;
+        self.blocks.name(stream, &block.stream_name);
+        self.blocks.insert(OpenBlock::new(
+            id,
+            block.range,
+            vec![0; bitmap_bytes(count)],
+        ));
+        if self.marked.insert(stream) {
+            self.marks.set(stream, first)?;
+        }
+        Ok(block)
     }
 
     fn transact(&mut self, ops: Vec<Op>, group: &mut Group) -> Result<(), SpoolError> {
