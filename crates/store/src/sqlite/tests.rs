@@ -32,7 +32,10 @@ fn heads_of_different_names_are_apart() {
     one.swap(None, b"one").unwrap();
     conformance::heads(one.named("two"), |heads| heads);
     assert_eq!(one.load().unwrap().as_deref(), Some(b"one".as_slice()));
-    assert_eq!(one.named("two").load().unwrap().as_deref(), Some(b"second".as_slice()));
+    assert_eq!(
+        one.named("two").load().unwrap().as_deref(),
+        Some(b"second".as_slice())
+    );
 }
 
 #[test]
