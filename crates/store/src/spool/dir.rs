@@ -8,11 +8,16 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use super::SpoolError;
 
 /// Name of the file that carries version and lock.
 pub const VERSION_FILE: &str = "VERSION";
+/// How long to wait for the lock before the directory counts as in use.
+const LOCK_WAIT: Duration = Duration::from_millis(200);
+/// How often to try meanwhile.
+const LOCK_RETRY: Duration = Duration::from_millis(10);
 /// Longest version line that is read.
 const VERSION_BYTES_MAX: u64 = 256;
 
@@ -50,18 +55,7 @@ impl Claim {
                 ),
             ));
         }
-        match existing.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(unusable(
-                    path,
-                    "is in use by another process; stop that one first",
-                ));
-            }
-            Err(TryLockError::Error(error)) => {
-                return Err(unusable(path, &format!("cannot be locked: {error}")));
-            }
-        }
+        lock(path, &existing)?;
         probe(path)?;
         Ok(Claim {
             path: path.to_owned(),
@@ -73,6 +67,29 @@ impl Claim {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+}
+
+/// Waits a moment: a process that is just ending, or that was forked and has not yet started its
+/// own program, may hold the lock a little longer than it means to.
+fn lock(path: &Path, file: &File) -> Result<(), SpoolError> {
+    let deadline = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::sleep(LOCK_RETRY);
+            }
+            Err(TryLockError::WouldBlock) => {
+                return Err(unusable(
+                    path,
+                    "is in use by another process; stop that one first",
+                ));
+            }
+            Err(TryLockError::Error(error)) => {
+                return Err(unusable(path, &format!("cannot be locked: {error}")));
+            }
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use super::{SpoolError, StreamId};
 const MAGIC: &[u8; 16] = b"longrun issued 1";
 const BOOT_BYTES: usize = 48;
 const HEADER_BYTES: u64 = 64;
-const SLOT_BYTES: u64 = 16;
+const SLOT_BYTES: usize = 16;
 /// Linux' name for the time between two starts of the machine.
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// Largest file that is read: four million streams.
@@ -64,8 +64,8 @@ impl Marks {
         let Some(file) = &self.file else {
             return Ok(());
         };
-        let offset = HEADER_BYTES + SLOT_BYTES * stream.0.unsigned_abs();
-        let mut slot = [0; SLOT_BYTES as usize];
+        let offset = HEADER_BYTES + SLOT_BYTES as u64 * stream.0.unsigned_abs();
+        let mut slot = [0; SLOT_BYTES];
         slot[..8].copy_from_slice(&next.to_le_bytes());
         slot[8..].copy_from_slice(&(!next).to_le_bytes());
         write_at(file, &slot, offset)
@@ -119,7 +119,7 @@ fn open_for(path: &Path, boot: &[u8; BOOT_BYTES]) -> std::io::Result<Marks> {
 }
 
 fn read_slots(bytes: &[u8]) -> HashMap<StreamId, u64> {
-    let (slots, _) = bytes.as_chunks::<{ SLOT_BYTES as usize }>();
+    let (slots, _) = bytes.as_chunks::<SLOT_BYTES>();
     let slots = (0..).zip(slots).filter_map(|(stream, slot)| {
         let (value, complement) = slot.split_at(8);
         let value = u64::from_le_bytes(value.try_into().ok()?);
@@ -168,7 +168,7 @@ mod tests {
         marks.set(StreamId(2), 9).expect("set");
         drop(marks);
         let mut bytes = std::fs::read(&path).expect("read");
-        bytes[usize::try_from(HEADER_BYTES + SLOT_BYTES).expect("small")] ^= 1;
+        bytes[usize::try_from(HEADER_BYTES).expect("small") + SLOT_BYTES] ^= 1;
         bytes.truncate(bytes.len() - 1);
         std::fs::write(&path, bytes).expect("written");
         let marks = open_for(&path, &boot).expect("opens");
