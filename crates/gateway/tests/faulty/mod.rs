@@ -49,6 +49,8 @@ pub enum Fault {
     Endless,
     /// Waits before the head, and between tokens.
     Slow { head_ms: u64, gap_ms: u64 },
+    /// Behaves, with two tokens 1 ms apart.
+    Pair,
     /// Behaves, with this many tokens and a pause before each.
     Long { tokens: usize, gap_us: u64 },
     /// A chunk whose length is no number, after this many tokens.
@@ -457,6 +459,13 @@ impl Connection {
                 tokio::time::sleep(Duration::from_micros(gap_us)).await;
                 self.event(&events[1]).await?;
             }
+            events.drain(..=TOKENS);
+        }
+        if fault == Fault::Pair {
+            self.event(&events[1]).await?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            self.event(&events[2]).await?;
+            tokio::time::sleep(Duration::from_millis(1)).await;
             events.drain(..=TOKENS);
         }
         for (number, event) in events.iter().enumerate() {
