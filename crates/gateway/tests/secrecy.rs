@@ -33,9 +33,9 @@ fn files(directory: &Path, into: &mut Vec<std::path::PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("readable") {
         let path = entry.expect("readable").path();
         if path.is_dir() {
-            files(&path, into)
+            files(&path, into);
         } else {
-            into.push(path)
+            into.push(path);
         }
     }
 }
