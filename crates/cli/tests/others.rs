@@ -85,7 +85,9 @@ impl Trio {
     }
 }
 
-/// A tool below `conformance/`, with its private Python and Node.js first on the path.
+/// A tool below `conformance/`, with its private Python and Node.js first on the path. What it says
+/// is the report, so it is shown.
+#[expect(clippy::print_stdout, reason = "the tool's own lines are the report")]
 fn tool(program: &str, arguments: &[&str]) {
     let conformance = root().join("conformance");
     let bin = conformance.join(".venv/bin");
