@@ -4,7 +4,7 @@
 //! re-signs somebody else's statement is refused here: the statement names the key.
 
 use record::leaf::Leaf;
-use record::{Digest, Envelope, ErrorKind, KeyId, RecordId};
+use record::{Envelope, ErrorKind, KeyId, RecordId};
 use serde::Serialize;
 
 /// A record that the log will take: verified, with the bytes that are logged.
@@ -13,7 +13,6 @@ pub struct Submission {
     pub(crate) id: RecordId,
     pub(crate) key: KeyId,
     pub(crate) leaf: Vec<u8>,
-    pub(crate) leaf_hash: Digest,
     pub(crate) body: Vec<u8>,
 }
 
@@ -51,12 +50,10 @@ impl Submission {
     /// A record that was verified already.
     #[must_use]
     pub fn of(record: &record::Record) -> Self {
-        let leaf = Leaf::of(&record.envelope, record.key()).to_bytes();
         Self {
             id: record.id,
             key: record.key().key_id(),
-            leaf_hash: record::leaf::leaf_hash(&leaf),
-            leaf,
+            leaf: Leaf::of(&record.envelope, record.key()).to_bytes(),
             body: record.envelope.payload().to_vec(),
         }
     }

@@ -251,7 +251,7 @@ fn fsck_names_the_first_bad_file() {
     log.stop();
     let mut steps = Vec::new();
     let report = fsck::run(root, &FsckOptions::default(), |progress| {
-        steps.push(progress)
+        steps.push(progress);
     })
     .unwrap();
     assert_eq!((report.size, report.signatures, report.tiles), (700, 0, 4));
@@ -503,7 +503,9 @@ fn kill_9_loses_nothing_that_was_answered() {
     let directory = TempDir::new().unwrap();
     let root = directory.path();
     let mut answered: BTreeMap<u64, String> = BTreeMap::new();
-    for seed in 0..14u64 {
+    // More of them: LONGRUN_KILLS=200.
+    let kills = std::env::var("LONGRUN_KILLS").map_or(14, |kills| kills.parse().unwrap());
+    for seed in 0..kills {
         let mut child = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "child", "--ignored", "--nocapture", "--quiet"])
             .env(CHILD, format!("{seed}:{}", root.display()))

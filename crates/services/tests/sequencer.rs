@@ -424,7 +424,7 @@ fn a_log_that_contradicts_itself_is_refused_and_left_alone() {
             None,
         ),
         (
-            "do not give the root",
+            "does not hash to tile/0/002.p/188",
             vec![("tile/0/002.p/188", Some(flipped_tile))],
             None,
         ),
@@ -560,8 +560,8 @@ fn a_head_that_does_not_extend_what_was_published_is_refused() {
                 .unwrap();
         format!("{}-{}", signed.checkpoint().size, signed.checkpoint().root)
     };
-    // A staged round with nothing in it: the files are there already.
-    let mut staged = b"longrun staging 1\n\0\0\0\0".to_vec();
+    // A staged round that adds nothing to those 20 entries: the files are there already.
+    let mut staged = b"longrun staging 1\n\0\0\0\0\0\0\0\x14\0\0\0\0".to_vec();
     staged.extend_from_slice(record::sha256(&staged.clone()).as_bytes());
     other
         .store

@@ -2,13 +2,14 @@
 //!
 //! 1. The pool is divided into records that are new and records that are logged already.
 //! 2. Tiles, entries and bodies of the grown tree are computed in memory.
-//! 3. All of them are *staged* in one durable bundle. A crash up to here leaves a bundle that no
+//! 3. What the round adds is *staged* in one durable file. A crash up to here leaves a file that no
 //!    head names; the next start removes it.
 //! 4. The checkpoint is signed and the head is *swapped*: the commit point. An error here leaves
 //!    the outcome unknown, so it ends the sequencer; the next start sees which head holds.
 //! 5. Witnesses are asked to *cosign*: after the swap, so that none of them can strand the log, and
 //!    for a short time only. What is missing then is missing; the log goes on and says so.
-//! 6. The staged files are *applied* by the code that recovery uses. An error ends the sequencer;
+//! 6. The files are *applied*. Recovery computes them again from what was staged, with the same
+//!    code. An error ends the sequencer;
 //!    the next start applies them again.
 //! 7. The checkpoint is *published*. An error rejects the callers, whose entries stay logged and
 //!    are found again when they retry.
@@ -19,17 +20,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use record::{Digest, RecordId};
+use record::RecordId;
 use store::{Blobs, Heads, Seen};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
-use tlog::growth::Edge;
 use tlog::note::NoteSigner;
 use tlog::tile::{Resource, Span, TileId, WIDTH};
 
 use super::head::Head;
 use super::place::{Placed, Placer, Slot};
-use super::round::{RoundTiles, round_files};
-use super::staging::{self, StagedFile, staging_path};
+use super::round::{Growth, RightEdge, RoundFile, RoundTiles};
+use super::staging::{self, NewEntry, staging_path};
 use crate::admission::{Refusal, Submission};
 use crate::clock::Clock;
 use crate::cosigning::{Cosigned, Cosigners, CosigningOptions, SharedTiles};
@@ -103,10 +103,7 @@ pub(crate) struct Core {
     pub(super) head: Head,
     /// The head as it is stored, for the next swap.
     pub(super) head_bytes: Vec<u8>,
-    pub(super) edge: Edge,
-    /// The entries and bodies that are not yet in a full bundle.
-    pub(super) entries: Vec<Vec<u8>>,
-    pub(super) bodies: Vec<Option<Vec<u8>>>,
+    pub(super) right: RightEdge,
     /// Ids of committed entries that `seen` does not have yet; it continues with them.
     pub(super) unseen: Vec<[u8; 32]>,
     pub(super) published: Arc<Published>,
@@ -133,7 +130,7 @@ impl Core {
         let size = self.head.size();
         let (slots, new) = self.divide(pool)?;
         let tiles = if new.is_empty() {
-            RoundTiles::shared(&self.reader, self.edge.tiles())
+            RoundTiles::shared(&self.reader, self.right.edge.tiles())
         } else {
             self.grow(&new)?
         };
@@ -182,18 +179,24 @@ impl Core {
 
     /// Steps 2 to 6. Gives back the tiles that proofs of the new entries need.
     fn grow(&mut self, new: &[&Submission]) -> Result<Arc<RoundTiles>, RoundError> {
-        let hashes: Vec<Digest> = new.iter().map(|submission| submission.leaf_hash).collect();
-        let mut edge = self.edge.clone();
-        let tiles = edge.append(&hashes);
-        let (size, root) = (edge.size(), edge.root());
-        let mut entries = self.entries.clone();
-        entries.extend(new.iter().map(|submission| submission.leaf.clone()));
-        let mut bodies = self.bodies.clone();
-        bodies.extend(new.iter().map(|submission| Some(submission.body.clone())));
-        let files = round_files(self.head.size(), &tiles, &entries, &bodies)
+        let entries: Vec<NewEntry<'_>> = new
+            .iter()
+            .map(|submission| NewEntry {
+                leaf: &submission.leaf,
+                body: &submission.body,
+            })
+            .collect();
+        let Growth {
+            after,
+            tiles,
+            files,
+        } = self
+            .right
+            .grow(&entries)
             .map_err(|error| RoundError::Rejected(format!("bundling failed: {error}")))?;
+        let (size, root) = (after.edge.size(), after.edge.root());
 
-        let staged = staging::encode(&files);
+        let staged = staging::encode(self.head.size(), &entries);
         self.blobs
             .put_new(&staging_path(size, &root), &staged)
             .map_err(|error| RoundError::Rejected(format!("staging failed: {error}")))?;
@@ -204,18 +207,13 @@ impl Core {
             size,
             root,
         })?;
-        let shared = RoundTiles::shared(
-            &self.reader,
-            edge.tiles().into_iter().chain(tiles).collect(),
-        );
+        let near = after.edge.tiles().into_iter().chain(tiles).collect();
+        let shared = RoundTiles::shared(&self.reader, near);
         self.cosigned = self.gather(&shared);
         self.apply(&files)
             .map_err(|error| RoundError::Fatal(format!("applying the round failed: {error}")))?;
 
-        let full = entries.len() - entries.len() % usize::from(WIDTH);
-        self.entries = entries.split_off(full);
-        self.bodies = bodies.split_off(full);
-        self.edge = edge;
+        self.right = after;
         self.unseen
             .extend(new.iter().map(|submission| *submission.id.as_bytes()));
         self.totals.rounds += 1;
@@ -254,7 +252,7 @@ impl Core {
     }
 
     /// Step 6, also for recovery: doing it again changes nothing.
-    pub(super) fn apply(&mut self, files: &[StagedFile]) -> store::Result<()> {
+    pub(super) fn apply(&mut self, files: &[RoundFile]) -> store::Result<()> {
         self.blobs.put_new_all(files)?;
         files.iter().for_each(|(_, bytes)| self.count(bytes.len()));
         Ok(())

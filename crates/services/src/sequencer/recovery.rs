@@ -5,7 +5,7 @@
 //! | none | none, and no tiles | a new log: commit and publish the empty tree |
 //! | none | anything | refuse: the head was lost |
 //! | = published | | go on |
-//! | larger | smaller | apply the staged round again, check that one tree extends the other, publish |
+//! | larger | smaller | do the staged round again, check that one tree extends the other, publish |
 //! | smaller | larger | refuse: the head is an old copy, and going on would fork the log |
 //! | same size, other root | | refuse: the log is forked |
 //!
@@ -16,18 +16,17 @@
 
 use std::sync::Arc;
 
-use record::leaf::{Leaf, leaf_hash};
+use record::leaf::Leaf;
 use store::Blobs;
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
-use tlog::growth::Edge;
 use tlog::merkle::empty_root;
 use tlog::proof::{TreeView, verify_consistency};
-use tlog::tile::{Resource, Span, TileId, TileReader as _, WIDTH};
+use tlog::tile::{Resource, Span, WIDTH};
 
 use super::core::{Core, LogParts, Published, Totals};
 use super::head::Head;
-use super::round::RoundTiles;
-use super::staging::{self, StagedFile, staging_path};
+use super::round::{Growth, RightEdge, RoundTiles};
+use super::staging::{self, staging_path};
 use crate::cosigning::{Cosigners, SharedTiles};
 use crate::layout::CHECKPOINT;
 use crate::reader::LogReader;
@@ -104,9 +103,7 @@ impl Core {
             key,
             reader,
             head_bytes,
-            edge: Edge::empty(),
-            entries: Vec::new(),
-            bodies: Vec::new(),
+            right: RightEdge::default(),
             unseen: Vec::new(),
             published: Arc::new(published.as_ref().map_or_else(Published::nothing, |found| {
                 // Whether it is witnessed shows once the witnesses are asked again.
@@ -125,22 +122,18 @@ impl Core {
     /// Applies what was staged, checks the edge, and publishes if that is still to be done.
     fn finish_round(
         &mut self,
-        staged: Option<&[StagedFile]>,
+        staged: Option<&[u8]>,
         published: Option<&SignedCheckpoint>,
     ) -> Result<(), OpenError> {
-        if let Some(files) = staged {
-            tracing::info!(
-                size = self.head.size(),
-                "finishing the round that was under way"
-            );
-            self.apply(files)?;
+        if let Some(round) = staged {
+            self.redo(round)?;
         }
         self.load_edge()?;
         if let Some(published) = published {
             self.check_extends(published.checkpoint())?;
             self.uncleared.push(published.checkpoint().size);
         }
-        let tiles = RoundTiles::shared(&self.reader, self.edge.tiles());
+        let tiles = RoundTiles::shared(&self.reader, self.right.edge.tiles());
         self.ask_witnesses(&tiles)?;
         self.rebuild_seen()?;
         self.publish(&tiles)
@@ -150,51 +143,32 @@ impl Core {
         Ok(())
     }
 
+    /// Computes a staged round again and puts its files in place. The edge that it grew from is
+    /// still there: nothing of it is removed before the round is published.
+    fn redo(&mut self, round: &[u8]) -> Result<(), OpenError> {
+        let damaged = || OpenError::Inconsistent("the staged round is damaged".to_owned());
+        let staged = staging::decode(round).ok_or_else(damaged)?;
+        let before =
+            RightEdge::load(&self.reader, staged.size_before).map_err(OpenError::Inconsistent)?;
+        let Growth { after, files, .. } = before.grow(&staged.entries).map_err(|_| damaged())?;
+        if after.edge.root() != self.head.checkpoint.checkpoint().root {
+            return inconsistent("the staged round does not give the root of the head");
+        }
+        tracing::info!(
+            size = self.head.size(),
+            "finishing the round that was under way"
+        );
+        Ok(self.apply(&files)?)
+    }
+
     /// Reads the right edge and checks it against the head.
     fn load_edge(&mut self) -> Result<(), OpenError> {
         let size = self.head.size();
-        let broken = |reason: String| OpenError::Inconsistent(reason);
-        self.edge = Edge::load(size, &self.reader).map_err(|error| broken(error.to_string()))?;
-        if self.edge.root() != self.head.checkpoint.checkpoint().root {
+        self.right = RightEdge::load(&self.reader, size).map_err(OpenError::Inconsistent)?;
+        if self.right.edge.root() != self.head.checkpoint.checkpoint().root {
             return inconsistent(format!(
                 "the tiles do not give the root of the head at {size}"
             ));
-        }
-        let Some(last) = size
-            .checked_sub(1)
-            .and_then(|last| Span::of_leaf(last, size))
-        else {
-            return Ok(());
-        };
-        let id = TileId {
-            level: 0,
-            span: last,
-        };
-        let hashes = self
-            .reader
-            .read_tile(id)
-            .map_err(|error| broken(error.to_string()))?;
-        let entries = self
-            .reader
-            .entries(last)
-            .map_err(|error| broken(error.to_string()))?;
-        let bodies = self
-            .reader
-            .bodies(last)
-            .map_err(|error| broken(error.to_string()))?;
-        for (entry, (hash, body)) in entries.iter().zip(hashes.iter().zip(&bodies)) {
-            if leaf_hash(entry) != *hash {
-                return inconsistent(format!("{} does not hash to {id}", Resource::Entries(last)));
-            }
-            if !body.as_ref().is_none_or(|body| belongs(entry, body)) {
-                return inconsistent(format!(
-                    "{} holds a body that is not its entry's",
-                    Resource::Bodies(last)
-                ));
-            }
-        }
-        if !last.is_full() {
-            (self.entries, self.bodies) = (entries, bodies);
         }
         Ok(())
     }
@@ -321,12 +295,12 @@ fn create(
     Ok((head, bytes))
 }
 
-/// Compares head and published checkpoint; gives back the staged round if it must be applied.
+/// Compares head and published checkpoint; gives back the staged round if it must be done again.
 fn compare(
     blobs: &Arc<dyn Blobs>,
     head: &Head,
     published: Option<&SignedCheckpoint>,
-) -> Result<Option<Vec<StagedFile>>, OpenError> {
+) -> Result<Option<Vec<u8>>, OpenError> {
     let said = head.checkpoint.checkpoint();
     let Some(published) = published.map(SignedCheckpoint::checkpoint) else {
         if said.size == 0 {
@@ -354,22 +328,11 @@ fn compare(
         return Ok(None);
     }
     let path = staging_path(said.size, &said.root);
-    let Some(bytes) = blobs.read(&path)? else {
-        return inconsistent(format!(
+    match blobs.read(&path)? {
+        Some(round) => Ok(Some(round)),
+        None => inconsistent(format!(
             "the head is at {}, the published checkpoint at {}, and {path} is gone",
             said.size, published.size
-        ));
-    };
-    match staging::decode(&bytes) {
-        Some(files) => Ok(Some(files)),
-        None => inconsistent(format!("{path} is damaged")),
+        )),
     }
-}
-
-/// Whether a body is what the entry was made of.
-fn belongs(entry: &[u8], body: &[u8]) -> bool {
-    Leaf::parse(entry).is_ok_and(|leaf| {
-        record::Envelope::new(body.to_vec(), leaf.signature.clone())
-            .is_ok_and(|envelope| envelope.record_id() == leaf.record_id)
-    })
 }

@@ -1,63 +1,77 @@
-//! A round's files in one bundle: what is made durable before anything is signed.
+//! A round in one file: what is made durable before anything is signed.
 //!
-//! `longrun staging 1 LF`, a big-endian uint32 count, then per file its path behind a uint16
-//! length and its bytes behind a uint32 length, then the SHA-256 of all before. The store writes
-//! files whole or not at all; the checksum guards against a disk that does not.
+//! It holds what the round adds, from which everything else follows: `longrun staging 1 LF`, the
+//! size of the tree before as a big-endian uint64, a uint32 count, then for each entry its leaf
+//! behind a uint16 length and its body behind a uint32 length, then the SHA-256 of all before. The
+//! store writes files whole or not at all; the checksum guards against a disk that does not.
 
 use record::{Digest, sha256};
 
 use crate::layout::STAGING;
 
 const MAGIC: &[u8] = b"longrun staging 1\n";
-/// Files in one round, at most: tiles, entries and bodies of the largest pool with room to spare.
-const FILES_MAX: u32 = 100_000;
 
-/// Where the bundle of the round that ends at this size and root is.
+/// What one record adds to the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NewEntry<'b> {
+    pub(crate) leaf: &'b [u8],
+    pub(crate) body: &'b [u8],
+}
+
+/// A round that was read back.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Staged<'b> {
+    pub(crate) size_before: u64,
+    pub(crate) entries: Vec<NewEntry<'b>>,
+}
+
+/// Where the round that ends at this size and root is.
 pub(crate) fn staging_path(size: u64, root: &Digest) -> String {
     format!("{STAGING}/{size}-{root}")
 }
 
-/// One file of a round: path and bytes.
-pub(crate) type StagedFile = (String, Vec<u8>);
-
-pub(crate) fn encode(files: &[StagedFile]) -> Vec<u8> {
-    let bytes: usize = files
+pub(crate) fn encode(size_before: u64, entries: &[NewEntry<'_>]) -> Vec<u8> {
+    let bytes: usize = entries
         .iter()
-        .map(|(path, bytes)| path.len() + bytes.len() + 6)
+        .map(|entry| entry.leaf.len() + entry.body.len() + 6)
         .sum();
-    let mut out = Vec::with_capacity(MAGIC.len() + 4 + bytes + 32);
+    let mut out = Vec::with_capacity(MAGIC.len() + 12 + bytes + 32);
     out.extend_from_slice(MAGIC);
-    out.extend_from_slice(&length(files.len()).to_be_bytes());
-    for (path, bytes) in files {
-        out.extend_from_slice(&u16::try_from(path.len()).unwrap_or(u16::MAX).to_be_bytes());
-        out.extend_from_slice(path.as_bytes());
-        out.extend_from_slice(&length(bytes.len()).to_be_bytes());
-        out.extend_from_slice(bytes);
+    out.extend_from_slice(&size_before.to_be_bytes());
+    out.extend_from_slice(&length(entries.len()).to_be_bytes());
+    for NewEntry { leaf, body } in entries {
+        out.extend_from_slice(&u16::try_from(leaf.len()).unwrap_or(u16::MAX).to_be_bytes());
+        out.extend_from_slice(leaf);
+        out.extend_from_slice(&length(body.len()).to_be_bytes());
+        out.extend_from_slice(body);
     }
     let digest = sha256(&out);
     out.extend_from_slice(digest.as_bytes());
     out
 }
 
-/// `None` if these are not the bytes of a whole bundle.
-pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<StagedFile>> {
+/// `None` if these are not the bytes of a whole round.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Staged<'_>> {
     let (content, digest) = bytes.split_last_chunk::<32>()?;
     if sha256(content).as_bytes() != digest {
         return None;
     }
-    let mut rest = content.strip_prefix(MAGIC)?;
+    let rest = content.strip_prefix(MAGIC)?;
+    let (size_before, mut rest) = rest.split_first_chunk::<8>()?;
     let count = take(&mut rest, 4).map(number)?;
-    if count > FILES_MAX as usize {
-        return None;
-    }
-    let mut files = Vec::new();
+    let mut entries = Vec::new();
     for _ in 0..count {
         let length = take(&mut rest, 2).map(number)?;
-        let path = String::from_utf8(take(&mut rest, length)?.to_vec()).ok()?;
+        let leaf = take(&mut rest, length)?;
         let length = take(&mut rest, 4).map(number)?;
-        files.push((path, take(&mut rest, length)?.to_vec()));
+        let body = take(&mut rest, length)?;
+        entries.push(NewEntry { leaf, body });
     }
-    rest.is_empty().then_some(files)
+    let size_before = u64::from_be_bytes(*size_before);
+    rest.is_empty().then_some(Staged {
+        size_before,
+        entries,
+    })
 }
 
 fn take<'a>(rest: &mut &'a [u8], bytes: usize) -> Option<&'a [u8]> {
@@ -82,14 +96,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bundle_comes_back_whole_or_not_at_all() {
-        let files = vec![
-            ("tile/0/000.p/1".to_owned(), vec![7; 32]),
-            ("bodies/000.p/1".to_owned(), Vec::new()),
+    fn a_round_comes_back_whole_or_not_at_all() {
+        let entries = vec![
+            NewEntry {
+                leaf: b"leaf",
+                body: b"body",
+            },
+            NewEntry {
+                leaf: &[7; 500],
+                body: b"",
+            },
         ];
-        let bytes = encode(&files);
-        assert_eq!(decode(&bytes), Some(files));
-        assert_eq!(decode(&encode(&[])), Some(Vec::new()));
+        let bytes = encode(70_000, &entries);
+        assert_eq!(
+            decode(&bytes),
+            Some(Staged {
+                size_before: 70_000,
+                entries
+            })
+        );
+        let nothing = encode(0, &[]);
+        assert_eq!(
+            decode(&nothing),
+            Some(Staged {
+                size_before: 0,
+                entries: Vec::new()
+            })
+        );
         for end in 0..bytes.len() {
             assert_eq!(decode(&bytes[..end]), None, "cut at {end}");
         }

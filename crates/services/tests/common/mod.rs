@@ -177,6 +177,7 @@ pub fn check_answer(batch: &[Submission], answer: &Answer) {
 }
 
 /// The indices of an answer, checked. A record that was refused fails the batch.
+#[allow(clippy::needless_pass_by_value, reason = "a batch is handed over")]
 pub fn append(log: &Sequencer, batch: Vec<Submission>) -> Result<Vec<u64>, SubmitError> {
     let answer = log.submit_and_wait(batch.clone())?;
     if let Some(refusal) = answer
