@@ -7,13 +7,14 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use record::content::{Commitment, Part};
 use record::observation::LoadClass;
 use record::{CallId, Digest, Provider};
-use recorder::Numbered;
+use recorder::{LEASE_WAIT, Numbered};
 use tokio::time::Instant;
 
 use crate::catalog::Live;
@@ -32,6 +33,9 @@ pub const OBSERVER_HEADER: HeaderName = HeaderName::from_static("x-longrun-obser
 pub const SEQ_HEADER: HeaderName = HeaderName::from_static("x-longrun-seq");
 /// The receipt of an answer in one piece: base64 of the envelope.
 pub const RECEIPT_HEADER: HeaderName = HeaderName::from_static("x-longrun-receipt");
+
+/// How long a number is waited for when the spool is full or its disk ails.
+const UNWELL_WAIT: Duration = Duration::from_millis(20);
 
 /// An attempt under way.
 pub(crate) struct Attempt {
@@ -58,13 +62,7 @@ impl Attempt {
         number: u32,
         request: &Request<'_>,
     ) -> Self {
-        let numbered = match live.stream.number().await {
-            Ok(numbered) => Some(numbered),
-            Err(error) => {
-                tracing::warn!(%error, "an attempt goes unrecorded");
-                None
-            }
-        };
+        let numbered = number_of(gateway, live).await;
         let started = Instant::now();
         let start_ms = gateway.clock.unix_ms();
         let load = LoadClass::of(live.opened(gateway.uptime_ms()));
@@ -282,6 +280,24 @@ impl Drop for Attempt {
             Seen::CallerGone
         });
     }
+}
+
+/// A number for an attempt, or none: then it goes unrecorded.
+async fn number_of(gateway: &Gateway, live: &Live) -> Option<Numbered> {
+    // A disk that fails, or is full, must not hold every call up.
+    let wait = if gateway.recorder.expects_to_record() {
+        LEASE_WAIT
+    } else {
+        UNWELL_WAIT
+    };
+    let error = match tokio::time::timeout(wait, live.stream.number()).await {
+        Ok(Ok(numbered)) => return Some(numbered),
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => "no number in time".to_owned(),
+    };
+    tracing::warn!(error, "an attempt goes unrecorded");
+    gateway.unnumbered.fetch_add(1, Ordering::Relaxed);
+    None
 }
 
 /// A request as an attempt needs it.

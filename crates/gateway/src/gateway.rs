@@ -39,6 +39,8 @@ pub(crate) struct Gateway {
     pub(crate) recent: Recent,
     pub(crate) histories: Histories,
     pub(crate) stopping: AtomicBool,
+    /// Attempts that got no number, and so no record.
+    pub(crate) unnumbered: AtomicU64,
     pub(crate) started_ms: u64,
     started: Instant,
     sites: Vec<Arc<Site>>,
@@ -135,6 +137,7 @@ impl Gateway {
             }),
             recent: Recent::default(),
             stopping: AtomicBool::new(false),
+            unnumbered: AtomicU64::new(0),
             started_ms: clock.unix_ms(),
             started: Instant::now(),
             client: engine::http::client(),

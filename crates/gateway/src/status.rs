@@ -1,5 +1,7 @@
 //! `GET /longrun/v1/status`: how the gateway is doing, for the page and for people.
 
+use std::sync::atomic::Ordering;
+
 use serde::Serialize;
 
 use crate::catalog::Live;
@@ -137,7 +139,7 @@ impl Status {
                 waiting_bytes: kept.pending_bytes,
                 oldest_waiting_age_ms: kept.oldest_pending_age_ms,
                 recorded: kept.recorded,
-                unrecorded: kept.unrecorded,
+                unrecorded: kept.unrecorded + gateway.unnumbered.load(Ordering::Relaxed),
                 voided: kept.voided,
                 refused: kept.refused,
                 log_error: kept.log_error,

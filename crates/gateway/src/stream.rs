@@ -127,8 +127,9 @@ impl Relay {
     }
 
     /// Whether the answer may begin.
-    fn is_ready(&self) -> bool {
-        self.begun || self.events.is_none() || self.ready.len() >= PRELUDE_EVENTS
+    fn is_ready(&mut self) -> bool {
+        self.begun |= self.ready.len() >= PRELUDE_EVENTS;
+        self.begun || self.events.is_none()
     }
 
     /// Takes the next event; an error ends the stream.
@@ -177,8 +178,11 @@ impl Relay {
             return;
         }
         let Some(data) = &event.data else {
-            // A comment that keeps the connection alive.
-            self.ready.push_back(event.raw);
+            // A comment that keeps the connection alive. Before the first token there is no answer
+            // yet to keep alive, and a comment is no reason to begin one.
+            if self.begun {
+                self.ready.push_back(event.raw);
+            }
             return;
         };
         let text = chunk.as_ref().is_some_and(|chunk| chunk.has_content);

@@ -140,6 +140,7 @@ async fn failures_before_the_first_token_go_to_the_next_endpoint() {
         (Fault::EndEarly(0), true, "truncated", "provider"),
         (Fault::BadChunk(0), true, "truncated", "provider"),
         (Fault::Hang, true, "timeout", "provider"),
+        (Fault::OnlyComments, true, "timeout", "provider"),
         (Fault::Stall(0), true, "timeout", "provider"),
     ];
     for (fault, streamed, outcome, culprit) in rows {

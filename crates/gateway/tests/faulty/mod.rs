@@ -49,6 +49,8 @@ pub enum Fault {
     Endless,
     /// Waits before the head, and between tokens.
     Slow { head_ms: u64, gap_ms: u64 },
+    /// Comments that keep the connection alive, and never a token.
+    OnlyComments,
     /// Behaves, with two tokens 1 ms apart.
     Pair,
     /// Behaves, with this many tokens and a pause before each.
@@ -448,6 +450,12 @@ impl Connection {
         if fault == Fault::ErrorInside {
             self.event(ERROR_INSIDE).await?;
             return self.chunk(b"").await;
+        }
+        if fault == Fault::OnlyComments {
+            loop {
+                self.chunk(b": still thinking\n\n").await?;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
         }
         if fault == Fault::HugeEvent {
             let large = format!("{{\"x\":\"{}\"}}", "y".repeat(2 << 20));
