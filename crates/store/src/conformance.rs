@@ -106,12 +106,12 @@ pub(crate) fn blobs<B: Blobs>(store: B, reopen: impl FnOnce(B) -> B) {
 }
 
 /// Readers beside a writer see whole files only.
-pub(crate) fn blobs_are_atomic(store: Arc<dyn Blobs>) {
+pub(crate) fn blobs_are_atomic(store: &dyn Blobs) {
     let texts: Vec<Vec<u8>> = (0..8u8).map(|n| vec![n; 40_000 + usize::from(n)]).collect();
     store.put_replace("checkpoint", &texts[0]).unwrap();
     let reads = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let (store, texts, reads) = (&store, &texts, &reads);
+        let (texts, reads) = (&texts, &reads);
         let reader = scope.spawn(move || {
             while reads.load(Ordering::Relaxed) < 200 {
                 let found = store

@@ -37,8 +37,11 @@
 mod blocks;
 pub mod dir;
 mod marks;
+mod queue;
 mod reader;
+mod recent;
 mod schema;
+mod tables;
 mod writer;
 
 #[cfg(test)]
@@ -65,7 +68,7 @@ pub const PUBLISHED_ROWS_MAX: u64 = 200_000;
 pub const PUBLISHED_BYTES_MAX: u64 = 512 << 20;
 /// How long the writer gathers appends before it commits them. With the commit itself this
 /// stays within the promised 20 ms on a disk that syncs in 10 ms.
-pub const LINGER: Duration = Duration::from_millis(5);
+pub const LINGER: Duration = Duration::from_millis(10);
 /// Numbers in one lease, at most.
 pub const BLOCK_NUMBERS_MAX: u32 = 1024;
 /// Bytes of one envelope, at most. The log's limit for a body is lower; this one only protects
@@ -131,7 +134,8 @@ pub enum SpoolError {
         /// The number.
         seq: u64,
     },
-    /// A record with this id is already stored. Nothing was stored.
+    /// A row with this id is already stored. Nothing was stored. Checked for rows without a
+    /// number; the others are as unique as their numbers.
     #[error("record {id} is already in the spool")]
     Duplicate {
         /// The record id in hex.
@@ -301,7 +305,6 @@ pub struct Opened {
 }
 
 /// Called by the writer thread once the outcome is durable (or has failed). Must not block.
-/// Dropped uncalled, it means [`SpoolError::Closed`].
 pub type Done<T> = Box<dyn FnOnce(Result<T, SpoolError>) + Send>;
 
 /// Handle to an open spool. Cheap to clone.
@@ -313,7 +316,7 @@ pub struct Spool {
 struct Inner {
     path: PathBuf,
     limits: Limits,
-    ops: mpsc::Sender<writer::Op>,
+    queue: Arc<queue::Queue>,
     shared: Arc<Shared>,
     reader: Mutex<reader::Reader>,
     marks: Arc<marks::Marks>,
@@ -334,8 +337,8 @@ struct Shared {
     committed_rows: AtomicU64,
     /// The last transaction failed: appends are likely to fail as well.
     ailing: AtomicBool,
-    /// The writer has stopped or is about to.
-    closed: AtomicBool,
+    /// Rows that are committed and not indexed yet.
+    recent: Mutex<recent::Recent>,
 }
 
 impl Spool {
@@ -360,7 +363,10 @@ impl Spool {
         let mut connection = schema::open(path)?;
         let marks = Arc::new(marks::Marks::open(&path.with_file_name(MARKS_FILE))?);
         let found = schema::take_stock(&mut connection, &marks)?;
-        let shared = Arc::new(Shared::default());
+        let shared = Arc::new(Shared {
+            recent: Mutex::new(found.recent),
+            ..Shared::default()
+        });
         shared
             .pending_rows
             .store(found.counts.pending_rows, Ordering::Relaxed);
@@ -378,7 +384,8 @@ impl Spool {
             .store(found.counts.refused_rows, Ordering::Relaxed);
 
         let reader = reader::Reader::open(path)?;
-        let (ops, inbox) = mpsc::channel();
+        let queue = Arc::new(queue::Queue::default());
+        let inbox = queue.clone();
         let writer = writer::Writer::new(
             connection,
             found.blocks,
@@ -393,7 +400,7 @@ impl Spool {
         let inner = Inner {
             path: path.to_owned(),
             limits,
-            ops,
+            queue,
             shared,
             reader: Mutex::new(reader),
             marks,
@@ -491,13 +498,16 @@ impl Spool {
 
     /// The row of this record id, if it is kept.
     pub fn by_id(&self, id: &[u8; 32]) -> Result<Option<Row>, SpoolError> {
-        self.reader(|reader| reader.by_id(id))
+        // Memory first: a row moves from there to the tables, never back.
+        let recent = lock(&self.inner.shared.recent).by_id(recent::key(id));
+        self.reader(|reader| reader.by_id(id, recent))
     }
 
     /// The rows of this call, in order of insertion. Rows that are not durable yet are missing;
     /// [`Spool::flush`] waits for them.
     pub fn by_call(&self, call: &[u8; 16]) -> Result<Vec<Row>, SpoolError> {
-        self.reader(|reader| reader.by_call(call))
+        let recent = lock(&self.inner.shared.recent).by_call(recent::key(call));
+        self.reader(|reader| reader.by_call(call, recent))
     }
 
     /// All pinned rows, in order of insertion.
@@ -569,10 +579,7 @@ impl Spool {
     }
 
     fn send(&self, op: writer::Op) -> Result<(), SpoolError> {
-        if self.inner.shared.closed.load(Ordering::Acquire) {
-            return Err(SpoolError::Closed);
-        }
-        self.inner.ops.send(op).map_err(|_| SpoolError::Closed)
+        self.inner.queue.push(op).map_err(|_| SpoolError::Closed)
     }
 
     fn wait<T: Send + 'static>(
@@ -598,8 +605,8 @@ impl Spool {
 impl Drop for Inner {
     /// Waits for the writer, so that nobody else opens the file while it still writes.
     fn drop(&mut self) {
-        // Fails if the writer has stopped already.
-        let _ = self.ops.send(writer::Op::Stop);
+        // It comes back if the writer has stopped already.
+        let _ = self.queue.push(writer::Op::Stop);
         self.join();
     }
 }

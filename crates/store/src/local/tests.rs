@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use tempfile::tempdir;
 
 use super::*;
@@ -34,7 +32,7 @@ fn local_files_keep_the_promises() {
         drop(store);
         Local::open(&root, VERSION).unwrap()
     });
-    conformance::blobs_are_atomic(Arc::new(Local::open(&root, VERSION).unwrap()));
+    conformance::blobs_are_atomic(&Local::open(&root, VERSION).unwrap());
 }
 
 #[test]

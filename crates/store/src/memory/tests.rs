@@ -5,7 +5,7 @@ use crate::seen::MemorySeen;
 #[test]
 fn memory_keeps_the_promises() {
     conformance::blobs(Memory::new(), |store| store.clone());
-    conformance::blobs_are_atomic(Arc::new(Memory::new()));
+    conformance::blobs_are_atomic(&Memory::new());
     conformance::heads(Memory::new(), |store| store.clone());
     let shared = Memory::new();
     let handles: Vec<Arc<dyn Heads>> = (0..4)

@@ -1,9 +1,11 @@
 //! Look-ups beside the writer, on a read-only connection. They see what is committed.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension, Row as SqlRow};
 
+use super::recent::key;
 use super::schema::{self, signed, unsigned};
 use super::{Pending, SpoolError, StreamId};
 
@@ -110,19 +112,53 @@ impl Reader {
         Ok(found.map(unsigned))
     }
 
-    pub(super) fn by_id(&self, id: &[u8; 32]) -> Result<Option<Row>, SpoolError> {
-        let mut select = self
-            .connection
-            .prepare_cached(&format!("{ROW} WHERE r.id = ?1"))?;
-        Ok(select.query_row([id.as_slice()], read_row).optional()?)
+    /// `recent` are positions that the tables may not know of yet.
+    pub(super) fn by_id(&self, id: &[u8; 32], recent: Vec<i64>) -> Result<Option<Row>, SpoolError> {
+        let sql = "SELECT n FROM by_id WHERE key = ?1";
+        let found = self.at(self.positions(sql, key(id), recent)?, |row| &row.id == id)?;
+        Ok(found.into_iter().next())
     }
 
-    pub(super) fn by_call(&self, call: &[u8; 16]) -> Result<Vec<Row>, SpoolError> {
+    /// `recent` are positions that the tables may not know of yet.
+    pub(super) fn by_call(
+        &self,
+        call: &[u8; 16],
+        recent: Vec<i64>,
+    ) -> Result<Vec<Row>, SpoolError> {
+        let sql = "SELECT n FROM by_call WHERE key = ?1";
+        self.at(self.positions(sql, key(call), recent)?, |row| {
+            row.call.as_ref() == Some(call)
+        })
+    }
+
+    fn positions(
+        &self,
+        sql: &str,
+        key: i64,
+        recent: Vec<i64>,
+    ) -> Result<BTreeSet<i64>, SpoolError> {
+        let mut positions: BTreeSet<i64> = recent.into_iter().collect();
+        let mut select = self.connection.prepare_cached(sql)?;
+        for n in select.query_map([key], |row| row.get(0))? {
+            positions.insert(n?);
+        }
+        Ok(positions)
+    }
+
+    /// The rows at these positions that are wanted; an index entry may have outlived its row.
+    fn at(
+        &self,
+        positions: BTreeSet<i64>,
+        wanted: impl Fn(&Row) -> bool,
+    ) -> Result<Vec<Row>, SpoolError> {
         let mut select = self
             .connection
-            .prepare_cached(&format!("{ROW} WHERE r.call = ?1 ORDER BY r.n"))?;
-        let rows = select.query_map([call.as_slice()], read_row)?;
-        Ok(rows.collect::<Result<_, _>>()?)
+            .prepare_cached(&format!("{ROW} WHERE r.n = ?1"))?;
+        let mut rows = Vec::new();
+        for n in positions {
+            rows.extend(select.query_row([n], read_row).optional()?.filter(&wanted));
+        }
+        Ok(rows)
     }
 
     pub(super) fn pinned(&self) -> Result<Vec<Row>, SpoolError> {

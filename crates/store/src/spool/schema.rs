@@ -5,10 +5,11 @@
 //! | `stream` | a stream's name and the next number to lease |
 //! | `lease` | one block: numbers, secret, bitmap of settled numbers, `unused_from` after an orderly close, `closed_at` (position of the newest row when its last number was settled) |
 //! | `record` | one appended row |
+//! | `by_id`, `by_call` | indexes of `record`, filled in bulk (see `recent`); entries may outlive their rows for a while |
 //! | `outbox` | position and size of a row that the log has not settled |
 //! | `settled` | the log's answer for a row |
 //! | `checkpoint` | checkpoints that `settled` rows refer to, with a count of them |
-//! | `tally` | running sums: rows and bytes published and refused |
+//! | `tally` | running sums: rows and bytes published and refused; the position through which rows are indexed |
 //!
 //! A settled row is one `DELETE` and one `INSERT` of small rows at the ends of their tables;
 //! the envelope is written once.
@@ -20,6 +21,7 @@ use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::blocks::{Blocks, OpenBlock, bitmap_bytes};
 use super::marks::Marks;
+use super::recent::Recent;
 use super::{Block, Counts, Range, SpoolError, StreamId};
 
 /// `PRAGMA application_id`: "LRsp".
@@ -64,9 +66,9 @@ CREATE TABLE record (
   at_ms INTEGER NOT NULL,
   pinned INTEGER NOT NULL
 ) STRICT;
-CREATE UNIQUE INDEX record_id ON record(id);
 CREATE UNIQUE INDEX record_number ON record(stream, seq) WHERE seq IS NOT NULL;
-CREATE INDEX record_call ON record(call) WHERE call IS NOT NULL;
+CREATE TABLE by_id (key INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (key, n)) STRICT, WITHOUT ROWID;
+CREATE TABLE by_call (key INTEGER NOT NULL, n INTEGER NOT NULL, PRIMARY KEY (key, n)) STRICT, WITHOUT ROWID;
 CREATE INDEX record_pinned ON record(n) WHERE pinned = 1;
 CREATE TABLE outbox (
   n INTEGER PRIMARY KEY,
@@ -92,9 +94,10 @@ CREATE TABLE tally (
   one INTEGER PRIMARY KEY CHECK (one = 1),
   published_rows INTEGER NOT NULL,
   published_bytes INTEGER NOT NULL,
-  refused_rows INTEGER NOT NULL
+  refused_rows INTEGER NOT NULL,
+  indexed INTEGER NOT NULL
 ) STRICT;
-INSERT INTO tally VALUES (1, 0, 0, 0);
+INSERT INTO tally VALUES (1, 0, 0, 0, 0);
 ";
 
 /// Opens the database for writing; creates it with mode 0600 if there is none.
@@ -203,6 +206,7 @@ pub(super) struct Stock {
     pub(super) blocks: Blocks,
     pub(super) lost: Vec<Block>,
     pub(super) resumed: Vec<Block>,
+    pub(super) recent: Recent,
 }
 
 /// Reads the open blocks and the sums, and tells what is lost from what was never handed out.
@@ -215,6 +219,7 @@ pub(super) fn take_stock(connection: &mut Connection, marks: &Marks) -> Result<S
         blocks: Blocks::default(),
         lost: vec![],
         resumed: vec![],
+        recent: recent(&transaction)?,
     };
     {
         let mut select = transaction.prepare(
@@ -276,6 +281,20 @@ pub(super) fn take_stock(connection: &mut Connection, marks: &Marks) -> Result<S
     }
     transaction.commit()?;
     Ok(stock)
+}
+
+/// The rows that are not indexed yet.
+fn recent(connection: &Connection) -> Result<Recent, SpoolError> {
+    let mut recent = Recent::default();
+    let mut select = connection.prepare(
+        "SELECT n, id, call FROM record WHERE n > (SELECT indexed FROM tally) ORDER BY n",
+    )?;
+    let mut rows = select.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, call): ([u8; 32], Option<[u8; 16]>) = (row.get(1)?, row.get(2)?);
+        recent.add(row.get(0)?, &id, call.as_ref());
+    }
+    Ok(recent)
 }
 
 fn sums(connection: &Connection) -> Result<Counts, SpoolError> {

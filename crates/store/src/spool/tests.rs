@@ -190,8 +190,6 @@ fn a_number_has_one_record() {
         matches!(outside, SpoolError::NumberNotLeased { seq: 5, .. }),
         "{outside}"
     );
-    let same = append(&spool, row(1, Some((stream, 3)))).expect_err("same record");
-    assert!(matches!(same, SpoolError::Duplicate { .. }), "{same}");
     // None of the refusals used a number up or left a row behind.
     append(&spool, row(4, Some((stream, 3)))).expect("still free");
     assert_eq!(spool.pending(0, 9, 999).expect("read").len(), 2);
@@ -215,6 +213,71 @@ fn a_number_has_one_record() {
         "{void}"
     );
     append(&spool, row(6, Some((stream, 1)))).expect("1 was given back");
+}
+
+#[test]
+fn a_row_without_a_number_is_stored_once() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let both = mpsc::channel();
+    for _ in 0..2 {
+        // In one group, most likely; in two, it is the same.
+        let answer = both.0.clone();
+        let done = Box::new(move |outcome: Result<(), SpoolError>| {
+            answer.send(outcome.is_ok()).expect("asked");
+        });
+        spool.append(row(1, None), done).expect("queued");
+    }
+    assert!(
+        both.1.recv().expect("answered") != both.1.recv().expect("answered"),
+        "one of them"
+    );
+    let later = append(&spool, row(1, None)).expect_err("stored");
+    assert!(matches!(&later, SpoolError::Duplicate { id } if id.starts_with("0000000000000001")));
+    drop(spool);
+    let spool = fixture.open().spool;
+    assert!(matches!(
+        append(&spool, row(1, None)),
+        Err(SpoolError::Duplicate { .. })
+    ));
+    assert_eq!(spool.counts().pending_rows, 1);
+}
+
+/// Rows move from memory to the indexes in chunks; nobody may lose sight of one meanwhile.
+#[test]
+fn every_row_is_found_before_during_and_after_it_is_indexed() {
+    let fixture = Fixture::new();
+    let mut spool = fixture.open().spool;
+    let total = 2 * recent::TAIL_ROWS as u64 + 700;
+    let spread = |tag: u64| {
+        let mut row = row(tag, None);
+        row.id[..8].copy_from_slice(&tag.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        row.id[8..16].copy_from_slice(&tag.to_be_bytes());
+        row.call = Some(row.id[..16].try_into().expect("sixteen bytes"));
+        row
+    };
+    for tag in 0..total {
+        let done = Box::new(|outcome: Result<(), SpoolError>| outcome.expect("appended"));
+        spool.append(spread(tag), done).expect("queued");
+        if tag % 611 != 0 {
+            continue;
+        }
+        spool.flush().expect("flushed");
+        for tag in (0..=tag).step_by(97).chain([tag]) {
+            let wanted = spread(tag);
+            let found = spool.by_id(&wanted.id).expect("read").expect("by id");
+            assert_eq!(found.envelope, wanted.envelope);
+            let found = spool.by_call(&wanted.call.expect("given")).expect("read");
+            assert_eq!(
+                found.iter().map(|it| it.id).collect::<Vec<_>>(),
+                [wanted.id]
+            );
+        }
+        if tag % 5 == 0 {
+            drop(spool);
+            spool = fixture.open().spool;
+        }
+    }
 }
 
 #[test]

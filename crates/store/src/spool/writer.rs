@@ -7,22 +7,16 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::Instant;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use rusqlite::{Connection, OptionalExtension, Transaction, TransactionBehavior, params};
+use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use super::blocks::{Blocks, OpenBlock, bitmap_bytes};
 use super::marks::Marks;
-use super::schema::{signed, unsigned};
-use super::{Block, Done, Limits, NewRow, Range, Settled, Shared, SpoolError, StreamId};
-
-/// Operations in one transaction, at most.
-const GROUP_MAX: usize = 4096;
-/// Published rows removed in one transaction, at most; also the slack above the limit, so that
-/// pruning is not done row by row.
-const PRUNE_ROWS: u64 = 512;
+use super::queue::Queue;
+use super::recent::{Chunk, key};
+use super::tables;
+use super::{Block, Done, Limits, NewRow, Range, Settled, Shared, SpoolError, StreamId, lock};
 
 /// What handles ask of the writer.
 pub(super) enum Op {
@@ -54,7 +48,7 @@ pub(super) enum Op {
 
 impl Op {
     /// Somebody waits for it: commit without gathering more.
-    fn hurried(&self) -> bool {
+    pub(super) fn is_hurried(&self) -> bool {
         match self {
             Op::Append { row, .. } => row.prompt,
             _ => true,
@@ -84,6 +78,8 @@ pub(super) struct Writer {
     marks: Arc<Marks>,
     /// Streams whose mark says something.
     marked: HashSet<StreamId>,
+    /// Which part of the indexes pruning sweeps next.
+    sweep: tables::Sweep,
 }
 
 /// One transaction's worth of consequences, applied to memory only if it commits.
@@ -99,7 +95,14 @@ struct Group {
     published_bytes: i64,
     refused_rows: i64,
     closing: bool,
+    /// Rows inserted: position, id, call.
+    inserted: Vec<Inserted>,
+    /// Ids of unnumbered rows among them.
+    unnumbered: HashSet<[u8; 32]>,
+    chunk: Chunk,
 }
+
+type Inserted = (i64, [u8; 32], Option<[u8; 16]>);
 
 impl Writer {
     pub(super) fn new(
@@ -117,47 +120,14 @@ impl Writer {
             shared,
             marks,
             marked,
+            sweep: tables::Sweep::default(),
         }
     }
 
-    /// Runs until it is told to close or every handle is gone.
-    pub(super) fn run(mut self, inbox: &Receiver<Op>) {
-        while let Ok(first) = inbox.recv() {
-            let (ops, gone) = self.gather(first, inbox);
-            let closing = self.commit_group(ops);
-            if gone || closing {
-                break;
-            }
-        }
-        self.shared.closed.store(true, Ordering::Release);
-        inbox.try_iter().for_each(|op| op.turn_away());
-    }
-
-    /// Collects what arrives until the linger has passed, somebody waits, or the group is full.
-    fn gather(&self, first: Op, inbox: &Receiver<Op>) -> (Vec<Op>, bool) {
-        let deadline = Instant::now() + self.limits.linger;
-        let mut hurried = first.hurried();
-        let mut ops = vec![first];
-        while ops.len() < GROUP_MAX {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let next = if hurried || left.is_zero() {
-                inbox.try_recv().map_err(|error| match error {
-                    std::sync::mpsc::TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    std::sync::mpsc::TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                })
-            } else {
-                inbox.recv_timeout(left)
-            };
-            match next {
-                Ok(op) => {
-                    hurried |= op.hurried();
-                    ops.push(op);
-                }
-                Err(RecvTimeoutError::Timeout) => break,
-                Err(RecvTimeoutError::Disconnected) => return (ops, true),
-            }
-        }
-        (ops, false)
+    /// Runs until it is told to close or the last handle is gone.
+    pub(super) fn run(mut self, queue: &Queue) {
+        while !self.commit_group(queue.next_group(self.limits.linger)) {}
+        queue.close().into_iter().for_each(Op::turn_away);
     }
 
     /// Applies a group and answers it; true if the writer was told to stop.
@@ -169,6 +139,7 @@ impl Writer {
         match &outcome {
             Ok(()) => {
                 self.blocks.commit();
+                self.index(&group);
                 shared.release(group.settled_rows, group.settled_bytes);
                 add(&shared.published_rows, group.published_rows);
                 add(&shared.published_bytes, group.published_bytes);
@@ -183,9 +154,6 @@ impl Writer {
                 shared.release(group.appended_rows, group.appended_bytes);
             }
         }
-        if group.closing {
-            self.shared.closed.store(true, Ordering::Release);
-        }
         for (block, id, done) in group.leased {
             done(outcome.clone().and_then(|()| self.leased(block, id)));
         }
@@ -193,6 +161,15 @@ impl Writer {
             answer(outcome.clone());
         }
         group.closing
+    }
+
+    /// What the tables do not index yet is found in memory, before anybody is told of it.
+    fn index(&self, group: &Group) {
+        let mut recent = lock(&self.shared.recent);
+        recent.indexed(&group.chunk);
+        for (n, id, call) in &group.inserted {
+            recent.add(*n, id, call.as_ref());
+        }
     }
 
     /// Takes a durable block into the books. Until its first number is handed out, a crash must
@@ -238,8 +215,16 @@ impl Writer {
         if let Some(error) = failure {
             return Err(error);
         }
-        store_blocks(&transaction, &self.blocks)?;
-        prune(&transaction, &self.limits, &self.shared, group)?;
+        tables::store_blocks(&transaction, &self.blocks)?;
+        group.chunk = lock(&self.shared.recent).chunk();
+        tables::index(&transaction, &group.chunk)?;
+        prune(
+            &transaction,
+            &self.limits,
+            &self.shared,
+            &mut self.sweep,
+            group,
+        )?;
         transaction.commit()?;
         Ok(())
     }
@@ -275,7 +260,7 @@ fn apply(
     group: &mut Group,
 ) -> Result<(), SpoolError> {
     match op {
-        Op::Append { row, done } => match append(transaction, blocks, &row) {
+        Op::Append { row, done } => match append(transaction, blocks, shared, &row, group) {
             Ok(()) => {
                 group.appended_rows += 1;
                 group.appended_bytes += row.bytes();
@@ -297,7 +282,7 @@ fn apply(
             count,
             secret,
             done,
-        } => match lease(transaction, &stream, count, secret) {
+        } => match tables::lease(transaction, &stream, count, secret) {
             Ok((block, id)) => {
                 group.leased.push((block, id, done));
                 Ok(())
@@ -321,7 +306,13 @@ fn apply(
             done,
         } => {
             group.answers.push(done);
-            settle(transaction, &checkpoint, answers, group)
+            let sums = tables::settle(transaction, &checkpoint, answers)?;
+            group.settled_rows += sums.rows;
+            group.settled_bytes += sums.bytes;
+            group.published_rows += sums.published_rows;
+            group.published_bytes += sums.published_bytes;
+            group.refused_rows += sums.refused_rows;
+            Ok(())
         }
         Op::Flush { done } => {
             group.answers.push(done);
@@ -331,7 +322,7 @@ fn apply(
             group.closing = true;
             Ok(())
         }
-        Op::Close { unused, done } => match note_unused(transaction, blocks, &unused) {
+        Op::Close { unused, done } => match tables::note_unused(transaction, blocks, &unused) {
             Ok(()) => {
                 group.answers.push(done);
                 group.closing = true;
@@ -353,14 +344,32 @@ fn apply(
 fn append(
     transaction: &Transaction<'_>,
     blocks: &mut Blocks,
+    shared: &Shared,
     row: &NewRow,
+    group: &mut Group,
 ) -> Result<(), SpoolError> {
-    let savepoint = blocks.savepoint();
-    let outcome = mark(blocks, row).and_then(|()| insert(transaction, row));
-    if outcome.is_err() {
-        blocks.rollback_to(savepoint);
+    // A numbered row is as unique as its number.
+    if row.number.is_none() && !group.unnumbered.insert(row.id) {
+        return Err(tables::duplicate(&row.id));
     }
-    outcome
+    let known = || lock(&shared.recent).by_id(key(&row.id));
+    let savepoint = blocks.savepoint();
+    let inserted = mark(blocks, row).and_then(|()| {
+        if row.number.is_none() {
+            tables::refuse_duplicate(transaction, &row.id, known())?;
+        }
+        tables::insert(transaction, row)
+    });
+    match inserted {
+        Ok(n) => {
+            group.inserted.push((n, row.id, row.call));
+            Ok(())
+        }
+        Err(error) => {
+            blocks.rollback_to(savepoint);
+            Err(error)
+        }
+    }
 }
 
 fn mark(blocks: &mut Blocks, row: &NewRow) -> Result<(), SpoolError> {
@@ -375,276 +384,34 @@ fn mark(blocks: &mut Blocks, row: &NewRow) -> Result<(), SpoolError> {
     Ok(())
 }
 
-fn insert(transaction: &Transaction<'_>, row: &NewRow) -> Result<(), SpoolError> {
-    let (stream, seq) = row.number.unzip();
-    let call = row.call.as_ref().map(<[u8; 16]>::as_slice);
-    let inserted = transaction
-        .prepare_cached(
-            "INSERT INTO record (id, stream, seq, call, envelope, private, at_ms, pinned)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
-        )?
-        .execute(params![
-            row.id,
-            stream.map(|stream| stream.0),
-            seq.map(signed),
-            call,
-            row.envelope,
-            row.private,
-            signed(row.at_ms),
-            row.pinned,
-        ]);
-    match inserted {
-        Ok(_) => {}
-        Err(error) if is_constraint(&error) => return Err(collision(row, &error)),
-        Err(error) => return Err(error.into()),
-    }
-    transaction
-        .prepare_cached("INSERT INTO outbox (n, bytes, at_ms) VALUES (?1, ?2, ?3)")?
-        .execute(params![
-            transaction.last_insert_rowid(),
-            signed(row.bytes()),
-            signed(row.at_ms)
-        ])?;
-    Ok(())
-}
-
-fn is_constraint(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
-}
-
-/// Which unique index refused the row.
-fn collision(row: &NewRow, error: &rusqlite::Error) -> SpoolError {
-    match row.number {
-        Some((stream, seq)) if error.to_string().contains("record.seq") => SpoolError::NumberUsed {
-            stream: format!("#{}", stream.0),
-            seq,
-        },
-        _ => {
-            let id = row.id.iter().map(|byte| format!("{byte:02x}")).collect();
-            SpoolError::Duplicate { id }
-        }
-    }
-}
-
-fn lease(
-    transaction: &Transaction<'_>,
-    stream: &str,
-    count: u32,
-    secret: [u8; 32],
-) -> Result<(Block, i64), SpoolError> {
-    let known: Option<(i64, i64)> = transaction
-        .prepare_cached("SELECT id, next FROM stream WHERE name = ?1")?
-        .query_row([stream], |row| Ok((row.get(0)?, row.get(1)?)))
-        .optional()?;
-    let (id, first) = match known {
-        Some(known) => known,
-        None => {
-            transaction
-                .prepare_cached("INSERT INTO stream (name, next) VALUES (?1, 1)")?
-                .execute([stream])?;
-            (transaction.last_insert_rowid(), 1)
-        }
-    };
-    transaction
-        .prepare_cached("UPDATE stream SET next = ?2 WHERE id = ?1")?
-        .execute([id, first + i64::from(count)])?;
-    transaction
-        .prepare_cached(
-            "INSERT INTO lease (stream, first, count, secret, bits) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute(params![
-            id,
-            first,
-            count,
-            secret,
-            vec![0u8; bitmap_bytes(count)]
-        ])?;
-    let range = Range {
-        stream: StreamId(id),
-        first: unsigned(first),
-        count,
-    };
-    let block = Block {
-        range,
-        stream_name: stream.to_owned(),
-        secret,
-    };
-    Ok((block, transaction.last_insert_rowid()))
-}
-
-fn settle(
-    transaction: &Transaction<'_>,
-    checkpoint: &[u8],
-    answers: Vec<Settled>,
-    group: &mut Group,
-) -> Result<(), SpoolError> {
-    transaction
-        .prepare_cached("INSERT INTO checkpoint (note, refs) VALUES (?1, 0)")?
-        .execute([checkpoint])?;
-    let checkpoint = transaction.last_insert_rowid();
-    let mut refs = 0;
-    let (mut published_rows, mut published_bytes, mut refused_rows) = (0i64, 0i64, 0i64);
-    for answer in answers {
-        let n = match &answer {
-            Settled::Published { n, .. } | Settled::Refused { n, .. } => *n,
-        };
-        let bytes: Option<i64> = transaction
-            .prepare_cached("DELETE FROM outbox WHERE n = ?1 RETURNING bytes")?
-            .query_row([n], |row| row.get(0))
-            .optional()?;
-        let Some(bytes) = bytes else { continue };
-        group.settled_rows += 1;
-        group.settled_bytes += unsigned(bytes);
-        let mut insert = transaction.prepare_cached(
-            "INSERT INTO settled (n, bytes, refused, log_index, leaf, proof, checkpoint)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-        )?;
-        match answer {
-            Settled::Published {
-                index, leaf, proof, ..
-            } => {
-                insert.execute(params![
-                    n,
-                    bytes,
-                    None::<String>,
-                    signed(index),
-                    leaf,
-                    proof,
-                    checkpoint
-                ])?;
-                refs += 1;
-                published_rows += 1;
-                published_bytes += bytes;
-            }
-            Settled::Refused { reason, .. } => {
-                let none = None::<i64>;
-                insert.execute(params![n, bytes, reason, none, none, none, none])?;
-                refused_rows += 1;
-            }
-        }
-    }
-    transaction
-        .prepare_cached("UPDATE checkpoint SET refs = ?2 WHERE id = ?1")?
-        .execute([checkpoint, refs])?;
-    transaction
-        .prepare_cached("DELETE FROM checkpoint WHERE id = ?1 AND refs = 0")?
-        .execute([checkpoint])?;
-    tally(transaction, published_rows, published_bytes, refused_rows)?;
-    group.published_rows += published_rows;
-    group.published_bytes += published_bytes;
-    group.refused_rows += refused_rows;
-    Ok(())
-}
-
-fn tally(
-    transaction: &Transaction<'_>,
-    published_rows: i64,
-    published_bytes: i64,
-    refused_rows: i64,
-) -> Result<(), SpoolError> {
-    transaction
-        .prepare_cached(
-            "UPDATE tally SET published_rows = published_rows + ?1,
-               published_bytes = published_bytes + ?2, refused_rows = refused_rows + ?3",
-        )?
-        .execute([published_rows, published_bytes, refused_rows])?;
-    Ok(())
-}
-
-fn note_unused(
-    transaction: &Transaction<'_>,
-    blocks: &Blocks,
-    unused: &[Range],
-) -> Result<(), SpoolError> {
-    let ids = unused
-        .iter()
-        .map(|&range| blocks.tail(range).map(|id| (id, range.first)))
-        .collect::<Result<Vec<_>, _>>()?;
-    for (id, first) in ids {
-        transaction
-            .prepare_cached("UPDATE lease SET unused_from = ?2 WHERE id = ?1")?
-            .execute([id, signed(first)])?;
-    }
-    Ok(())
-}
-
-/// Writes the bitmaps of the blocks that this group touched.
-fn store_blocks(transaction: &Transaction<'_>, blocks: &Blocks) -> Result<(), SpoolError> {
-    for block in blocks.touched() {
-        transaction
-            .prepare_cached(
-                "UPDATE lease SET bits = ?2, closed_at = CASE WHEN ?3 = 0
-                   THEN (SELECT coalesce(max(n), 0) FROM record) END WHERE id = ?1",
-            )?
-            .execute(params![block.id, block.bits, block.open])?;
-    }
-    Ok(())
-}
-
 /// Removes the oldest published rows above the limits, and what only they referred to.
 fn prune(
     transaction: &Transaction<'_>,
     limits: &Limits,
     shared: &Shared,
+    sweep: &mut tables::Sweep,
     group: &mut Group,
 ) -> Result<(), SpoolError> {
-    let rows =
-        unsigned(signed(shared.published_rows.load(Ordering::Relaxed)) + group.published_rows);
-    let bytes =
-        unsigned(signed(shared.published_bytes.load(Ordering::Relaxed)) + group.published_bytes);
-    let slack = PRUNE_ROWS.min(limits.published_rows / 8);
-    let over_rows = rows.saturating_sub(limits.published_rows);
-    if over_rows <= slack && bytes <= limits.published_bytes {
-        return Ok(());
-    }
-    let doomed: Vec<(i64, i64, Option<i64>)> = transaction
-        .prepare_cached(
-            "SELECT s.n, s.bytes, s.checkpoint FROM settled s JOIN record r ON r.n = s.n
-             WHERE r.pinned = 0 ORDER BY s.n LIMIT ?1",
-        )?
-        .query_map([signed(over_rows.clamp(1, PRUNE_ROWS * 2))], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?
-        .collect::<Result<_, _>>()?;
-    let Some(&(last, ..)) = doomed.last() else {
-        return Ok(());
+    let now = |counter: &AtomicU64, change: i64| {
+        counter
+            .load(Ordering::Relaxed)
+            .saturating_add_signed(change)
     };
-    let (mut rows, mut bytes, mut refused) = (0, 0, 0);
-    for (n, size, checkpoint) in doomed {
-        transaction
-            .prepare_cached("DELETE FROM record WHERE n = ?1")?
-            .execute([n])?;
-        transaction
-            .prepare_cached("DELETE FROM settled WHERE n = ?1")?
-            .execute([n])?;
-        match checkpoint {
-            Some(checkpoint) => {
-                transaction
-                    .prepare_cached("UPDATE checkpoint SET refs = refs - 1 WHERE id = ?1")?
-                    .execute([checkpoint])?;
-                rows += 1;
-                bytes += size;
-            }
-            None => refused += 1,
-        }
+    let rows = now(&shared.published_rows, group.published_rows);
+    let bytes = now(&shared.published_bytes, group.published_bytes);
+    let over = rows.saturating_sub(limits.published_rows);
+    let slack = tables::PRUNE_ROWS.min(limits.published_rows / 8);
+    if over <= slack && bytes <= limits.published_bytes {
+        return Ok(());
     }
-    transaction
-        .prepare_cached("DELETE FROM checkpoint WHERE refs = 0")?
-        .execute([])?;
-    // A closed block's secret is kept while a row filed under one of its numbers may be.
-    transaction
-        .prepare_cached(
-            "DELETE FROM lease WHERE closed_at <= min(?1, (SELECT coalesce(min(n) - 1, ?1) FROM outbox))",
-        )?
-        .execute([last])?;
-    tally(transaction, -rows, -bytes, -refused)?;
-    group.published_rows -= rows;
-    group.published_bytes -= bytes;
-    group.refused_rows -= refused;
+    let pruned = tables::prune(transaction, over, sweep)?;
+    group.published_rows -= pruned.published_rows;
+    group.published_bytes -= pruned.published_bytes;
+    group.refused_rows -= pruned.refused_rows;
     Ok(())
 }
 
-fn add(counter: &std::sync::atomic::AtomicU64, change: i64) {
+fn add(counter: &AtomicU64, change: i64) {
     if change >= 0 {
         counter.fetch_add(change.unsigned_abs(), Ordering::Relaxed);
     } else {
