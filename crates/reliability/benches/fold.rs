@@ -57,7 +57,7 @@ fn fold(criterion: &mut Criterion) {
         bencher.iter(|| black_box(history.report(Alpha::FIVE_PERCENT)));
     });
     group.bench_function("clone", |bencher| {
-        bencher.iter(|| black_box(history.clone()))
+        bencher.iter(|| black_box(history.clone()));
     });
     group.finish();
 }
