@@ -345,7 +345,7 @@ impl Spool {
     }
 
     fn send(&self, op: writer::Op) -> Result<(), SpoolError> {
-        self.inner.queue.push(op).map_err(|_| SpoolError::Closed)
+        self.inner.queue.push(op)
     }
 
     fn wait<T: Send + 'static>(
@@ -371,7 +371,7 @@ impl Spool {
 impl Drop for Inner {
     /// Waits for the writer, so that nobody else opens the file while it still writes.
     fn drop(&mut self) {
-        // It comes back if the writer has stopped already.
+        // Refused if the writer has stopped already.
         let _ = self.queue.push(writer::Op::Stop);
         self.join();
     }

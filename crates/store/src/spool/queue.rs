@@ -4,6 +4,7 @@
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::SpoolError;
 use super::writer::Op;
 
 /// Operations in one group, about: a group is closed when it has reached this.
@@ -23,11 +24,11 @@ struct Waiting {
 }
 
 impl Queue {
-    /// Adds an operation; gives it back if the queue is closed.
-    pub(super) fn push(&self, op: Op) -> Result<(), Op> {
+    /// Adds an operation, unless the queue is closed.
+    pub(super) fn push(&self, op: Op) -> Result<(), SpoolError> {
         let mut waiting = self.lock();
         if waiting.closed {
-            return Err(op);
+            return Err(SpoolError::Closed);
         }
         let first = waiting.ops.is_empty();
         let was_hurried = waiting.hurried;
