@@ -7,42 +7,24 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
+use engine::ApiError;
 use engine::openai::{ChatRequest, ChunkSummary, FinishReason};
 use engine::upstream::{MAX_ANSWER_BYTES, Reply as UpstreamReply, Upstream, UpstreamError};
-use engine::{ApiError, sse};
 use record::Outcome;
-use record::content::Commitment;
 use record::receipt::Finish;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use tokio::sync::watch;
 
 use crate::event;
-use crate::generate::{asked, finish_word, stopped, stopping};
-use crate::inference::{End, Inference};
-use crate::respond::{self, Frames, Gone, Reply};
+use crate::generate::{asked, finish_word};
+use crate::inference::End;
+use crate::respond;
+use crate::turn::{Interrupted, Streaming, Turn};
 
-/// The client left before the answer was there.
-const CLIENT_LEFT: u16 = 499;
 /// What is added to a streamed request that does not speak of usage.
 const ASK_FOR_USAGE: &[u8] = b",\"stream_options\":{\"include_usage\":true}}";
-
-/// One inference of an outside API.
-pub(crate) struct Forwarding {
-    pub(crate) upstream: Upstream,
-    pub(crate) inference: Inference,
-    pub(crate) reply: Reply,
-    /// Becomes true when the node gives up waiting for running answers.
-    pub(crate) stop: watch::Receiver<bool>,
-}
-
-/// Why an answer under way ended before its end.
-enum Interrupted {
-    Gone,
-    Stopped,
-    Failed(UpstreamError),
-}
 
 /// What the chunks of a stream said.
 #[derive(Default)]
@@ -71,168 +53,101 @@ impl Seen {
     }
 }
 
-impl Forwarding {
-    /// Runs to the end, whatever it is.
-    pub(crate) async fn run(mut self, body: Bytes) {
-        let request = match ChatRequest::parse(&body) {
-            Ok(request) => request,
-            Err(error) => return self.refuse(&error, Outcome::ClientError).await,
-        };
-        self.inference.executed = asked(&request);
-        let streams = request.streams();
-        let (body, added) = if streams {
-            asking_for_usage(body)
-        } else {
-            (body, false)
-        };
-        let upstream = self.upstream.clone();
-        let answered = tokio::select! {
-            answered = upstream.chat(body, HeaderMap::new()) => answered,
-            () = self.reply.gone() => return self.leave().await,
-            () = stopped(self.stop.clone()) => {
-                return self.refuse(&stopping(), Outcome::Capacity).await;
-            }
-        };
-        match answered {
-            Ok(answer) if answer.is_event_stream() != streams => {
-                let detail = "it did not answer in the form that was asked for".to_owned();
-                self.fail(&UpstreamError::Malformed { detail }).await;
-            }
-            Ok(answer) if streams => self.stream(answer, added).await,
-            Ok(answer) => self.whole(answer).await,
-            Err(error) => self.fail(&error).await,
+/// Runs one inference of an outside API to its end, whatever that is.
+pub(crate) async fn run(upstream: Upstream, mut turn: Turn, body: Bytes) {
+    let request = match ChatRequest::parse(&body) {
+        Ok(request) => request,
+        Err(error) => return turn.refuse(&error, Outcome::ClientError).await,
+    };
+    turn.inference.executed = asked(&request);
+    let streams = request.streams();
+    let (body, added) = if streams {
+        asking_for_usage(body)
+    } else {
+        (body, false)
+    };
+    let answered = async {
+        let answer = upstream
+            .chat(body, HeaderMap::new())
+            .await
+            .map_err(failed)?;
+        if answer.is_event_stream() != streams {
+            let detail = "it did not answer in the form that was asked for".to_owned();
+            return Err(failed(UpstreamError::Malformed { detail }));
         }
-    }
-
-    async fn fail(self, error: &UpstreamError) {
-        let (outcome, error) = classify(error);
-        self.refuse(&error, outcome).await;
-    }
-
-    async fn refuse(self, error: &ApiError, outcome: Outcome) {
-        let (response, body) = respond::error(error);
-        let response_digest = self.inference.commit_response(&body);
-        let end = End {
-            response: Some(response_digest),
-            ..End::new(outcome, error.status)
-        };
-        let receipt = self.inference.conclude(end).await;
-        self.reply.whole(response, receipt.as_ref());
-    }
-
-    async fn leave(self) {
-        self.inference
-            .conclude(End::new(Outcome::Canceled, CLIENT_LEFT))
-            .await;
-    }
-
-    async fn whole(mut self, answer: UpstreamReply) {
-        let status = answer.status.as_u16();
-        let kind = answer.headers.get("content-type").cloned();
-        let body = tokio::select! {
-            body = answer.bytes(MAX_ANSWER_BYTES) => body,
-            () = self.reply.gone() => return self.leave().await,
-            () = stopped(self.stop.clone()) => {
-                return self.refuse(&stopping(), Outcome::Truncated).await;
-            }
-        };
-        let body = match body {
-            Ok(body) => body,
-            Err(error) => return self.fail(&error).await,
-        };
-        self.inference.first_token();
-        let mut seen = Seen::default();
-        match ChunkSummary::parse(&body) {
-            Some(summary) if summary.is_error => {
-                let error = Box::new(ApiError::from_body(502, &body));
-                return self
-                    .fail(&UpstreamError::InStream { error, raw: body })
-                    .await;
-            }
-            Some(summary) if summary.finish_reason.is_some() => seen.chunk(&summary),
-            _ => {
-                let detail = "it is not a finished chat completion".to_owned();
-                return self.fail(&UpstreamError::Malformed { detail }).await;
-            }
-        }
-        let end = End {
-            response: Some(self.inference.commit_response(&body)),
-            ..seen.end(status)
-        };
-        let receipt = self.inference.conclude(end).await;
-        let mut response = respond::json(status, body);
-        if let Some(kind) = kind {
-            response.headers_mut().insert("content-type", kind);
-        }
-        self.reply.whole(response, receipt.as_ref());
-    }
-
-    async fn stream(self, answer: UpstreamReply, hide_usage: bool) {
-        let Forwarding {
-            mut inference,
-            reply,
-            stop,
-            ..
-        } = self;
-        let Ok(frames) = reply.stream() else {
-            inference
-                .conclude(End::new(Outcome::Canceled, CLIENT_LEFT))
-                .await;
+        Ok(answer)
+    };
+    let answer = match turn.race(answered).await {
+        Ok(answer) => answer,
+        Err(why) => return turn.interrupted(why, false).await,
+    };
+    if streams {
+        let Some(mut streaming) = turn.stream().await else {
             return;
         };
-        let mut sender = Sender {
-            frames,
-            sent: inference.response(),
-            any: false,
-        };
-        let mut seen = Seen::default();
-        let outcome = tokio::select! {
-            outcome = relay(&mut inference, &mut sender, &mut seen, answer, hide_usage) => outcome,
-            () = stopped(stop) => Err(Interrupted::Stopped),
-        };
-        let mut end = match outcome {
-            Ok(()) => seen.end(200),
-            Err(interrupted) => sender.interrupt(interrupted, &seen).await,
-        };
-        end.response = sender.any.then(|| sender.sent.clone().finish());
-        let (expected, ok) = (
-            inference.expects_receipt(),
-            end.outcome == Some(Outcome::Ok),
-        );
-        let receipt = inference.conclude(end).await;
-        if let Some(receipt) = receipt.filter(|_| expected) {
-            // A client that has left misses its receipt; the log has it.
-            let _ = sender.frames.send(event::receipt(receipt.json())).await;
+        let outcome = stream(&mut streaming, answer, added).await;
+        streaming.end(outcome).await;
+    } else {
+        whole(turn, answer).await;
+    }
+}
+
+async fn whole(mut turn: Turn, answer: UpstreamReply) {
+    let status = answer.status.as_u16();
+    let kind = answer.headers.get(CONTENT_TYPE).cloned();
+    let read = async {
+        let body = answer.bytes(MAX_ANSWER_BYTES).await.map_err(failed)?;
+        let seen = finished(&body).map_err(failed)?;
+        Ok((body, seen))
+    };
+    let (body, seen) = match turn.race(read).await {
+        Ok(read) => read,
+        Err(why) => return turn.interrupted(why, true).await,
+    };
+    turn.inference.first_token();
+    let mut response = respond::json(status, body.clone());
+    if let Some(kind) = kind {
+        response.headers_mut().insert(CONTENT_TYPE, kind);
+    }
+    turn.whole(response, &body, seen.end(status)).await;
+}
+
+/// Looks into a whole answer: it must be a finished one.
+fn finished(body: &Bytes) -> Result<Seen, UpstreamError> {
+    match ChunkSummary::parse(body) {
+        Some(summary) if summary.is_error => {
+            let error = Box::new(ApiError::from_body(502, body));
+            Err(UpstreamError::InStream {
+                error,
+                raw: body.clone(),
+            })
         }
-        if ok {
-            let _ = sender.frames.send(Bytes::from_static(sse::DONE)).await;
+        Some(summary) if summary.finish_reason.is_some() => {
+            let mut seen = Seen::default();
+            seen.chunk(&summary);
+            Ok(seen)
+        }
+        _ => {
+            let detail = "it is not a finished chat completion".to_owned();
+            Err(UpstreamError::Malformed { detail })
         }
     }
 }
 
 /// Passes the upstream's frames on; its `[DONE]` is left out, because the receipt goes before it.
-async fn relay(
-    inference: &mut Inference,
-    sender: &mut Sender,
-    seen: &mut Seen,
+async fn stream(
+    to: &mut Streaming,
     answer: UpstreamReply,
     hide_usage: bool,
-) -> Result<(), Interrupted> {
+) -> Result<End, Interrupted> {
     let mut events = answer.into_events();
-    loop {
-        let next = tokio::select! {
-            next = events.next() => next,
-            () = sender.frames.gone() => return Err(Interrupted::Gone),
-        };
-        let event = match next {
-            Some(Ok(event)) => event,
-            Some(Err(error)) => return Err(Interrupted::Failed(error)),
-            None => return Ok(()),
-        };
+    let mut seen = Seen::default();
+    while let Some(event) = to.race(events.next()).await? {
+        let event = event.map_err(failed)?;
         if let Some(chunk) = &event.chunk {
             seen.chunk(chunk);
             if chunk.has_content {
-                inference.first_token();
+                to.inference.first_token();
             }
         }
         let frame = event.event;
@@ -240,54 +155,15 @@ async fn relay(
         if frame.is_done() || hidden || event::is_longrun(frame.name.as_ref()) {
             continue;
         }
-        sender.frame(frame.raw, frame.data.as_deref()).await?;
+        to.frame(frame.raw, frame.data.as_deref()).await?;
     }
+    Ok(seen.end(200))
 }
 
-/// Sends frames and commits to their payloads.
-struct Sender {
-    frames: Frames,
-    sent: Commitment,
-    any: bool,
-}
-
-impl Sender {
-    async fn frame(&mut self, raw: Bytes, data: Option<&[u8]>) -> Result<(), Interrupted> {
-        self.frames
-            .send(raw)
-            .await
-            .map_err(|Gone| Interrupted::Gone)?;
-        if let Some(data) = data {
-            self.sent.update_event(data);
-            self.any = true;
-        }
-        Ok(())
-    }
-
-    /// An error event and no `[DONE]`: a stream that breaks off must not look like one that
-    /// ended well.
-    async fn interrupt(&mut self, why: Interrupted, seen: &Seen) -> End {
-        let (outcome, error) = match why {
-            Interrupted::Gone => {
-                let finish = Some(Finish::Canceled);
-                return End {
-                    finish,
-                    usage: seen.usage,
-                    ..End::new(Outcome::Canceled, 200)
-                };
-            }
-            Interrupted::Stopped => (Outcome::Truncated, stopping()),
-            Interrupted::Failed(error) => classify(&error),
-        };
-        let body = error.to_body();
-        // If it cannot be told, it has left by now; the outcome stays the provider's.
-        let _ = self.frame(event::data(&body), Some(&body)).await;
-        End {
-            finish: Some(Finish::Error),
-            usage: seen.usage,
-            ..End::new(outcome, 200)
-        }
-    }
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn failed(error: UpstreamError) -> Interrupted {
+    let (outcome, error) = classify(&error);
+    Interrupted::Failed(outcome, error)
 }
 
 /// What an upstream's failure is, seen from this provider's caller.

@@ -2,347 +2,169 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use engine::openai::{
     ChatCompletion, ChatCompletionChunk, ChatRequest, FinishReason, Logprobs, TokenLogprob, Usage,
 };
 use engine::{Answer, AnswerEvent, ApiError, Engine, EngineError};
 use futures_util::StreamExt;
-use record::content::{Commitment, Part, token_bytes};
-use record::receipt::{Executed, Finish, ResponseFormat};
+use record::content::{Part, token_bytes};
+use record::receipt::{COUNT_MAX, Executed, Finish, ResponseFormat};
 use record::{Outcome, Seed, Share, Temperature};
 use serde::Serialize;
-use tokio::sync::watch;
 
-use crate::event;
 use crate::inference::{End, Inference};
-use crate::respond::{self, Frames, Gone, Reply};
+use crate::respond;
+use crate::turn::{Interrupted, Streaming, Turn};
 
-/// The end of a generation that did not reach its own.
-const CLIENT_LEFT: u16 = 499;
-
-/// One inference of an engine.
-pub(crate) struct Generation {
-    pub(crate) engine: Arc<dyn Engine>,
-    pub(crate) inference: Inference,
-    pub(crate) reply: Reply,
-    /// Becomes true when the node gives up waiting for running answers.
-    pub(crate) stop: watch::Receiver<bool>,
-    /// Of the answer.
+/// An answer's identity.
+#[derive(Clone)]
+pub(crate) struct Label {
     pub(crate) id: String,
     pub(crate) created_s: u64,
     /// Names the configuration that answers: the manifest.
     pub(crate) fingerprint: String,
-    /// Used if the request has none.
-    pub(crate) seed: u64,
 }
 
-/// Why an answer under way ended before its end.
-enum Interrupted {
-    Gone,
-    Stopped,
-    Broken(ApiError),
-    /// The engine's events ended without saying so.
-    Cut,
-}
-
-impl Generation {
-    /// Runs to the end, whatever it is.
-    pub(crate) async fn run(mut self, body: &Bytes) {
-        let request = match ChatRequest::parse(body).and_then(|it| it.validate().map(|()| it)) {
-            Ok(request) => request,
-            Err(error) => return self.refuse(&error, Outcome::ClientError).await,
+/// Runs one inference of an engine to its end, whatever that is. `seed` is used if the request
+/// has none.
+pub(crate) async fn run(
+    engine: Arc<dyn Engine>,
+    mut turn: Turn,
+    label: Label,
+    seed: u64,
+    body: &[u8],
+) {
+    let request = match ChatRequest::parse(body).and_then(|it| it.validate().map(|()| it)) {
+        Ok(request) => request,
+        Err(error) => return turn.refuse(&error, Outcome::ClientError).await,
+    };
+    turn.inference.executed = asked(&request);
+    let begun = async { engine.chat(request.clone(), seed).await.map_err(failed) };
+    let answer = match turn.race(begun).await {
+        Ok(answer) => answer,
+        Err(why) => return turn.interrupted(why, false).await,
+    };
+    turn.inference.begins();
+    turn.inference.executed = executed(&request, &answer.executed);
+    if request.streams() {
+        let Some(mut streaming) = turn.stream().await else {
+            return;
         };
-        self.inference.executed = asked(&request);
-        let engine = self.engine.clone();
-        let begun = tokio::select! {
-            begun = engine.chat(request.clone(), self.seed) => begun,
-            () = self.reply.gone() => return self.leave(CLIENT_LEFT, None).await,
-            () = stopped(self.stop.clone()) => {
-                return self.refuse(&stopping(), Outcome::Capacity).await;
-            }
-        };
-        match begun {
-            Ok(answer) => {
-                self.inference.begins();
-                self.inference.executed = executed(&request, &answer.executed);
-                if request.streams() {
-                    self.stream(&request, answer).await;
-                } else {
-                    self.whole(&request, answer).await;
-                }
-            }
-            Err(error) => {
-                let outcome = outcome_of(&error);
-                self.refuse(&error.to_api_error(), outcome).await;
-            }
-        }
-    }
-
-    /// An error before any part of an answer.
-    async fn refuse(self, error: &ApiError, outcome: Outcome) {
-        let (response, body) = respond::error(error);
-        let end = End {
-            response: Some(self.inference.commit_response(&body)),
-            ..End::new(outcome, error.status)
-        };
-        let receipt = self.inference.conclude(end).await;
-        self.reply.whole(response, receipt.as_ref());
-    }
-
-    /// Nobody is there to answer.
-    async fn leave(self, status: u16, finish: Option<Finish>) {
-        self.inference
-            .conclude(End {
-                finish,
-                ..End::new(Outcome::Canceled, status)
-            })
-            .await;
-    }
-
-    async fn whole(mut self, request: &ChatRequest, mut answer: Answer) {
-        let mut text = String::new();
-        let mut logprobs = Vec::new();
-        let prompt = answer.executed.prompt_ids.clone();
-        let finish = loop {
-            let event = tokio::select! {
-                event = answer.next() => event,
-                () = self.reply.gone() => {
-                    drop(answer);
-                    return self.leave(CLIENT_LEFT, Some(Finish::Canceled)).await;
-                }
-                () = stopped(self.stop.clone()) => {
-                    drop(answer);
-                    return self.refuse(&stopping(), Outcome::Truncated).await;
-                }
-            };
-            match event {
-                Some(Ok(AnswerEvent::Delta(delta))) => {
-                    if !delta.text.is_empty() {
-                        self.inference.first_token();
-                    }
-                    text.push_str(&delta.text);
-                    logprobs.extend(delta.logprobs);
-                }
-                Some(Ok(AnswerEvent::Finish(finish))) => break finish,
-                Some(Err(error)) => {
-                    return self
-                        .refuse(&error.to_api_error(), Outcome::ProviderError)
-                        .await;
-                }
-                None => return self.refuse(&cut(), Outcome::Truncated).await,
-            }
-        };
-        if self.reply.is_gone() {
-            return self.leave(CLIENT_LEFT, Some(Finish::Canceled)).await;
-        }
-        let logprobs = (request.logprobs == Some(true)).then(|| listed(logprobs));
-        let (model, reason) = (&request.model, finish.reason.clone());
-        let mut completion = ChatCompletion::new(
-            &self.id,
-            self.created_s,
-            model,
-            text,
-            logprobs,
-            reason,
-            finish.usage.clone(),
-        );
-        completion.system_fingerprint = Some(self.fingerprint.clone());
-        let body = compact(&completion);
-        let end = End {
-            response: Some(self.inference.commit_response(&body)),
-            tokens: self.commit_tokens(&prompt, &finish.token_ids),
-            ..finished(&finish)
-        };
-        let receipt = self.inference.conclude(end).await;
-        self.reply.whole(respond::json(200, body), receipt.as_ref());
-    }
-
-    async fn stream(self, request: &ChatRequest, answer: Answer) {
-        let Generation {
-            mut inference,
-            reply,
-            stop,
-            id,
-            created_s,
-            fingerprint,
-            ..
-        } = self;
-        let frames = match reply.stream() {
-            Ok(frames) => frames,
-            Err(Gone) => {
-                let finish = Some(Finish::Canceled);
-                inference
-                    .conclude(End {
-                        finish,
-                        ..End::new(Outcome::Canceled, CLIENT_LEFT)
-                    })
-                    .await;
-                return;
-            }
-        };
-        let prompt = answer.executed.prompt_ids.clone();
-        let mut sender = Sender {
-            frames,
-            sent: inference.response(),
-            any: false,
-            id,
-            created_s,
-            model: request.model.clone(),
-            fingerprint,
-        };
-        let outcome = tokio::select! {
-            outcome = relay(&mut inference, &mut sender, request, answer) => outcome,
-            () = stopped(stop) => Err(Interrupted::Stopped),
-        };
-        let mut end = match outcome {
-            Ok(finish) => End {
-                tokens: commit_tokens(&inference, &prompt, &finish.token_ids),
-                ..finished(&finish)
-            },
-            Err(interrupted) => sender.interrupt(interrupted).await,
-        };
-        end.response = sender.any.then(|| sender.sent.clone().finish());
-        let (expected, ok) = (
-            inference.expects_receipt(),
-            end.outcome == Some(Outcome::Ok),
-        );
-        let receipt = inference.conclude(end).await;
-        if let Some(receipt) = receipt.filter(|_| expected) {
-            // A client that has left misses its receipt; the log has it.
-            let _ = sender.frames.send(event::receipt(receipt.json())).await;
-        }
-        if ok {
-            let _ = sender
-                .frames
-                .send(Bytes::from_static(engine::sse::DONE))
-                .await;
-        }
-    }
-
-    fn commit_tokens(&self, prompt: &[u32], completion: &[u32]) -> Option<record::Digest> {
-        commit_tokens(&self.inference, prompt, completion)
+        let outcome = stream(&mut streaming, &request, label, answer).await;
+        streaming.end(outcome).await;
+    } else {
+        whole(turn, &request, label, answer).await;
     }
 }
 
-fn commit_tokens(
-    inference: &Inference,
-    prompt: &[u32],
-    completion: &[u32],
-) -> Option<record::Digest> {
-    token_bytes(&[prompt, completion]).map(|bytes| inference.secret.commit(Part::Tokens, &bytes))
+/// What a whole answer is made of.
+#[derive(Default)]
+struct Gathered {
+    text: String,
+    logprobs: Vec<TokenLogprob>,
+    first_token: Option<tokio::time::Instant>,
+}
+
+async fn whole(mut turn: Turn, request: &ChatRequest, label: Label, answer: Answer) {
+    let prompt = answer.executed.prompt_ids.clone();
+    let mut gathered = Gathered::default();
+    let finish = match turn.race(gather(answer, &mut gathered)).await {
+        Ok(finish) => finish,
+        Err(why) => return turn.interrupted(why, true).await,
+    };
+    if let Some(at) = gathered.first_token {
+        turn.inference.first_token_at(at);
+    }
+    let end = finished(&turn.inference, &prompt, &finish);
+    let logprobs = (request.logprobs == Some(true)).then(|| listed(gathered.logprobs));
+    let mut completion = ChatCompletion::new(
+        &label.id,
+        label.created_s,
+        &request.model,
+        gathered.text,
+        logprobs,
+        finish.reason,
+        finish.usage,
+    );
+    completion.system_fingerprint = Some(label.fingerprint);
+    let body = compact(&completion);
+    turn.whole(respond::json(200, body.clone()), &body, end)
+        .await;
+}
+
+async fn gather(
+    mut answer: Answer,
+    gathered: &mut Gathered,
+) -> Result<engine::Finish, Interrupted> {
+    loop {
+        match answer.next().await {
+            Some(Ok(AnswerEvent::Delta(delta))) => {
+                if !delta.text.is_empty() {
+                    gathered
+                        .first_token
+                        .get_or_insert_with(tokio::time::Instant::now);
+                }
+                gathered.text.push_str(&delta.text);
+                gathered.logprobs.extend(delta.logprobs);
+            }
+            Some(Ok(AnswerEvent::Finish(finish))) => return Ok(finish),
+            Some(Err(error)) => return Err(failed(error)),
+            None => return Err(cut()),
+        }
+    }
 }
 
 /// Passes the engine's events on as chunks.
-async fn relay(
-    inference: &mut Inference,
-    sender: &mut Sender,
+async fn stream(
+    to: &mut Streaming,
     request: &ChatRequest,
+    label: Label,
     mut answer: Answer,
-) -> Result<engine::Finish, Interrupted> {
-    let (id, at, model) = (sender.id.clone(), sender.created_s, sender.model.clone());
-    sender
-        .chunk(ChatCompletionChunk::role(&id, at, &model))
+) -> Result<End, Interrupted> {
+    let prompt = answer.executed.prompt_ids.clone();
+    let (id, at, model) = (label.id.as_str(), label.created_s, request.model.as_str());
+    let payload = |mut chunk: ChatCompletionChunk| {
+        chunk.system_fingerprint = Some(label.fingerprint.clone());
+        compact(&chunk)
+    };
+    to.payload(&payload(ChatCompletionChunk::role(id, at, model)))
         .await?;
     loop {
-        let event = tokio::select! {
-            event = answer.next() => event,
-            () = sender.frames.gone() => return Err(Interrupted::Gone),
-        };
-        match event {
+        match to.race(answer.next()).await? {
             Some(Ok(AnswerEvent::Delta(delta))) => {
                 if delta.text.is_empty() && delta.logprobs.is_empty() {
                     continue;
                 }
-                inference.first_token();
+                to.inference.first_token();
                 let logprobs = (request.logprobs == Some(true)).then(|| listed(delta.logprobs));
-                let chunk = ChatCompletionChunk::text(&id, at, &model, delta.text, logprobs);
-                sender.chunk(chunk).await?;
+                let chunk = ChatCompletionChunk::text(id, at, model, delta.text, logprobs);
+                to.payload(&payload(chunk)).await?;
             }
             Some(Ok(AnswerEvent::Finish(finish))) => {
                 let reason = finish.reason.clone();
-                sender
-                    .chunk(ChatCompletionChunk::finish(&id, at, &model, reason))
+                to.payload(&payload(ChatCompletionChunk::finish(id, at, model, reason)))
                     .await?;
                 if request.includes_usage() {
                     let usage = finish.usage.clone();
-                    sender
-                        .chunk(ChatCompletionChunk::usage(&id, at, &model, usage))
+                    to.payload(&payload(ChatCompletionChunk::usage(id, at, model, usage)))
                         .await?;
                 }
-                return Ok(finish);
+                return Ok(finished(&to.inference, &prompt, &finish));
             }
-            Some(Err(error)) => return Err(Interrupted::Broken(error.to_api_error())),
-            None => return Err(Interrupted::Cut),
-        }
-    }
-}
-
-/// Sends chunks and commits to them.
-struct Sender {
-    frames: Frames,
-    sent: Commitment,
-    /// Whether anything was sent.
-    any: bool,
-    id: String,
-    created_s: u64,
-    model: String,
-    fingerprint: String,
-}
-
-impl Sender {
-    async fn chunk(&mut self, mut chunk: ChatCompletionChunk) -> Result<(), Interrupted> {
-        chunk.system_fingerprint = Some(self.fingerprint.clone());
-        self.payload(&compact(&chunk)).await
-    }
-
-    async fn payload(&mut self, payload: &[u8]) -> Result<(), Interrupted> {
-        self.frames
-            .send(event::data(payload))
-            .await
-            .map_err(|Gone| Interrupted::Gone)?;
-        self.sent.update_event(payload);
-        self.any = true;
-        Ok(())
-    }
-
-    /// Tells the client, if it is there: a stream that breaks off must not look like one that
-    /// ended well, so there is an error event and no `[DONE]`.
-    async fn interrupt(&mut self, why: Interrupted) -> End {
-        let (outcome, error) = match why {
-            Interrupted::Gone => {
-                let finish = Some(Finish::Canceled);
-                return End {
-                    finish,
-                    ..End::new(Outcome::Canceled, 200)
-                };
-            }
-            Interrupted::Broken(error) => (Outcome::ProviderError, error),
-            Interrupted::Stopped => (Outcome::Truncated, stopping()),
-            Interrupted::Cut => (Outcome::Truncated, cut()),
-        };
-        // If it cannot be told, it has left by now; the outcome stays the provider's.
-        let _ = self.payload(&error.to_body()).await;
-        End {
-            finish: Some(Finish::Error),
-            ..End::new(outcome, 200)
+            Some(Err(error)) => return Err(failed(error)),
+            None => return Err(cut()),
         }
     }
 }
 
 /// What a request asks for, in a receipt's words: all there is to say where nothing was executed.
 pub(crate) fn asked(request: &ChatRequest) -> Executed {
-    let count = |count: Option<u64>| count.and_then(|count| u32::try_from(count).ok());
-    let length = |name: &str| {
-        let items = request
-            .rest
-            .get(name)
-            .and_then(|it| it.as_array())
-            .map_or(0, Vec::len);
-        u32::try_from(items)
-            .unwrap_or(record::receipt::COUNT_MAX)
-            .min(record::receipt::COUNT_MAX)
-    };
+    let count = |count: u64| u32::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX);
+    let tools = request
+        .rest
+        .get("tools")
+        .and_then(|it| it.as_array())
+        .map_or(0, Vec::len);
     let format = request
         .rest
         .get("response_format")
@@ -354,18 +176,11 @@ pub(crate) fn asked(request: &ChatRequest) -> Executed {
         max_tokens: request
             .answer_limit()
             .map(|most| most.min(record::bucket::INTEGER_MAX)),
-        n: count(request.n)
-            .unwrap_or(1)
-            .clamp(1, record::receipt::COUNT_MAX),
-        stop: u32::try_from(request.stops().len())
-            .unwrap_or(0)
-            .min(record::receipt::COUNT_MAX),
-        logprobs: (request.logprobs == Some(true)).then(|| {
-            count(request.top_logprobs)
-                .unwrap_or(0)
-                .min(record::receipt::COUNT_MAX)
-        }),
-        tools: length("tools"),
+        n: count(request.n.unwrap_or(1)).max(1),
+        stop: count(request.stops().len() as u64),
+        logprobs: (request.logprobs == Some(true))
+            .then(|| count(request.top_logprobs.unwrap_or(0))),
+        tools: count(tools as u64),
         response_format: match format.and_then(|kind| kind.as_str()) {
             Some("json_object") => ResponseFormat::JsonObject,
             Some("json_schema") => ResponseFormat::JsonSchema,
@@ -383,31 +198,26 @@ fn executed(request: &ChatRequest, it: &engine::Executed) -> Executed {
         seed: Some(Seed(it.sampling.seed)),
         max_tokens: Some(u64::from(it.max_tokens)),
         n: 1,
-        stop: u32::try_from(it.stops.len()).unwrap_or(0),
+        stop: u32::try_from(it.stops.len())
+            .unwrap_or(COUNT_MAX)
+            .min(COUNT_MAX),
         tools: 0,
         response_format: ResponseFormat::Text,
         ..asked(request)
     }
 }
 
-fn outcome_of(error: &EngineError) -> Outcome {
-    match error {
-        EngineError::Busy { .. } => Outcome::Capacity,
-        EngineError::BadRequest(error) if error.status == 429 => Outcome::RateLimited,
-        EngineError::BadRequest(_) => Outcome::ClientError,
-        EngineError::Broken { .. } => Outcome::ProviderError,
-    }
-}
-
-fn finished(finish: &engine::Finish) -> End {
+fn finished(inference: &Inference, prompt: &[u32], finish: &engine::Finish) -> End {
     let Usage {
         prompt_tokens,
         completion_tokens,
         ..
     } = finish.usage;
+    let tokens = token_bytes(&[prompt, &finish.token_ids]);
     End {
         finish: Some(finish_word(&finish.reason)),
         usage: Some((prompt_tokens, completion_tokens)),
+        tokens: tokens.map(|bytes| inference.secret.commit(Part::Tokens, &bytes)),
         ..End::new(Outcome::Ok, 200)
     }
 }
@@ -422,6 +232,23 @@ pub(crate) fn finish_word(reason: &FinishReason) -> Finish {
     }
 }
 
+#[allow(clippy::needless_pass_by_value)] // for `map_err`
+fn failed(error: EngineError) -> Interrupted {
+    let outcome = match &error {
+        EngineError::Busy { .. } => Outcome::Capacity,
+        EngineError::BadRequest(error) if error.status == 429 => Outcome::RateLimited,
+        EngineError::BadRequest(_) => Outcome::ClientError,
+        EngineError::Broken { .. } => Outcome::ProviderError,
+    };
+    Interrupted::Failed(outcome, error.to_api_error())
+}
+
+/// The engine's events ended without saying so.
+fn cut() -> Interrupted {
+    let error = ApiError::internal("The engine stopped before the answer was complete.");
+    Interrupted::Failed(Outcome::Truncated, error)
+}
+
 fn listed(content: Vec<TokenLogprob>) -> Logprobs {
     Logprobs {
         content: Some(content),
@@ -431,27 +258,4 @@ fn listed(content: Vec<TokenLogprob>) -> Logprobs {
 
 fn compact(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("answers are strings, numbers and lists")
-}
-
-fn cut() -> ApiError {
-    ApiError::internal("The engine stopped before the answer was complete.")
-}
-
-/// The node is shutting down and waited long enough.
-pub(crate) fn stopping() -> ApiError {
-    ApiError::new(
-        503,
-        "server_error",
-        "This node is shutting down. Please retry elsewhere.",
-    )
-    .with_code("shutting_down")
-    .with_retry_after(1)
-}
-
-/// Resolves when the node gives up waiting.
-pub(crate) async fn stopped(mut stop: watch::Receiver<bool>) {
-    if stop.wait_for(|stop| *stop).await.is_err() {
-        // The node is gone without having said so; nobody is told to stop.
-        std::future::pending::<()>().await;
-    }
 }

@@ -33,9 +33,9 @@ pub(crate) struct Inference {
 }
 
 /// How an inference ended.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(crate) struct End {
-    pub(crate) outcome: Option<Outcome>,
+    pub(crate) outcome: Outcome,
     pub(crate) status: u16,
     pub(crate) finish: Option<Finish>,
     /// Tokens of prompt and answer.
@@ -47,9 +47,12 @@ pub(crate) struct End {
 impl End {
     pub(crate) fn new(outcome: Outcome, status: u16) -> End {
         End {
-            outcome: Some(outcome),
+            outcome,
             status,
-            ..End::default()
+            finish: None,
+            usage: None,
+            response: None,
+            tokens: None,
         }
     }
 }
@@ -83,9 +86,13 @@ impl Inference {
 
     /// Notes the first token, once.
     pub(crate) fn first_token(&mut self) {
-        if self.ttft_us.is_none() {
-            self.ttft_us = Some(self.elapsed_us());
-        }
+        self.first_token_at(Instant::now());
+    }
+
+    /// Notes when the first token was there, once.
+    pub(crate) fn first_token_at(&mut self, at: Instant) {
+        let after = at.saturating_duration_since(self.started);
+        self.ttft_us.get_or_insert(micros(after));
     }
 
     /// Whether the caller records and so expects Longrun's own event.
@@ -155,7 +162,7 @@ impl Inference {
                 completion_tokens: tokens(completion),
             }),
             finish: end.finish,
-            outcome: end.outcome?,
+            outcome: end.outcome,
             http_status: HttpStatus::new(end.status).ok()?,
             streamed: self.streamed,
             timing: Timing {
@@ -186,6 +193,10 @@ impl Inference {
     }
 
     fn elapsed_us(&self) -> u64 {
-        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+        micros(self.started.elapsed())
     }
+}
+
+fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

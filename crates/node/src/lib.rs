@@ -53,6 +53,7 @@ mod intake;
 mod manifest;
 mod respond;
 mod serve;
+mod turn;
 
 pub use config::{Backend, IN_FLIGHT_MAX, NodeConfig, Served};
 pub use error::{ErrorKind, NodeError};

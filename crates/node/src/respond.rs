@@ -47,11 +47,6 @@ impl Reply {
         self.head.closed().await;
     }
 
-    /// Whether the client has left.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.head.is_closed()
-    }
-
     /// Answers in one piece.
     pub(crate) fn whole(self, mut response: Response<Body>, receipt: Option<&Delivered>) {
         if let Some(value) = receipt.and_then(|it| HeaderValue::from_str(&it.base64()).ok()) {

@@ -20,7 +20,7 @@ use engine::{ApiError, Engine};
 use hyper_util::service::TowerToHyperService;
 use record::content::Part;
 use record::receipt::{Executed, ResponseFormat};
-use record::{Endpoint, NumberedKind, Provider, Secret, SignerId};
+use record::{Endpoint, NumberedKind, Outcome, Provider, Secret, SignerId};
 use recorder::{Recorder, Stream};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -31,13 +31,14 @@ use tokio::time::Instant;
 
 use crate::config::{Backend, NodeConfig, Served};
 use crate::error::NodeError;
-use crate::forward::Forwarding;
-use crate::generate::Generation;
+use crate::forward;
+use crate::generate::{self, Label};
 use crate::headers::Told;
-use crate::inference::{End, Inference};
+use crate::inference::Inference;
 use crate::intake;
 use crate::manifest::{self, Current};
 use crate::respond::{self, Reply};
+use crate::turn::Turn;
 
 /// When a caller that was turned away may come back, seconds.
 const RETRY_AFTER_S: u32 = 1;
@@ -432,36 +433,28 @@ async fn infer(
         queue_us: 0,
         ttft_us: None,
     };
-    let Ok(_seat) = model.seats.try_acquire() else {
-        return turn_away(inference, reply).await;
+    let turn = Turn {
+        inference,
+        reply,
+        stop: shared.stop.subscribe(),
     };
-    let stop = shared.stop.subscribe();
-    match &model.runner {
-        Runner::Upstream(upstream) => {
-            let upstream = (**upstream).clone();
-            Forwarding {
-                upstream,
-                inference,
-                reply,
-                stop,
-            }
-            .run(body)
+    let Ok(_seat) = model.seats.try_acquire() else {
+        return turn
+            .refuse(&ApiError::overloaded(RETRY_AFTER_S), Outcome::Capacity)
             .await;
-        }
+    };
+    match &model.runner {
+        Runner::Upstream(upstream) => forward::run((**upstream).clone(), turn, body).await,
         Runner::Engine(engine) => {
-            let generation = Generation {
-                engine: engine.clone(),
-                inference,
-                reply,
-                stop,
+            let label = Label {
                 id: format!("chatcmpl-{}", hex::encode(&drawn[8..])),
                 created_s: start_ms / 1000,
                 fingerprint: format!("lr-{}", &model.manifest.id.to_hex()[..FINGERPRINT_DIGITS]),
-                seed: drawn[..8]
-                    .iter()
-                    .fold(0, |seed, &byte| seed << 8 | u64::from(byte)),
             };
-            generation.run(&body).await;
+            let seed = drawn[..8]
+                .iter()
+                .fold(0, |seed, &byte| seed << 8 | u64::from(byte));
+            generate::run(engine.clone(), turn, label, seed, &body).await;
         }
     }
 }
@@ -484,17 +477,6 @@ fn draw(shared: &Shared) -> Result<[u8; 20], ring::error::Unspecified> {
     let mut drawn = [0; 20];
     shared.recorder.context().random.fill(&mut drawn)?;
     Ok(drawn)
-}
-
-async fn turn_away(inference: Inference, reply: Reply) {
-    let error = ApiError::overloaded(RETRY_AFTER_S);
-    let (response, body) = respond::error(&error);
-    let end = End {
-        response: Some(inference.commit_response(&body)),
-        ..End::new(record::Outcome::Capacity, error.status)
-    };
-    let receipt = inference.conclude(end).await;
-    reply.whole(response, receipt.as_ref());
 }
 
 /// Counts an inference while it runs.
