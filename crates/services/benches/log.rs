@@ -1,5 +1,6 @@
 //! What a log on this machine's disk can do. `cargo bench -p services --bench log [-- part …]`;
 //! parts are `http`, `verified`, `unverified`, `latency`, `bytes`; all of them without an argument.
+//! `scale` grows a log to `LONGRUN_SCALE` entries (a million) and shows memory and start-up.
 //!
 //! Everything is durable (fsync, SQLite with `synchronous=FULL`) and everything that is answered
 //! was published with its proof. Clients and log share the cores of the machine.
@@ -51,6 +52,10 @@ fn main() {
     if wanted("bytes") {
         bytes();
     }
+    // Takes minutes and gigabytes: only when asked for.
+    if parts.iter().any(|part| part == "scale") {
+        scale();
+    }
 }
 
 fn open(directory: &Path, period: Duration) -> Log {
@@ -83,9 +88,12 @@ fn signed_lines(count: u64) -> Vec<Vec<u8>> {
 /// Records whose signatures nobody checks, to measure everything else. Distinct, and of the size
 /// of real ones.
 fn unsigned(count: u64) -> Vec<Submission> {
-    let template = Author::new().envelope(0);
+    unsigned_from(&Author::new().envelope(0), 0..count)
+}
+
+fn unsigned_from(template: &Envelope, numbers: std::ops::Range<u64>) -> Vec<Submission> {
     let text = String::from_utf8(template.payload().to_vec()).expect("JSON");
-    (0..count)
+    numbers
         .map(|number| {
             let payload = text
                 .replace("record 0", &format!("record {number}"))
@@ -327,4 +335,51 @@ fn bytes() {
             content as f64 / count
         );
     }
+}
+
+/// Memory of this process, MiB.
+fn resident_mib() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| {
+        line.trim()
+            .trim_end_matches(" kB")
+            .trim()
+            .parse::<f64>()
+            .ok()
+    });
+    kib.unwrap_or(f64::NAN) / 1024.0
+}
+
+/// What grows with the log, and what does not.
+fn scale() {
+    let goal: u64 =
+        std::env::var("LONGRUN_SCALE").map_or(1_000_000, |goal| goal.parse().expect("a number"));
+    let (template, directory) = (
+        Author::new().envelope(0),
+        TempDir::new().expect("a directory"),
+    );
+    let (mut size, mut next) = (0u64, 100_000u64.min(goal));
+    while size < goal {
+        let opening = Instant::now();
+        let log = open(directory.path(), Duration::ZERO);
+        let opened = opening.elapsed();
+        let (from, start) = (size, Instant::now());
+        while size < next {
+            let to = (size + 4000).min(next);
+            let batch = unsigned_from(&template, size..to);
+            log.sequencer().submit_and_wait(batch).expect("logged");
+            size = to;
+        }
+        let per_second = (size - from) as f64 / start.elapsed().as_secs_f64();
+        println!(
+            "{size:>10} entries: {:>6.1} MiB resident, opened at {from} in {:.1} ms, {per_second:.0} /s since then",
+            resident_mib(),
+            opened.as_secs_f64() * 1e3
+        );
+        next = (next * 10 / 3).min(goal);
+    }
+    let start = Instant::now();
+    let report = fsck::run(directory.path(), &FsckOptions::default(), |_| {}).expect("it holds");
+    rate("fsck of all of it", report.size as usize, start.elapsed());
 }
