@@ -70,19 +70,19 @@ function summary(status, history) {
 }
 
 function nameOf(endpoint) {
-  const lines = [element("span", endpoint.name || endpoint.model)];
-  lines.push(element("small", (endpoint.name ? endpoint.model + " at " : "") + endpoint.url));
+  const lines = [element("span", endpoint.name || endpoint.model || "not known yet")];
+  lines.push(element("small", (endpoint.name && endpoint.model ? endpoint.model + " at " : "") + endpoint.url));
   if (endpoint.state !== "ready") lines.push(element("small", endpoint.state + ": " + (endpoint.why || ""), "bad"));
   else if (endpoint.resting) lines.push(element("small", "resting after failed connections", "bad"));
   const head = element("th", lines);
   head.scope = "row";
-  head.title = endpoint.provider + " / " + endpoint.model;
+  head.title = endpoint.provider ? endpoint.provider + " / " + (endpoint.model || "") : "";
   return head;
 }
 
 function recordKeepers(known) {
   if (known.calls === 0 && known.receipts.logged === 0) return element("td", "–");
-  if (known.unilateral) return element("td", "only this gateway");
+  if (known.unilateral) return element("td", known.calls ? "only this gateway" : "only the provider");
   const notes = [count(known.receipts.verified) + " receipts verified"];
   if (known.receipts.missing) notes.push(count(known.receipts.missing) + " missing");
   if (known.receipts.invalid) notes.push(count(known.receipts.invalid) + " invalid");
@@ -92,22 +92,24 @@ function recordKeepers(known) {
 
 function unknowns(known) {
   const parts = [];
-  if (known.unknown) parts.push(count(known.unknown) + " without outcome");
   if (known.gaps) parts.push(count(known.gaps) + " missing");
   if (known.voids) parts.push(count(known.voids) + " voided");
+  if (known.contradictions) parts.push(count(known.contradictions) + " voided and recorded");
   if (known.equivocations) parts.push(count(known.equivocations) + " numbers used twice");
-  return element("td", parts.length ? parts.join(", ") : "none");
+  const note = known.unknown_counts ? element("small", count(known.unknown) + " count as failures", "bad") : "";
+  return element("td", [parts.length ? parts.join(", ") : "none", note]);
 }
 
-const NOTHING = { calls: 0, failures: 0, interval_ppm: [0, 1000000], unilateral: false, unknown: 0,
-  gaps: 0, voids: 0, equivocations: 0, receipts: { logged: 0, verified: 0, missing: 0, invalid: 0 } };
+const NOTHING = { calls: 0, successes: 0, failures: 0, interval_ppm: [0, 1000000], unilateral: false, unknown: 0, unknown_counts: false,
+  gaps: 0, voids: 0, contradictions: 0, equivocations: 0, receipts: { logged: 0, verified: 0, missing: 0, invalid: 0 } };
 
 function endpoints(status, history) {
   const known = new Map(history.endpoints.map((e) => [e.provider + " " + e.model, e]));
-  const total = status.endpoints.reduce((sum, e) => sum + e.calls, 0);
+  const pastOf = (endpoint) => known.get(endpoint.provider + " " + endpoint.model) || NOTHING;
+  const total = status.endpoints.reduce((sum, endpoint) => sum + pastOf(endpoint).calls, 0);
   const minute = status.endpoints.reduce((sum, e) => sum + e.calls_last_minute, 0);
   const rows = status.endpoints.map((endpoint) => {
-    const past = known.get(endpoint.provider + " " + endpoint.model) || NOTHING;
+    const past = pastOf(endpoint);
     const share = minute ? (endpoint.calls_last_minute / minute) * 1000000 : 0;
     const [low, high] = past.interval_ppm;
     const judged = past.successes + past.failures;
@@ -115,7 +117,7 @@ function endpoints(status, history) {
     return element("tr", [
       nameOf(endpoint),
       element("td", [minute ? percent(share, 0) : "–", meter(0, share, "share of the last minute: " + percent(share, 0))]),
-      element("td", total ? percent((endpoint.calls / total) * 1000000, 0) : "–", "number"),
+      element("td", total ? percent((past.calls / total) * 1000000, 0) : "–", "number"),
       element("td", count(past.calls), "number"),
       element("td", count(past.failures), past.failures ? "number bad" : "number"),
       element("td", [words, meter(low, high, "interval: " + words,
