@@ -52,6 +52,7 @@ mod inference;
 mod intake;
 mod manifest;
 mod respond;
+mod routes;
 mod serve;
 mod turn;
 

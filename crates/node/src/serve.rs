@@ -7,14 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, Method, Request, Response, Uri};
-use axum::routing::{get, post};
+use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engine::faulty::Faulty;
-use engine::openai::{Model as ListedModel, ModelList};
 use engine::upstream::Upstream;
 use engine::{ApiError, Engine};
 use hyper_util::service::TowerToHyperService;
@@ -22,8 +19,6 @@ use record::content::Part;
 use record::receipt::{Executed, ResponseFormat};
 use record::{Endpoint, NumberedKind, Outcome, Provider, Secret, SignerId};
 use recorder::{Recorder, Stream};
-use serde::Serialize;
-use serde_json::value::RawValue;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -38,6 +33,7 @@ use crate::inference::Inference;
 use crate::intake;
 use crate::manifest::{self, Current};
 use crate::respond::{self, Reply};
+use crate::routes::router;
 use crate::turn::Turn;
 
 /// When a caller that was turned away may come back, seconds.
@@ -56,25 +52,25 @@ pub struct Node {
     server: JoinHandle<()>,
 }
 
-struct Shared {
-    recorder: Recorder,
-    models: BTreeMap<String, Model>,
-    draining: AtomicBool,
+pub(crate) struct Shared {
+    pub(crate) recorder: Recorder,
+    pub(crate) models: BTreeMap<String, Model>,
+    pub(crate) draining: AtomicBool,
     /// Inferences under way.
-    running: watch::Sender<usize>,
+    pub(crate) running: watch::Sender<usize>,
     /// True once running answers are not waited for any more.
-    stop: watch::Sender<bool>,
+    pub(crate) stop: watch::Sender<bool>,
 }
 
-struct Model {
-    runner: Runner,
-    stream: Stream,
-    manifest: Current,
-    seats: Arc<Semaphore>,
-    created_s: u64,
+pub(crate) struct Model {
+    pub(crate) runner: Runner,
+    pub(crate) stream: Stream,
+    pub(crate) manifest: Current,
+    pub(crate) seats: Arc<Semaphore>,
+    pub(crate) created_s: u64,
 }
 
-enum Runner {
+pub(crate) enum Runner {
     Engine(Arc<dyn Engine>),
     Upstream(Box<Upstream>),
 }
@@ -271,86 +267,7 @@ async fn prepare(recorder: &Recorder, served: Served) -> Result<(String, Model),
     Ok((name, model))
 }
 
-fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
-        .route("/v1/chat/completions", post(chat))
-        .route("/v1/models", get(models))
-        .route("/healthz", get(health))
-        .route("/longrun/v1/node", get(about))
-        .fallback(unknown)
-        .method_not_allowed_fallback(wrong_method)
-        .with_state(shared)
-}
-
-async fn unknown(method: Method, uri: Uri) -> Response<Body> {
-    respond::error(&ApiError::unknown_path(method.as_str(), uri.path())).0
-}
-
-async fn wrong_method(method: Method, uri: Uri) -> Response<Body> {
-    let message = format!("{} is not answered to {method}.", uri.path());
-    let error =
-        ApiError::new(405, "invalid_request_error", message).with_code("method_not_allowed");
-    respond::error(&error).0
-}
-
-async fn health(State(shared): State<Arc<Shared>>) -> Response<Body> {
-    if shared.draining.load(Ordering::Relaxed) {
-        return respond::json(503, r#"{"status":"draining"}"#);
-    }
-    respond::json(200, r#"{"status":"ok"}"#)
-}
-
-async fn models(State(shared): State<Arc<Shared>>) -> Response<Body> {
-    let owner = shared.recorder.identity().id().to_hex();
-    let listed = shared
-        .models
-        .iter()
-        .map(|(name, it)| ListedModel::new(name, it.created_s, &owner));
-    to_json(&ModelList::new(listed.collect()))
-}
-
-#[derive(Serialize)]
-struct About<'a> {
-    provider: String,
-    controls: Vec<Box<RawValue>>,
-    manifests: Vec<Box<RawValue>>,
-    log: Option<&'a str>,
-    log_url: Option<&'a str>,
-}
-
-async fn about(State(shared): State<Arc<Shared>>) -> Response<Body> {
-    let raw = |envelope: &record::Envelope| {
-        String::from_utf8(envelope.to_json())
-            .ok()
-            .and_then(|json| RawValue::from_string(json).ok())
-    };
-    let recorder = &shared.recorder;
-    to_json(&About {
-        provider: recorder.identity().id().to_hex(),
-        controls: recorder
-            .identity()
-            .controls()
-            .iter()
-            .filter_map(raw)
-            .collect(),
-        manifests: shared
-            .models
-            .values()
-            .filter_map(|it| raw(&it.manifest.envelope))
-            .collect(),
-        log: recorder.home_log().map(|log| log.name()),
-        log_url: recorder.home_url(),
-    })
-}
-
-fn to_json(value: &impl Serialize) -> Response<Body> {
-    match serde_json::to_vec(value) {
-        Ok(body) => respond::json(200, body),
-        Err(error) => respond::error(&ApiError::internal(error.to_string())).0,
-    }
-}
-
-async fn chat(
+pub(crate) async fn chat(
     State(shared): State<Arc<Shared>>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Infallible> {

@@ -40,21 +40,26 @@
 //! It opens no listening sockets, judges no outcomes, and asks no policy. Clock and random source
 //! are arguments ([`Context`]).
 
+mod clerk;
 mod clock;
 mod config;
 mod error;
+mod filing;
 mod identity;
 mod lookup;
 mod numbers;
 mod recorder;
 mod ship;
+mod status;
 mod voids;
 
 pub use clock::{Clock, SystemClock};
 pub use config::{Config, Context, HomeLog, NO_HOME_LOG, Random, Shipping};
 pub use error::{ErrorKind, RecorderError};
+pub use filing::{Draft, Queued, Recorded, WhyUnrecorded};
 pub use identity::Identity;
 pub use lookup::{Entry, State};
 pub use numbers::{LEASE_WAIT, Numbered, Stream};
-pub use recorder::{Draft, Queued, Recorded, Recorder, Status, WhyUnrecorded};
+pub use recorder::Recorder;
+pub use status::Status;
 pub use store::spool::Limits;

@@ -1,205 +1,49 @@
 //! The handle that nodes and gateways hold.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use record::{
-    CallId, Endpoint, Envelope, Exchange, NumberedKind, Outcome, Predicate, RecordId, Statement,
-};
+use record::{CallId, Endpoint, Envelope, NumberedKind, Outcome, Predicate, RecordId, Statement};
 use store::spool::dir::Claim;
 use store::spool::{self, Block, NewRow, Opened, Spool, SpoolError};
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use crate::clerk::{self, append_all};
 use crate::config::{Config, Context};
 use crate::error::RecorderError;
+use crate::filing::{
+    Counters, Draft, InFlight, Queued, Recorded, WhyUnrecorded, check_number, outcome,
+};
 use crate::identity::{self, Identity};
 use crate::lookup::{self, Entry};
 use crate::numbers::{Numbered, Stream, lock, parse_name};
 use crate::ship::{Home, Shipped, Shipper};
-use crate::voids::{Ledger, Tallied, Tally};
+use crate::voids::Ledger;
 
 /// Content of the file `VERSION` in a signer directory.
 const VERSION: &str = "longrun signer 1\n";
 /// What a record is expected to take in the spool, bytes: decides whether there is room before
 /// it is signed.
 const RECORD_BYTES: u64 = 4096;
-/// How often the clerk looks whether there are numbers to void.
-const CLERK_PERIOD: Duration = Duration::from_secs(1);
-/// The spool has room for voids' sake again below this share of its bounds: 9 in 10.
-const ROOM_TENTHS: u64 = 9;
 
 /// A signer at work. Cheap to clone; see the crate's documentation.
 #[derive(Clone)]
 pub struct Recorder {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
-struct Inner {
-    identity: Identity,
-    context: Context,
-    spool: Spool,
-    streams: Mutex<HashMap<(Endpoint, NumberedKind), Stream>>,
-    ledger: Arc<Ledger>,
-    counters: Arc<Counters>,
-    home: Option<Home>,
-    shipped: Arc<Shipped>,
-    tasks: Mutex<Vec<JoinHandle<()>>>,
-}
-
-/// What the writer's callbacks touch.
-#[derive(Default)]
-struct Counters {
-    recorded: AtomicU64,
-    unrecorded: AtomicU64,
-    voided: AtomicU64,
-    /// A row became durable: the shipper has work.
-    durable: Notify,
-}
-
-/// A statement about an exchange, to be signed and filed.
-#[derive(Debug, Clone)]
-pub struct Draft {
-    /// Commitments to request and response.
-    pub exchange: Exchange,
-    /// A receipt or an observation whose `stream` is [`Numbered::place`].
-    pub predicate: Predicate,
-    /// The call it belongs to, for [`Recorder::by_call`].
-    pub call: Option<CallId>,
-    /// Stored beside it and never shipped, at most 64 KiB.
-    pub private: Vec<u8>,
-    /// Somebody waits for [`Queued::durable`]: commit without gathering first.
-    pub prompt: bool,
-}
-
-/// What became of a draft.
-#[derive(Debug)]
-#[must_use]
-pub enum Recorded {
-    /// Signed and on its way to the disk.
-    Queued(Queued),
-    /// Not recorded. Its number and outcome are counted, and a `void` will say so.
-    Unrecorded(WhyUnrecorded),
-}
-
-/// Why something was not recorded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum WhyUnrecorded {
-    /// The spool is full: the home log has been away for long.
-    SpoolFull,
-    /// The disk or the database failed, or the recorder was closed.
-    Failed,
-}
-
-/// A signed record that is on its way to the disk.
-#[derive(Debug)]
-pub struct Queued {
-    id: RecordId,
-    envelope: Envelope,
-    durable: oneshot::Receiver<Result<(), SpoolError>>,
-}
-
-impl Queued {
-    /// The record's id.
-    #[must_use]
-    pub fn id(&self) -> RecordId {
-        self.id
-    }
-
-    /// The signed envelope. Hand it out only once it is durable: if this process dies before,
-    /// its number is voided.
-    #[must_use]
-    pub fn envelope(&self) -> &Envelope {
-        &self.envelope
-    }
-
-    /// Waits for the group commit.
-    ///
-    /// # Errors
-    /// [`WhyUnrecorded::Failed`]: it is not recorded after all.
-    pub async fn durable(self) -> Result<(RecordId, Envelope), WhyUnrecorded> {
-        match self.durable.await {
-            Ok(Ok(())) => Ok((self.id, self.envelope)),
-            Ok(Err(_)) | Err(_) => Err(WhyUnrecorded::Failed),
-        }
-    }
-}
-
-impl Recorded {
-    /// Waits for the group commit; `None` if it is not recorded.
-    pub async fn durable(self) -> Option<(RecordId, Envelope)> {
-        match self {
-            Recorded::Queued(queued) => queued.durable().await.ok(),
-            Recorded::Unrecorded(_) => None,
-        }
-    }
-
-    /// The record's id, if it was signed.
-    #[must_use]
-    pub fn id(&self) -> Option<RecordId> {
-        match self {
-            Recorded::Queued(queued) => Some(queued.id),
-            Recorded::Unrecorded(_) => None,
-        }
-    }
-}
-
-/// How a recorder is doing.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Status {
-    /// Records that wait for the log, those that wait for their commit included.
-    pub pending: u64,
-    /// Bytes of those.
-    pub pending_bytes: u64,
-    /// Age of the oldest of them, ms.
-    pub oldest_pending_age_ms: Option<u64>,
-    /// Records kept here that are in the log.
-    pub published: u64,
-    /// Records kept here that the log will not take.
-    pub refused: u64,
-    /// Records that became durable since this process started.
-    pub recorded: u64,
-    /// Outcomes that could not be recorded since this process started.
-    pub unrecorded: u64,
-    /// Numbers voided since this process started.
-    pub voided: u64,
-    /// Numbers that wait for a void.
-    pub to_void: u64,
-    /// When the log last took something, Unix ms.
-    pub last_published_ms: Option<u64>,
-    /// What the last attempt at the log failed with; cleared by success.
-    pub log_error: Option<String>,
-    /// Whether the last commit went well.
-    pub disk_ok: bool,
-}
-
-/// A number on its way through the writer; if nobody settles it, its outcome is counted.
-struct InFlight {
-    number: Option<Numbered>,
-    outcome: Outcome,
-    counters: Arc<Counters>,
-}
-
-impl InFlight {
-    fn land(mut self) {
-        if let Some(number) = self.number.take() {
-            number.settled();
-        }
-        self.counters.recorded.fetch_add(1, Ordering::Relaxed);
-        self.counters.durable.notify_one();
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        if let Some(number) = self.number.take() {
-            self.counters.unrecorded.fetch_add(1, Ordering::Relaxed);
-            number.tally(Tallied::Unrecorded(self.outcome));
-            number.settled();
-        }
-    }
+pub(crate) struct Inner {
+    pub(crate) identity: Identity,
+    pub(crate) context: Context,
+    pub(crate) spool: Spool,
+    pub(crate) streams: Mutex<HashMap<(Endpoint, NumberedKind), Stream>>,
+    pub(crate) ledger: Arc<Ledger>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) home: Option<Home>,
+    pub(crate) shipped: Arc<Shipped>,
+    pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
 impl Recorder {
@@ -450,40 +294,6 @@ impl Recorder {
         .await
     }
 
-    /// How it is doing.
-    ///
-    /// # Errors
-    /// The spool's.
-    pub async fn status(&self) -> Result<Status, RecorderError> {
-        let spool = self.inner.spool.clone();
-        let oldest = tokio::task::spawn_blocking(move || spool.oldest_pending_ms()).await;
-        let oldest = oldest.map_err(|_| RecorderError::Closed)??;
-        let Inner {
-            spool,
-            counters,
-            ledger,
-            shipped,
-            context,
-            ..
-        } = &*self.inner;
-        let counts = spool.counts();
-        let now = context.clock.unix_ms();
-        Ok(Status {
-            pending: counts.pending_rows,
-            pending_bytes: counts.pending_bytes,
-            oldest_pending_age_ms: oldest.map(|oldest| now.saturating_sub(oldest)),
-            published: counts.published_rows,
-            refused: counts.refused_rows,
-            recorded: counters.recorded.load(Ordering::Relaxed),
-            unrecorded: counters.unrecorded.load(Ordering::Relaxed),
-            voided: counters.voided.load(Ordering::Relaxed),
-            to_void: ledger.len(),
-            last_published_ms: shipped.last_published_ms(),
-            log_error: shipped.error(),
-            disk_ok: spool.is_well(),
-        })
-    }
-
     /// Waits until everything recorded so far is durable.
     ///
     /// # Errors
@@ -535,7 +345,7 @@ impl Recorder {
         Ok(unused)
     }
 
-    fn row(&self, envelope: &Envelope) -> NewRow {
+    pub(crate) fn row(&self, envelope: &Envelope) -> NewRow {
         NewRow {
             id: *envelope.record_id().as_bytes(),
             envelope: envelope.to_json(),
@@ -617,35 +427,6 @@ impl Recorder {
         append_all(&self.inner.spool, rows.collect())
     }
 
-    fn void_lost(&self, lost: &[Block]) -> Result<(), RecorderError> {
-        let mut rows = Vec::new();
-        let mut total = 0;
-        for blocks in lost.chunk_by(|a, b| a.range.stream == b.range.stream) {
-            let ranges: Vec<spool::Range> = blocks.iter().map(|block| block.range).collect();
-            let stream = parse_name(&blocks[0].stream_name)?;
-            for tally in Tally::lost(stream, &ranges)
-                .into_iter()
-                .flat_map(Tally::split)
-            {
-                total += tally.count();
-                rows.push(self.void_row(&tally)?);
-            }
-        }
-        if rows.is_empty() {
-            return Ok(());
-        }
-        append_all(&self.inner.spool, rows)?;
-        self.inner
-            .counters
-            .voided
-            .fetch_add(total, Ordering::Relaxed);
-        tracing::info!(
-            numbers = total,
-            "the last run left numbers without a record; they are voided"
-        );
-        Ok(())
-    }
-
     fn resume(&self, resumed: &[Block]) -> Result<(), RecorderError> {
         for block in resumed {
             let (endpoint, kind) = parse_name(&block.stream_name)?;
@@ -654,68 +435,9 @@ impl Recorder {
         Ok(())
     }
 
-    fn void_row(&self, tally: &Tally) -> Result<NewRow, RecorderError> {
-        let inner = &self.inner;
-        let (void, settles) = tally.to_void(inner.context.clock.unix_ms())?;
-        let statement = Statement::new(inner.identity.signer(), void)?;
-        let envelope = inner
-            .identity
-            .sign(&statement, inner.context.random.as_ref())?;
-        Ok(NewRow {
-            settles,
-            urgent: true,
-            ..self.row(&envelope)
-        })
-    }
-
-    /// Signs voids over the numbers that wait for one, if there is room or it must be now.
-    fn write_voids(&self, now: bool) -> Result<(), RecorderError> {
-        let inner = &self.inner;
-        if inner.ledger.len() == 0 || !(now || self.has_room_again()) {
-            return Ok(());
-        }
-        let tallies: Vec<Unsettled> = inner
-            .ledger
-            .drain()
-            .into_iter()
-            .flat_map(Tally::split)
-            .map(|tally| Unsettled {
-                ledger: inner.ledger.clone(),
-                tally: Some(tally),
-            })
-            .collect();
-        // What fails goes back to the ledger by itself.
-        tallies
-            .into_iter()
-            .try_for_each(|unsettled| self.write_void(unsettled))
-    }
-
-    fn write_void(&self, unsettled: Unsettled) -> Result<(), RecorderError> {
-        let Some(tally) = &unsettled.tally else {
-            return Ok(());
-        };
-        let (row, count) = (self.void_row(tally)?, tally.count());
-        let counters = self.inner.counters.clone();
-        let done = Box::new(move |outcome: Result<(), SpoolError>| match outcome {
-            Ok(()) => {
-                unsettled.settled();
-                counters.voided.fetch_add(count, Ordering::Relaxed);
-                counters.durable.notify_one();
-            }
-            Err(error) => tracing::warn!(count, %error, "numbers could not be voided yet"),
-        });
-        Ok(self.inner.spool.append(row, done)?)
-    }
-
-    fn has_room_again(&self) -> bool {
-        let (counts, limits) = (self.inner.spool.counts(), self.inner.spool.limits());
-        counts.pending_rows * 10 < limits.pending_rows * ROOM_TENTHS
-            && counts.pending_bytes * 10 < limits.pending_bytes * ROOM_TENTHS
-    }
-
     fn start(&self, config: &Config) {
         let inner = &self.inner;
-        let mut tasks = vec![tokio::spawn(clerk(Arc::downgrade(inner)))];
+        let mut tasks = vec![tokio::spawn(clerk::run(Arc::downgrade(inner)))];
         if let Some(home) = &inner.home {
             let shipper = Shipper {
                 spool: inner.spool.clone(),
@@ -738,78 +460,5 @@ impl Recorder {
 impl Drop for Inner {
     fn drop(&mut self) {
         lock(&self.tasks).drain(..).for_each(|task| task.abort());
-    }
-}
-
-/// Looks after numbers without a record. Hourly statements of the highest numbers
-/// ([`Recorder::high_marks`]) belong here too.
-async fn clerk(inner: std::sync::Weak<Inner>) {
-    loop {
-        tokio::time::sleep(CLERK_PERIOD).await;
-        let Some(inner) = inner.upgrade() else { return };
-        if let Err(error) = (Recorder { inner }).write_voids(false) {
-            tracing::warn!(%error, "numbers could not be voided yet");
-        }
-    }
-}
-
-/// A tally that goes back to the ledger unless its void became durable.
-struct Unsettled {
-    ledger: Arc<Ledger>,
-    tally: Option<Tally>,
-}
-
-impl Unsettled {
-    fn settled(mut self) {
-        self.tally = None;
-    }
-}
-
-impl Drop for Unsettled {
-    fn drop(&mut self) {
-        if let Some(tally) = self.tally.take() {
-            self.ledger.put_back(tally);
-        }
-    }
-}
-
-/// Appends rows in one go and waits until all are durable.
-fn append_all(spool: &Spool, rows: Vec<NewRow>) -> Result<(), RecorderError> {
-    let (answer, outcomes) = std::sync::mpsc::channel();
-    for row in rows {
-        let answer = answer.clone();
-        let done = Box::new(move |outcome| {
-            // The receiver only goes after an earlier row failed.
-            let _ = answer.send(outcome);
-        });
-        spool.append(row, done)?;
-    }
-    drop(answer);
-    spool.flush()?;
-    Ok(outcomes.into_iter().collect::<Result<(), SpoolError>>()?)
-}
-
-fn outcome(predicate: &Predicate) -> Outcome {
-    match predicate {
-        Predicate::Receipt(receipt) => receipt.outcome,
-        Predicate::Observation(seen) => seen.outcome,
-        _ => Outcome::Ok,
-    }
-}
-
-fn check_number(statement: &Statement, number: &Numbered) -> Result<(), RecorderError> {
-    let leased = (
-        number.stream().endpoint(),
-        number.stream().kind(),
-        number.seq(),
-    );
-    match statement.numbered() {
-        Some((stream, seq)) if (&stream.endpoint, stream.kind, seq) == leased => Ok(()),
-        found => Err(RecorderError::OtherNumber {
-            found: found.map_or("not numbered".into(), |(stream, seq)| {
-                format!("{} {} {seq}", stream.kind, stream.endpoint)
-            }),
-            leased: format!("{} {} {}", leased.1, leased.0, leased.2),
-        }),
     }
 }

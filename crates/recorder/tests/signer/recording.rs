@@ -296,3 +296,23 @@ async fn a_lost_process_costs_the_numbers_it_had_handed_out() {
     assert_eq!(recorder.status().await.expect("a status").voided, 2);
     assert_eq!(number(&recorder, "m").await.seq().number(), 5);
 }
+
+#[tokio::test]
+async fn nothing_overtakes_a_control_record() {
+    let log = FakeLog::start().await;
+    log.set(Mood::SlowControls);
+    let signer = Signer::new(Some(log.home()));
+    let recorder = signer.open();
+    for tag in 0..10 {
+        record_one(&recorder, "m", tag, Outcome::Ok).await;
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    all_published(&recorder).await;
+    let controls: Vec<_> = recorder
+        .identity()
+        .controls()
+        .iter()
+        .map(record::Envelope::record_id)
+        .collect();
+    assert_eq!(log.ids()[..2], controls);
+}

@@ -18,7 +18,8 @@ use record::observation::{
     WeekTime,
 };
 use record::{
-    CallId, Digest, Endpoint, Envelope, Exchange, HttpStatus, NumberedKind, Outcome, RecordId,
+    CallId, Digest, Endpoint, Envelope, Exchange, HttpStatus, NumberedKind, Outcome, Predicate,
+    RecordId,
 };
 use recorder::{Config, Context, Draft, Entry, HomeLog, Numbered, Recorder, State};
 use ring::rand::SystemRandom;
@@ -39,6 +40,8 @@ pub(crate) enum Mood {
     Impostor,
     /// Refuses every record for good.
     Refusing,
+    /// Takes its time over control records, so that others could overtake them.
+    SlowControls,
     /// Would take every second record later.
     Busy,
     /// Takes no request with more than this many records.
@@ -108,6 +111,13 @@ impl FakeLog {
     }
 }
 
+fn is_control(line: &[u8]) -> bool {
+    let record = Envelope::from_json(line)
+        .and_then(Envelope::open)
+        .expect("well signed");
+    matches!(record.statement.predicate, Predicate::Control(_))
+}
+
 type LogState = (Arc<NoteSigner>, Arc<Mutex<Mood>>, Arc<Mutex<Logged>>);
 
 async fn answer(
@@ -121,6 +131,9 @@ async fn answer(
         .split(|&b| b == b'\n')
         .filter(|line| !line.is_empty())
         .collect();
+    if mood == Mood::SlowControls && lines.iter().any(|line| is_control(line)) {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
     let mut logged = logged.lock().expect("whole");
     logged.requests += 1;
     let plain = |status: u16, text: &'static str| {

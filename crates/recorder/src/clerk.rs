@@ -1,0 +1,158 @@
+//! Accounting for numbers without a record: at the start, while running, and at the end.
+//!
+//! Hourly statements of the highest numbers ([`Recorder::high_marks`]) belong here too.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use record::Statement;
+use store::spool::{self, Block, NewRow, Spool, SpoolError};
+
+use crate::error::RecorderError;
+use crate::numbers::parse_name;
+use crate::recorder::{Inner, Recorder};
+use crate::voids::{Ledger, Tally};
+
+/// How often to look whether there are numbers to void.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Voids for a full spool wait until less than this share of its bounds is used: 9 in 10.
+const ROOM_TENTHS: u64 = 9;
+
+impl Recorder {
+    /// Signs voids over what the last run lost. Durable on return.
+    pub(crate) fn void_lost(&self, lost: &[Block]) -> Result<(), RecorderError> {
+        let mut rows = Vec::new();
+        let mut total = 0;
+        for blocks in lost.chunk_by(|a, b| a.range.stream == b.range.stream) {
+            let ranges: Vec<spool::Range> = blocks.iter().map(|block| block.range).collect();
+            let stream = parse_name(&blocks[0].stream_name)?;
+            for tally in Tally::lost(stream, &ranges)
+                .into_iter()
+                .flat_map(Tally::split)
+            {
+                total += tally.count();
+                rows.push(self.void_row(&tally)?);
+            }
+        }
+        if rows.is_empty() {
+            return Ok(());
+        }
+        append_all(&self.inner.spool, rows)?;
+        self.inner
+            .counters
+            .voided
+            .fetch_add(total, Ordering::Relaxed);
+        tracing::info!(
+            numbers = total,
+            "the last run left numbers without a record; they are voided"
+        );
+        Ok(())
+    }
+
+    fn void_row(&self, tally: &Tally) -> Result<NewRow, RecorderError> {
+        let inner = &self.inner;
+        let (void, settles) = tally.to_void(inner.context.clock.unix_ms())?;
+        let statement = Statement::new(inner.identity.signer(), void)?;
+        let envelope = inner
+            .identity
+            .sign(&statement, inner.context.random.as_ref())?;
+        Ok(NewRow {
+            settles,
+            urgent: true,
+            ..self.row(&envelope)
+        })
+    }
+
+    /// Signs voids over the numbers that wait for one, if there is room or it must be now.
+    pub(crate) fn write_voids(&self, now: bool) -> Result<(), RecorderError> {
+        let inner = &self.inner;
+        if inner.ledger.len() == 0 || !(now || self.has_room_again()) {
+            return Ok(());
+        }
+        let tallies: Vec<Unsettled> = inner
+            .ledger
+            .drain()
+            .into_iter()
+            .flat_map(Tally::split)
+            .map(|tally| Unsettled {
+                ledger: inner.ledger.clone(),
+                tally: Some(tally),
+            })
+            .collect();
+        // What fails goes back to the ledger by itself.
+        tallies
+            .into_iter()
+            .try_for_each(|unsettled| self.write_void(unsettled))
+    }
+
+    fn write_void(&self, unsettled: Unsettled) -> Result<(), RecorderError> {
+        let Some(tally) = &unsettled.tally else {
+            return Ok(());
+        };
+        let (row, count) = (self.void_row(tally)?, tally.count());
+        let counters = self.inner.counters.clone();
+        let done = Box::new(move |outcome: Result<(), SpoolError>| match outcome {
+            Ok(()) => {
+                unsettled.settled();
+                counters.voided.fetch_add(count, Ordering::Relaxed);
+                counters.durable.notify_one();
+            }
+            Err(error) => tracing::warn!(count, %error, "numbers could not be voided yet"),
+        });
+        Ok(self.inner.spool.append(row, done)?)
+    }
+
+    fn has_room_again(&self) -> bool {
+        let (counts, limits) = (self.inner.spool.counts(), self.inner.spool.limits());
+        counts.pending_rows * 10 < limits.pending_rows * ROOM_TENTHS
+            && counts.pending_bytes * 10 < limits.pending_bytes * ROOM_TENTHS
+    }
+}
+
+/// Runs until the recorder is gone.
+pub(crate) async fn run(inner: Weak<Inner>) {
+    loop {
+        tokio::time::sleep(PERIOD).await;
+        let Some(inner) = inner.upgrade() else { return };
+        if let Err(error) = (Recorder { inner }).write_voids(false) {
+            tracing::warn!(%error, "numbers could not be voided yet");
+        }
+    }
+}
+
+/// A tally that goes back to the ledger unless its void became durable.
+struct Unsettled {
+    ledger: Arc<Ledger>,
+    tally: Option<Tally>,
+}
+
+impl Unsettled {
+    fn settled(mut self) {
+        self.tally = None;
+    }
+}
+
+impl Drop for Unsettled {
+    fn drop(&mut self) {
+        if let Some(tally) = self.tally.take() {
+            self.ledger.put_back(tally);
+        }
+    }
+}
+
+/// Appends rows in one go and waits until all are durable.
+pub(crate) fn append_all(spool: &Spool, rows: Vec<NewRow>) -> Result<(), RecorderError> {
+    let (answer, outcomes) = std::sync::mpsc::channel();
+    for row in rows {
+        let answer = answer.clone();
+        let done = Box::new(move |outcome| {
+            // The receiver only goes after an earlier row failed.
+            let _ = answer.send(outcome);
+        });
+        spool.append(row, done)?;
+    }
+    drop(answer);
+    spool.flush()?;
+    Ok(outcomes.into_iter().collect::<Result<(), SpoolError>>()?)
+}

@@ -1,0 +1,51 @@
+use super::*;
+
+#[test]
+fn names_go_both_ways() {
+    let signer = "0".repeat(64);
+    for provider in ["https://api.example.com:8443", &signer] {
+        let endpoint = Endpoint {
+            provider: provider.parse().expect("a provider"),
+            model: "a model with spaces".parse().expect("a model"),
+        };
+        let name = name(&endpoint, NumberedKind::Observation);
+        assert_eq!(
+            parse_name(&name).ok(),
+            Some((endpoint, NumberedKind::Observation))
+        );
+    }
+    for bad in ["", "receipt", "receipt x y", "void https://a.example m"] {
+        assert!(parse_name(bad).is_err(), "{bad}");
+    }
+}
+
+#[test]
+fn blocks_follow_the_traffic() {
+    assert_eq!(next_size(0, 0), BLOCK_MIN);
+    assert_eq!(next_size(BLOCK_MIN, FAST_MS - 1), 2 * BLOCK_MIN);
+    assert_eq!(next_size(BLOCK_MAX, 0), BLOCK_MAX);
+    assert_eq!(next_size(256, FAST_MS), 256);
+    assert_eq!(next_size(256, SLOW_MS + 1), 128);
+    assert_eq!(next_size(BLOCK_MIN, u64::MAX), BLOCK_MIN);
+}
+
+/// The derivation is part of what a signer must be able to reproduce years later.
+#[test]
+fn the_derivation_is_fixed() {
+    let stream = StreamId::from_bytes([2; 32]);
+    let seq = Seq::new(258).expect("a number");
+    let message = |what: &str| {
+        let mut message = what.as_bytes().to_vec();
+        message.extend([2; 32]);
+        message.extend([0, 0, 0, 0, 0, 0, 1, 2]);
+        hmac_sha256(&[1; 32], &message)
+    };
+    assert_eq!(
+        nonce(&[1; 32], stream, seq).as_bytes()[..],
+        message("nonce").as_bytes()[..16]
+    );
+    assert_eq!(
+        content_secret(&[1; 32], stream, seq).reveal(),
+        message("secret").as_bytes()
+    );
+}
