@@ -587,7 +587,8 @@ fn a_witness_over_http_and_a_log_that_asks_it() {
     append(&sequencer, author.submissions(10..300)).unwrap();
     assert_eq!(sequencer.published().witnessed, Some(true));
     drop(sequencer);
-    runtime.shutdown_background();
+    // Waits until its tasks, which hold the witness, are gone.
+    runtime.shutdown_timeout(Duration::from_secs(5));
 
     // The witness forgets nothing either.
     drop(witness);
