@@ -147,7 +147,7 @@ async fn failures_before_the_first_token_go_to_the_next_endpoint() {
         bad.now(Script::Always(*fault));
         // Which of the two is first is a matter of luck: until the bad one was.
         let mut tried = false;
-        for _ in 0..40 {
+        for _ in 0..400 {
             let before = bad.requests().len();
             let answer = gateway.post(chat(*streamed)).await;
             assert_eq!(answer.status, 200, "{fault:?}: {}", answer.text());
