@@ -426,6 +426,17 @@ fn a_failed_commit_is_not_recorded_and_leaves_its_numbers_free() {
     assert!(!spool.is_well());
     assert_eq!(spool.counts().pending_rows, 0);
     intruder.execute_batch("ROLLBACK").expect("unlocks");
+
+    // And in the middle of the transaction, when its numbers are marked already.
+    let trap =
+        "CREATE TRIGGER trap BEFORE UPDATE ON lease BEGIN SELECT RAISE(ABORT, 'a trap'); END";
+    intruder.execute_batch(trap).expect("set");
+    let failed = append(&spool, row(1, Some((stream, 1)))).expect_err("trapped");
+    assert!(matches!(failed, SpoolError::Database(_)), "{failed}");
+    intruder
+        .execute_batch("DROP TRIGGER trap")
+        .expect("removed");
+
     append(&spool, row(1, Some((stream, 1)))).expect("recovers");
     assert!(spool.is_well());
 }
