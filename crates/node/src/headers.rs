@@ -1,6 +1,7 @@
 //! What a caller that records tells the node, and what goes back.
 
 use axum::http::HeaderMap;
+use axum::http::header::ORIGIN;
 use engine::ApiError;
 use record::receipt::Caller;
 use record::{Secret, Seq};
@@ -28,6 +29,17 @@ pub(crate) struct Told {
 impl Told {
     /// Reads the headers. The last three come together or not at all.
     pub(crate) fn read(headers: &HeaderMap) -> Result<Told, ApiError> {
+        // Browsers add it to every POST and pages cannot leave it out, whatever name they reached
+        // this machine by. A page must not spend a node's engine, or the key of its upstream.
+        if headers.contains_key(ORIGIN) {
+            return Err(ApiError::new(
+                403,
+                "invalid_request_error",
+                "A node answers programs, not web pages (the request has an Origin header). Put \
+                 a gateway in front of it.",
+            )
+            .with_code("origin_refused"));
+        }
         let secret = parsed(headers, SECRET, "64 lower-case hex digits")?;
         let nonce = parsed(headers, NONCE, "32 lower-case hex digits")?;
         let observer = parsed(headers, OBSERVER, "64 lower-case hex digits")?;

@@ -19,7 +19,7 @@
 //! (`provider_error`), a stream that breaks off (`truncated`), a client that leaves (`canceled`,
 //! status 499 if nothing was sent). What is not an inference gets none, because there is no
 //! endpoint that it could be about: no JSON, no model or an unknown one, a body over the limit, a
-//! body that never ends, unusable `x-longrun-…` headers. Those are answered with an error of
+//! body that never ends, unusable `x-longrun-…` headers, a web page's request. Those are answered with an error of
 //! OpenAI's shape.
 //!
 //! # What a receipt binds

@@ -60,6 +60,18 @@ async fn headers_that_cannot_be_meant_are_refused() {
 }
 
 #[tokio::test]
+async fn web_pages_are_not_answered() {
+    let it = Fixture::start().await;
+    let request = hyper::Request::post(it.url("/v1/chat/completions"))
+        .header("origin", "https://page.example.com")
+        .header("content-type", "text/plain");
+    let body = http_body_util::Full::new(chat("hi", false).into());
+    let response = it.send(request.body(body).expect("a request")).await;
+    assert_eq!(response.status().as_u16(), 403);
+    assert!(it.receipts().await.is_empty());
+}
+
+#[tokio::test]
 async fn a_body_of_twenty_megabytes_is_refused_politely() {
     let it = Fixture::start().await;
     let body =
