@@ -12,3 +12,4 @@ mod traffic;
 pub(crate) mod trust;
 pub(crate) mod up;
 pub(crate) mod verify;
+pub(crate) mod witness;

@@ -10,6 +10,7 @@ use services::layout;
 use services::reader::LogReader;
 use store::local::Local;
 use tlog::checkpoint::SignedCheckpoint;
+use tlog::log_policy::LogPolicy;
 use tlog::note::{NoteSigner, NoteVerifier};
 use tlog::proof::inclusion;
 use tlog::tile::Span;
@@ -24,6 +25,8 @@ pub(crate) struct LogFiles {
     reader: LogReader,
     key: NoteVerifier,
     checkpoint: SignedCheckpoint,
+    /// A C2SP tlog-policy, if the log asks witnesses.
+    witnesses: Option<String>,
 }
 
 /// A record and where it is.
@@ -50,15 +53,35 @@ impl LogFiles {
             .ok_or_else(|| unusable("nothing is published in this log yet".to_owned()))?;
         let checkpoint = SignedCheckpoint::open(&text, &key)
             .map_err(|error| unusable(format!("{}: {error}", layout::CHECKPOINT)))?;
+        let witnesses = directory.join(layout::WITNESSES);
+        let witnesses = witnesses
+            .exists()
+            .then(|| files::read_text(&witnesses))
+            .transpose()?;
         Ok(Self {
             reader,
             key,
             checkpoint,
+            witnesses,
         })
     }
 
     pub(crate) fn key(&self) -> &NoteVerifier {
         &self.key
+    }
+
+    /// The lines of a tlog-policy that name the log's witnesses and their quorum.
+    pub(crate) fn witness_lines(&self) -> Result<Vec<String>> {
+        let Some(text) = &self.witnesses else {
+            return Ok(vec!["quorum none".to_owned()]);
+        };
+        LogPolicy::parse(text.as_bytes())
+            .map_err(|error| Unusable(format!("{}: {error}", layout::WITNESSES)))?;
+        let kept = text.lines().map(str::trim).filter(|line| {
+            let first = line.split_ascii_whitespace().next().unwrap_or("#");
+            first != "log" && !first.starts_with('#')
+        });
+        Ok(kept.map(str::to_owned).collect())
     }
 
     /// How many entries the checkpoint covers.

@@ -37,6 +37,8 @@ enum Command {
     /// Run a log, or check one from its files alone.
     #[command(subcommand)]
     Log(command::log::Command),
+    /// Cosign the checkpoints of logs, so that none can show two faces.
+    Witness(command::witness::Arguments),
     /// Make a signing key, or show its public half.
     #[command(subcommand)]
     Key(command::key::Command),
@@ -64,6 +66,7 @@ fn main() -> ExitCode {
         Command::Node(a) => a.run(),
         Command::Gateway(a) => a.run(),
         Command::Log(c) => c.run(),
+        Command::Witness(a) => a.run(),
         Command::Key(c) => c.run(),
         Command::Record(c) => c.run(),
         Command::Verify(a) => a.run(),

@@ -12,6 +12,7 @@ use recorder::HomeLog;
 use serde_json::Value;
 use services::log::LogOptions;
 use services::log_server::{LogServer, ServeOptions};
+use services::quota::{Rules, Who};
 use support::faulty::signer::{Flaw, Node};
 use support::faulty::{Fault, Faulty, Script, plain_answer};
 use support::{MODEL, PATIENCE, Running, chat, config, endpoint, in_front_of};
@@ -41,6 +42,7 @@ impl Log {
             log: LogOptions {
                 origin: Some(ORIGIN.to_owned()),
                 period: Duration::from_millis(20),
+                admission: Rules::new(Who::Anyone),
                 ..LogOptions::default()
             },
             listen,

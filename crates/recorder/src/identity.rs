@@ -15,10 +15,12 @@ use record::{
     Envelope, KeyId, Predicate, PublicKey, Record, Seq, Signer, SignerId, SigningKey, Statement,
 };
 use ring::rand::SecureRandom;
-use store::spool::Row;
+use store::spool::dir::Claim;
+use store::spool::{Row, SPOOL_FILE};
 
 use crate::config::{Config, Context, HomeLog, NO_HOME_LOG};
 use crate::error::RecorderError;
+use crate::recorder::VERSION;
 
 /// Longest key file that is read, bytes.
 const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
@@ -26,6 +28,7 @@ const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 /// A signer's identity, as this instance holds it.
 pub struct Identity {
     id: SignerId,
+    root: KeyId,
     key: SigningKey,
     controls: Vec<Envelope>,
 }
@@ -35,6 +38,12 @@ impl Identity {
     #[must_use]
     pub fn id(&self) -> SignerId {
         self.id
+    }
+
+    /// The root key's id: what a log's owner admits, because it reaches whom the root delegates.
+    #[must_use]
+    pub fn root_key_id(&self) -> KeyId {
+        self.root
     }
 
     /// The instance key's public half.
@@ -124,11 +133,30 @@ pub(crate) fn open(
     Ok((
         Identity {
             id: chain.signer(),
+            root: chain.root().key_id(),
             key: instance,
             controls,
         },
         new,
     ))
+}
+
+/// The id of a signer's first root key, which is made if the directory holds no signer yet: so that
+/// a log can admit it before its first record is on the way.
+///
+/// # Errors
+/// [`RecorderError`] if the directory is another's, in use, or lacks the key of a signer in it.
+pub fn root_key_id(directory: &Path, random: &dyn SecureRandom) -> Result<KeyId, RecorderError> {
+    let claim = Claim::take(directory, VERSION)?;
+    let keys = directory.join("keys");
+    private_dir(&keys)?;
+    let root_file = keys.join("root.pem");
+    if directory.join(SPOOL_FILE).exists() {
+        demand(&root_file)?;
+    }
+    let root = read_or_create(&root_file, random)?;
+    drop(claim);
+    Ok(root.key_id())
 }
 
 /// The origin that a first control record names.

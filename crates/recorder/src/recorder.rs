@@ -23,7 +23,7 @@ use crate::ship::{Home, Shipped, Shipper};
 use crate::voids::Ledger;
 
 /// Content of the file `VERSION` in a signer directory.
-const VERSION: &str = "longrun signer 1\n";
+pub(crate) const VERSION: &str = "longrun signer 1\n";
 /// What a record is expected to take in the spool, bytes: decides whether there is room before
 /// it is signed.
 const RECORD_BYTES: u64 = 4096;

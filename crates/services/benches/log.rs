@@ -28,6 +28,7 @@ use services::admission::Submission;
 use services::fsck::{self, FsckOptions};
 use services::log::{Log, LogOptions};
 use services::log_server::{LogServer, ServeOptions};
+use services::quota::{Rules, Who};
 use services::sequencer::PERIOD;
 use tempfile::TempDir;
 
@@ -155,6 +156,7 @@ fn served<T>(period: Duration, work: impl FnOnce(SocketAddr) -> T) -> T {
         directory: directory.path().to_owned(),
         log: LogOptions {
             period,
+            admission: Rules::new(Who::Anyone),
             ..LogOptions::default()
         },
         listen: "127.0.0.1:0".parse().expect("an address"),

@@ -3,8 +3,9 @@
 //! Pure and slow (one P-256 verification), so it runs beside the sequencer, never in it. Whoever
 //! re-signs somebody else's statement is refused here: the statement names the key.
 
+use record::control::Action;
 use record::leaf::Leaf;
-use record::{Envelope, ErrorKind, KeyId, RecordId};
+use record::{Envelope, ErrorKind, KeyId, Predicate, RecordId};
 use serde::Serialize;
 
 /// A record that the log will take: verified, with the bytes that are logged.
@@ -14,6 +15,31 @@ pub struct Submission {
     pub(crate) key: KeyId,
     pub(crate) leaf: Vec<u8>,
     pub(crate) body: Vec<u8>,
+    pub(crate) keys: Option<KeyChange>,
+}
+
+/// What a control record changes about the keys that speak for its signer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyChange {
+    /// This key speaks for it too.
+    Begins(KeyId),
+    /// This one does not any more.
+    Ends(KeyId),
+}
+
+impl KeyChange {
+    /// A change of owner is none: the new owner's key asks for admission itself.
+    fn of(record: &record::Record) -> Option<Self> {
+        let Predicate::Control(control) = &record.statement.predicate else {
+            return None;
+        };
+        match &control.action {
+            Action::Delegate(delegate) => Some(Self::Begins(delegate.key.key_id())),
+            Action::Rotate(rotate) => Some(Self::Begins(rotate.key.key_id())),
+            Action::Revoke(revoke) => Some(Self::Ends(revoke.key_id)),
+            _ => None,
+        }
+    }
 }
 
 /// Why a record was not taken. The code is stable; the message is for people.
@@ -21,7 +47,7 @@ pub struct Submission {
 #[error("{message}")]
 pub struct Refusal {
     /// What is wrong, in one word: `malformed`, `too_large`, `bad_signature`, or that the log may
-    /// take the same record later: `overloaded`, `unavailable`.
+    /// take the same record later: `overloaded`, `unavailable`, `rate_limited`, `not_admitted`.
     pub code: &'static str,
     /// The same in a sentence.
     pub message: String,
@@ -55,6 +81,7 @@ impl Submission {
             key: record.key().key_id(),
             leaf: Leaf::of(&record.envelope, record.key()).to_bytes(),
             body: record.envelope.payload().to_vec(),
+            keys: KeyChange::of(record),
         }
     }
 

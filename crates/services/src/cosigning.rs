@@ -93,6 +93,28 @@ pub struct CosigningOptions {
     pub timeout: Duration,
 }
 
+impl CosigningOptions {
+    /// Asks every witness of a policy at the address that the policy gives.
+    ///
+    /// # Errors
+    /// Names a witness without an address.
+    pub fn over_http(policy: LogPolicy, timeout: Duration) -> Result<Self, String> {
+        let mut clients: Vec<(WitnessVerifier, Box<dyn WitnessClient>)> = Vec::new();
+        for witness in policy.witnesses() {
+            let url = witness
+                .url
+                .as_deref()
+                .ok_or_else(|| format!("witness {} has no address to ask it at", witness.name))?;
+            clients.push((witness.key.clone(), Box::new(HttpWitness::new(url))));
+        }
+        Ok(Self {
+            policy,
+            clients,
+            timeout,
+        })
+    }
+}
+
 /// The tiles that proofs are made from: shared with the witnesses' threads.
 pub(crate) type SharedTiles = Arc<dyn TileReader + Send + Sync>;
 

@@ -15,7 +15,7 @@ use crate::admission::Submission;
 use crate::clock::{Clock, SystemClock};
 use crate::cosigning::CosigningOptions;
 use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN_DATABASE};
-use crate::quota::Gate;
+use crate::quota::{Gate, Rules, RulesError};
 use crate::reader::LogReader;
 use crate::sequencer::{
     Answer, LogParts, OpenError, PERIOD, Placed, Published, Sequencer, SubmitError, Totals,
@@ -37,6 +37,9 @@ pub struct LogOptions {
     pub random: Arc<dyn SecureRandom + Send + Sync>,
     /// Whom to ask for cosignatures, if anybody.
     pub cosigning: Option<CosigningOptions>,
+    /// Who may append to a log that has no rules yet. They are written to its directory, where
+    /// they hold from then on.
+    pub admission: Rules,
 }
 
 impl Default for LogOptions {
@@ -47,8 +50,25 @@ impl Default for LogOptions {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::new()),
             cosigning: None,
+            admission: Rules::default(),
         }
     }
+}
+
+/// Makes a log's directory with its keys, or finds them there, and gives its verifier key: what
+/// witnesses need before the log can ask them.
+///
+/// # Errors
+/// As [`Log::open`].
+pub fn prepare(
+    directory: &Path,
+    origin: Option<&str>,
+    random: &dyn SecureRandom,
+) -> Result<String, OpenError> {
+    let local = Local::open(directory, LOG_VERSION)?;
+    let key = open_key(&local, origin, random)?;
+    open_token(&local, random)?;
+    Ok(key.verifier().to_vkey())
 }
 
 /// A log that is open for appending. Clones are handles to the same one.
@@ -81,8 +101,11 @@ impl Log {
         let heads = Arc::new(HeadDb::open(&directory.join(HEAD_DATABASE))?);
         let seen = Box::new(SeenDb::open(&directory.join(SEEN_DATABASE))?);
         let identity = Identity::new(directory, &key, read_token);
-        let gate = Gate::open(directory, options.clock.clone())
-            .map_err(|error| OpenError::Key(error.to_string()))?;
+        let unruly = |error: RulesError| OpenError::Key(error.to_string());
+        if Rules::load(directory).map_err(unruly)?.is_none() {
+            options.admission.save(directory).map_err(unruly)?;
+        }
+        let gate = Gate::open(directory, options.clock.clone()).map_err(unruly)?;
         let reader = LogReader::new(local.clone());
         let parts = LogParts {
             blobs: local,

@@ -9,6 +9,9 @@
 //!  "admitted": [{"key": "<key id>", "name": "a node", "quota": {"records_per_s": 50, "burst": 500}}]}
 //! ```
 //!
+//! Admission reaches whom a listed key delegates: a signer's root key is listed once, and its
+//! instance keys append at its expense, also after they were rotated.
+//!
 //! `who` is `admitted` (only the keys listed) or `anyone`. `per_key` holds for keys that are not
 //! listed or listed without a quota of their own; without `per_address` addresses are not counted.
 //! A key is charged only for records that it signed, so nobody can use up another's quota. The
@@ -26,8 +29,13 @@ use std::time::SystemTime;
 use record::KeyId;
 use serde::{Deserialize, Serialize};
 
-use crate::admission::Refusal;
+use crate::admission::{KeyChange, Refusal, Submission};
 use crate::clock::Clock;
+
+mod delegated;
+
+use delegated::Delegated;
+pub use delegated::{DELEGATED_FILE, DELEGATED_PER_KEY_MAX};
 
 /// The rules, in a log's directory.
 pub const ADMISSION_FILE: &str = "admission.json";
@@ -116,6 +124,21 @@ impl Rules {
         }
     }
 
+    /// Rules for an open log: anyone may append, and nobody can fill it alone. A stranger who makes
+    /// up keys is held by the limit of the address.
+    #[must_use]
+    pub fn open() -> Self {
+        let quota = |records_per_s, burst| Quota {
+            records_per_s,
+            burst,
+        };
+        Self {
+            per_key: quota(100, 1_000),
+            per_address: Some(quota(1_000, 10_000)),
+            ..Self::new(Who::Anyone)
+        }
+    }
+
     /// Lists a key, or changes its name and quota.
     pub fn admit(&mut self, admitted: AdmittedKey) {
         match self
@@ -200,8 +223,9 @@ impl Rules {
 }
 
 impl Default for Rules {
+    /// Nobody until somebody is admitted.
     fn default() -> Self {
-        Self::new(Who::Anyone)
+        Self::new(Who::Admitted)
     }
 }
 
@@ -216,6 +240,7 @@ pub struct Gate {
 struct State {
     rules: Rules,
     admitted: HashMap<KeyId, Option<Quota>>,
+    delegated: Delegated,
     keys: Meters<KeyId>,
     addresses: Meters<IpAddr>,
     looked_ms: u64,
@@ -232,7 +257,10 @@ impl Gate {
         let rules = Rules::load(directory)?.unwrap_or_default();
         let mut gate = Self::new(rules, clock);
         gate.directory = Some(directory.to_owned());
-        gate.lock().modified = modified;
+        let mut state = gate.lock();
+        state.modified = modified;
+        state.delegated = Delegated::open(directory)?;
+        drop(state);
         Ok(gate)
     }
 
@@ -241,6 +269,7 @@ impl Gate {
     pub fn new(rules: Rules, clock: Arc<dyn Clock>) -> Self {
         let state = State {
             admitted: index(&rules),
+            delegated: Delegated::default(),
             rules,
             keys: Meters::default(),
             addresses: Meters::default(),
@@ -271,6 +300,29 @@ impl Gate {
         }
     }
 
+    /// Charges a verified record to the key that signed it, or to the listed key that this one
+    /// speaks for. A control record of a listed key is taken note of: whom it delegates may append
+    /// at its expense, from the next record on.
+    ///
+    /// # Errors
+    /// [`Refusal`] with `not_admitted` or `rate_limited`; `unavailable` if a delegation could not
+    /// be kept.
+    pub fn charge(&self, submission: &Submission) -> Result<(), Refusal> {
+        self.charge_key(submission.key)?;
+        let Some(change) = submission.keys else {
+            return Ok(());
+        };
+        let mut state = self.lock();
+        let payer = state.payer(submission.key);
+        if !state.admitted.contains_key(&payer) {
+            return Ok(());
+        }
+        match change {
+            KeyChange::Begins(key) => state.delegated.begin(key, payer),
+            KeyChange::Ends(key) => state.delegated.end(key, payer),
+        }
+    }
+
     /// Charges a key for one record that it signed.
     ///
     /// # Errors
@@ -279,19 +331,58 @@ impl Gate {
         let now_ms = self.clock.unix_ms();
         let mut state = self.lock();
         self.look(&mut state, now_ms);
+        let key = state.payer(key);
         let quota = match (state.admitted.get(&key), state.rules.who) {
             (Some(own), _) => own.unwrap_or(state.rules.per_key),
             (None, Who::Anyone) => state.rules.per_key,
             (None, Who::Admitted) => {
                 return Err(Refusal::new(
                     "not_admitted",
-                    format!("key {key} may not append here; ask the log's owner to admit it"),
+                    format!(
+                        "key {key} may not append here yet; ask the log's owner to admit it \
+                         (longrun log admit)"
+                    ),
                 ));
             }
         };
         match state.keys.charge(key, 1, quota, now_ms) {
             true => Ok(()),
             false => Err(limited(&format!("key {key}"), quota)),
+        }
+    }
+
+    /// Changes the rules, in the file and at once.
+    ///
+    /// # Errors
+    /// [`RulesError`] if they cannot be written; then nothing changes.
+    pub fn update(&self, change: impl FnOnce(&mut Rules)) -> Result<(), RulesError> {
+        let mut state = self.lock();
+        let mut rules = state.rules.clone();
+        change(&mut rules);
+        if let Some(directory) = &self.directory {
+            rules.save(directory)?;
+            state.modified = modified(directory);
+        }
+        state.admitted = index(&rules);
+        state.rules = rules;
+        Ok(())
+    }
+
+    /// Who may append, in a line.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        let state = self.lock();
+        let Quota {
+            records_per_s,
+            burst,
+        } = state.rules.per_key;
+        let listed = state.admitted.len();
+        match state.rules.who {
+            Who::Anyone => format!("records of any key, {records_per_s}/s each, {burst} at once"),
+            Who::Admitted if listed == 0 => {
+                "nobody's records yet: list a key with longrun log admit".to_owned()
+            }
+            Who::Admitted => format!("records of {listed} admitted keys"),
         }
     }
 
@@ -325,6 +416,17 @@ impl Gate {
     /// A poisoned lock only says that another thread panicked; counters are whole.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The listed key that a key speaks for; otherwise itself.
+    fn payer(&self, key: KeyId) -> KeyId {
+        let listed = |key: &KeyId| self.admitted.contains_key(key);
+        match self.delegated.payer(&key) {
+            Some(payer) if !listed(&key) && listed(&payer) => payer,
+            _ => key,
+        }
     }
 }
 

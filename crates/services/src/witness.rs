@@ -10,8 +10,10 @@
 //! The decision is pure ([`tlog::witness`]). The new state is made durable by compare-and-swap
 //! before the cosignature is computed, so no two requests can both go on from the same state.
 
+use std::future::Future;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
@@ -19,6 +21,7 @@ use axum::extract::{DefaultBodyLimit, Path as UrlPath, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use hyper_util::service::TowerToHyperService;
 use ring::rand::{SecureRandom, SystemRandom};
 use store::local::Local;
 use store::sqlite::HeadDb;
@@ -26,6 +29,7 @@ use store::{Blobs as _, ErrorKind, Heads};
 use tlog::cosignature::WitnessSigner;
 use tlog::note::{NoteVerifier, SignatureLine};
 use tlog::witness::{AddCheckpoint, REQUEST_BYTES_MAX, Refusal, Witnessed, decide};
+use tokio::net::TcpListener;
 
 use crate::clock::{Clock, SystemClock};
 use crate::sequencer::OpenError;
@@ -36,6 +40,10 @@ pub const WITNESS_VERSION: &str = "longrun witness 1\n";
 pub const WITNESS_KEY: &str = "witness.key";
 /// What it cosigned last, by log.
 pub const WITNESS_DATABASE: &str = "witness.sqlite";
+/// Verifier keys of the logs it follows, one a line; `#` begins a comment.
+pub const WITNESS_LOGS: &str = "logs";
+/// How long requests under way may take after the word to stop.
+const DRAIN: Duration = Duration::from_secs(5);
 /// How often a decision is made again when another request got in between.
 const ATTEMPTS: u32 = 8;
 
@@ -44,7 +52,7 @@ pub struct WitnessOptions {
     /// The name of a new witness, best a URL without scheme. For an existing one it must be the
     /// one it has, or `None`. A new one without gets `witness.longrun.local/<random>`.
     pub name: Option<String>,
-    /// Verifier keys of the logs to follow.
+    /// Logs to follow from now on, beside those that the directory lists.
     pub logs: Vec<NoteVerifier>,
     /// The time.
     pub clock: Arc<dyn Clock>,
@@ -110,11 +118,12 @@ impl Witness {
     pub fn open(directory: &Path, options: WitnessOptions) -> Result<Self, OpenError> {
         let local = Local::open(directory, WITNESS_VERSION)?;
         let key = open_key(&local, options.name.as_deref(), &*options.random)?;
+        let logs = follow(&local, options.logs)?;
         let database = HeadDb::open(&directory.join(WITNESS_DATABASE))?;
         let heads: HeadsByName = Arc::new(move |name| Arc::new(database.named(name)));
         let parts = WitnessParts {
             key,
-            logs: options.logs,
+            logs,
             heads,
             clock: options.clock,
         };
@@ -141,6 +150,12 @@ impl Witness {
     #[must_use]
     pub fn name(&self) -> &str {
         self.inner.parts.key.name()
+    }
+
+    /// The logs that it follows.
+    #[must_use]
+    pub fn logs(&self) -> &[NoteVerifier] {
+        &self.inner.parts.logs
     }
 
     /// Its public key as a C2SP verifier key.
@@ -210,6 +225,16 @@ impl Witness {
     }
 }
 
+/// Serves a witness until `shutdown`; requests under way are answered.
+pub async fn serve(
+    witness: &Witness,
+    listener: TcpListener,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) {
+    let service = TowerToHyperService::new(witness.router());
+    engine::http::serve(listener, service, shutdown, DRAIN).await;
+}
+
 /// The state's name, and what monitors ask for: hex SHA-256 of the origin.
 fn state_name(origin: &str) -> String {
     record::sha256(origin.as_bytes()).to_hex()
@@ -224,6 +249,48 @@ fn read_state(bytes: &[u8], origin: &str) -> Result<Witnessed, store::Error> {
                 format!("the state kept for {origin} is damaged"),
             )
         })
+}
+
+/// Adds logs to the list in the directory, and gives the whole list. Two keys of one name are
+/// refused: a witness must know which of two histories it follows.
+fn follow(local: &Local, more: Vec<NoteVerifier>) -> Result<Vec<NoteVerifier>, OpenError> {
+    let path = local.root().join(WITNESS_LOGS).display().to_string();
+    let bad = |line: usize, reason: &dyn std::fmt::Display| {
+        OpenError::Key(format!("{path} line {line}: {reason}"))
+    };
+    let listed = local.read(WITNESS_LOGS)?.unwrap_or_default();
+    let mut text =
+        String::from_utf8(listed).map_err(|_| OpenError::Key(format!("{path}: not text")))?;
+    let mut logs: Vec<NoteVerifier> = Vec::new();
+    for (number, line) in (1..).zip(text.lines()) {
+        let vkey = line.split('#').next().unwrap_or_default().trim();
+        if !vkey.is_empty() {
+            logs.push(NoteVerifier::from_vkey(vkey).map_err(|error| bad(number, &error))?);
+        }
+    }
+    let before = logs.len();
+    for log in more {
+        match logs.iter().find(|known| known.name() == log.name()) {
+            Some(known) if known.public() == log.public() => {}
+            Some(_) => {
+                return Err(OpenError::Key(format!(
+                    "{path} has another key for {}; a log keeps its key",
+                    log.name()
+                )));
+            }
+            None => {
+                if !text.is_empty() && !text.ends_with('\n') {
+                    text.push('\n');
+                }
+                text.push_str(&format!("{}\n", log.to_vkey()));
+                logs.push(log);
+            }
+        }
+    }
+    if logs.len() > before {
+        local.put_replace(WITNESS_LOGS, text.as_bytes())?;
+    }
+    Ok(logs)
 }
 
 fn open_key(
@@ -315,5 +382,8 @@ fn text(status: StatusCode, body: String) -> Response {
     let kind = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, kind);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    // What a witness says is for everyone, pages in browsers included.
+    let anyone = HeaderValue::from_static("*");
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, anyone);
     (status, headers, Body::from(body)).into_response()
 }

@@ -87,6 +87,7 @@ fn options(directory: &Path) -> ServeOptions {
         log: LogOptions {
             origin: Some(common::ORIGIN.to_owned()),
             period: AT_ONCE,
+            admission: Rules::new(Who::Anyone),
             ..LogOptions::default()
         },
         listen: "127.0.0.1:0".parse().unwrap(),

@@ -11,8 +11,13 @@ mod common;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use record::KeyId;
-use services::quota::{ADMISSION_FILE, AdmittedKey, Gate, Quota, Rules, Who};
+use record::control::{Action, Control, Delegate, Revoke, RevokeReason, Rotate};
+use record::{KeyId, RecordId, Seq, Signer, SignerId, SigningKey, Statement, bucket};
+use ring::rand::SystemRandom;
+use services::admission::Submission;
+use services::quota::{
+    ADMISSION_FILE, AdmittedKey, DELEGATED_PER_KEY_MAX, Gate, Quota, Rules, Who,
+};
 use tempfile::TempDir;
 
 use common::{NOON_MS, SetClock};
@@ -129,7 +134,11 @@ fn rules_are_kept_in_the_directory_and_taken_up_while_the_log_runs() {
     assert_eq!(Rules::load(directory.path()).unwrap(), None);
     let clock = SetClock::at(NOON_MS);
     let gate = Gate::open(directory.path(), Arc::new(clock.clone())).unwrap();
-    gate.charge_key(key(9)).unwrap();
+    let refusal = gate.charge_key(key(9)).unwrap_err();
+    assert_eq!(
+        refusal.code, "not_admitted",
+        "nobody, until somebody is listed"
+    );
 
     let mut rules = Rules::new(Who::Admitted);
     rules.admit(AdmittedKey {
@@ -152,8 +161,11 @@ fn rules_are_kept_in_the_directory_and_taken_up_while_the_log_runs() {
 
 #[test]
 fn rules_are_read_strictly() {
-    let good = String::from_utf8(serde_json::to_vec(&Rules::default()).unwrap()).unwrap();
-    assert_eq!(Rules::parse(good.as_bytes()).unwrap(), Rules::default());
+    let good = String::from_utf8(serde_json::to_vec(&Rules::new(Who::Anyone)).unwrap()).unwrap();
+    assert_eq!(
+        Rules::parse(good.as_bytes()).unwrap(),
+        Rules::new(Who::Anyone)
+    );
     for (what, text) in [
         (
             "version",
@@ -179,4 +191,113 @@ fn rules_are_read_strictly() {
         assert_ne!(text, good, "{what}");
         assert!(Rules::parse(text.as_bytes()).is_err(), "{what}");
     }
+}
+
+/// A control record by which a root acts on an instance key, or on its own.
+fn control(root: &SigningKey, action: Action) -> Submission {
+    let random = SystemRandom::new();
+    let control = Control {
+        seq: Seq::new(2).unwrap(),
+        previous: Some(RecordId::new(record::sha256(b"the one before"))),
+        at_ms: bucket::start_ms(NOON_MS),
+        action,
+    };
+    let signer = Signer {
+        id: Some(SignerId::new(record::sha256(b"the first one"))),
+        key: *root.public(),
+    };
+    let statement = Statement::new(signer, control).unwrap();
+    let envelope = root.sign_statement(&statement, &random).unwrap();
+    Submission::admit(&envelope.to_json()).unwrap()
+}
+
+fn delegates(key: &SigningKey) -> Action {
+    Action::Delegate(Delegate {
+        key: *key.public(),
+        name: None,
+    })
+}
+
+#[test]
+fn admission_reaches_whom_a_listed_key_delegates_and_no_further() {
+    let random = SystemRandom::new();
+    let new = || SigningKey::generate(&random).unwrap();
+    let (root, instance, next_root, late, stranger) = (new(), new(), new(), new(), new());
+    let directory = TempDir::new().unwrap();
+    let clock = SetClock::at(NOON_MS);
+    let open = || Gate::open(directory.path(), Arc::new(clock.clone())).unwrap();
+    let gate = open();
+    gate.update(|rules| {
+        rules.admit(AdmittedKey {
+            key: root.key_id(),
+            name: "a node".to_owned(),
+            quota: Some(quota(1, 10)),
+        });
+    })
+    .unwrap();
+
+    // A stranger admits nobody, itself included.
+    let refusal = gate.charge(&control(&stranger, delegates(&instance)));
+    assert_eq!(refusal.unwrap_err().code, "not_admitted");
+    gate.charge_key(instance.key_id()).unwrap_err();
+
+    // The root does, and both draw on one quota: 1 record so far, 9 left.
+    gate.charge(&control(&root, delegates(&instance))).unwrap();
+    let paid = (0..20).filter(|_| gate.charge_key(instance.key_id()).is_ok());
+    assert_eq!(paid.count(), 9);
+    let refusal = gate.charge_key(root.key_id()).unwrap_err();
+    assert_eq!(refusal.code, "rate_limited");
+
+    // A rotated root goes on, and so do keys that the new one delegates.
+    clock.set(NOON_MS + 10_000);
+    let rotation = Action::Rotate(Rotate {
+        key: *next_root.public(),
+        recovery: None,
+    });
+    gate.charge(&control(&root, rotation)).unwrap();
+    gate.charge(&control(&next_root, delegates(&late))).unwrap();
+    gate.charge_key(late.key_id()).unwrap();
+
+    // All of that is known to a log that starts again.
+    drop(gate);
+    let gate = open();
+    gate.charge_key(late.key_id()).unwrap();
+
+    // A revoked key is nobody again, and so are all once the listed key is taken off.
+    let revocation = Action::Revoke(Revoke {
+        key_id: late.key_id(),
+        reason: RevokeReason::Compromised,
+    });
+    gate.charge(&control(&next_root, revocation)).unwrap();
+    gate.charge_key(late.key_id()).unwrap_err();
+    gate.charge_key(instance.key_id()).unwrap();
+    gate.update(|rules| assert!(rules.remove(root.key_id())))
+        .unwrap();
+    gate.charge_key(instance.key_id()).unwrap_err();
+}
+
+#[test]
+fn one_listed_key_cannot_bring_in_everybody() {
+    let random = SystemRandom::new();
+    let root = SigningKey::generate(&random).unwrap();
+    let gate = Gate::new(Rules::default(), Arc::new(SetClock::at(NOON_MS)));
+    gate.update(|rules| {
+        rules.admit(AdmittedKey {
+            key: root.key_id(),
+            name: String::new(),
+            quota: None,
+        });
+    })
+    .unwrap();
+    let mut outcomes = (0..=DELEGATED_PER_KEY_MAX).map(|_| {
+        let instance = SigningKey::generate(&random).unwrap();
+        gate.charge(&control(&root, delegates(&instance)))
+    });
+    assert!(
+        outcomes
+            .by_ref()
+            .take(DELEGATED_PER_KEY_MAX)
+            .all(|o| o.is_ok())
+    );
+    assert_eq!(outcomes.next().unwrap().unwrap_err().code, "too_many_keys");
 }

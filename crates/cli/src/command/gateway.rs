@@ -68,7 +68,10 @@ impl Arguments {
         println!("gateway   http://{}", handle.address());
         println!("observer  {}", recorder.identity().id());
         match log {
-            Some(url) => println!("log       {url}"),
+            Some(url) => {
+                println!("log       {url}");
+                println!("key       {}", recorder.identity().root_key_id());
+            }
             None => println!(
                 "log       none: observations stay in {}",
                 self.dir.display()

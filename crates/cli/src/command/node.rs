@@ -72,6 +72,7 @@ impl Arguments {
         if let Some(home) = &config.home_log {
             home_log::remember(home, &self.dir)?;
         }
+        let root = recorder.identity().root_key_id();
         let node = node::serve(NodeConfig {
             listen: self.listen,
             recorder,
@@ -81,7 +82,10 @@ impl Arguments {
         println!("node      {}", node.base_url());
         println!("provider  {}", node.provider());
         match &config.home_log {
-            Some(home) => println!("log       {}", home.url),
+            Some(home) => {
+                println!("log       {}", home.url);
+                println!("key       {root}    (what the log's owner admits)");
+            }
             None => println!("log       none: receipts stay in {}", self.dir.display()),
         }
         println!("Ctrl-C stops it: running answers finish, records are kept.");

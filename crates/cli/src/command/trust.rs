@@ -73,7 +73,9 @@ pub(super) fn export(
     chains.retain(|id, _| only.is_empty() || only.contains(id));
 
     let vkey = log.key().to_vkey();
-    let mut policy = PolicyFile::new(vec![format!("log {vkey}"), "quorum none".to_owned()]);
+    let mut lines = vec![format!("log {vkey}")];
+    lines.extend(log.witness_lines()?);
+    let mut policy = PolicyFile::new(lines);
     files::make_dir(&out.join("keys"))?;
     let mut summary = Vec::new();
     for (id, (chain, bundles)) in &chains {

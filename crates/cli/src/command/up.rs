@@ -1,6 +1,6 @@
 //! `longrun up`: a whole network in one process, with nothing else installed.
 //!
-//! A log, three nodes on the demonstration model, a gateway and light traffic, each with its own
+//! A log and its two witnesses, three nodes on the demonstration model, a gateway and light traffic, each with its own
 //! port, directory and keys; they speak HTTP with one another as they would across machines. The
 //! same directory carries on where it was stopped, or killed.
 
@@ -13,9 +13,15 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use gateway::GatewayConfig;
 use gateway::config::{EndpointConfig, LogConfig, Secret};
+use record::Envelope;
 use recorder::{Config, Context, HomeLog, Recorder};
-use services::log::LogOptions;
+use services::admission::Submission;
+use services::cosigning::{self, CosigningOptions};
+use services::layout;
+use services::log::{self, Log, LogOptions};
 use services::log_server::{LogServer, ServeError, ServeOptions};
+use services::quota::AdmittedKey;
+use tlog::log_policy::LogPolicy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -23,10 +29,12 @@ use crate::log_files::LogFiles;
 use crate::{files, running};
 
 mod nodes;
+mod witnesses;
 mod words;
 
 use super::{traffic, trust};
 use nodes::{MODEL, RunningNode};
+use witnesses::Witnesses;
 
 /// How long running answers and pending records may take after the word to stop.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +67,7 @@ struct Network {
     observer: Recorder,
     nodes: Vec<RunningNode>,
     log: JoinHandle<Result<(), ServeError>>,
+    witnesses: Witnesses,
     stop_traffic: watch::Sender<bool>,
     stop_log: watch::Sender<bool>,
 }
@@ -96,20 +105,32 @@ impl Arguments {
     }
 
     async fn start(&self) -> Result<Network> {
-        let (server, home, read_token) = open_log(&self.dir.join("log")).await?;
-        let log_url = home.url.clone();
+        let (server, witnesses) = open_log(&self.dir).await?;
+        let opened = server.log().clone();
+        let home = HomeLog {
+            url: format!("http://{}", server.address()),
+            vkey: opened.vkey().to_owned(),
+        };
         let (stop_log, mut log_stops) = watch::channel(false);
         let log = tokio::spawn(server.run(async move {
             let _ = log_stops.wait_for(|stop| *stop).await;
         }));
 
+        for (name, directory) in nodes::directories(&self.dir) {
+            admit(&opened, name, &directory)?;
+        }
         let nodes = nodes::start(&self.dir, &home, self.seed).await?;
+        for running in &nodes {
+            recall_delegations(&opened, running.node.recorder())?;
+        }
         let context = Context::system()?;
         let directory = self.dir.join("gateway");
+        admit(&opened, "gateway", &directory)?;
         let mut signer = Config::new(&directory, "gateway", "observer");
         signer.home_log = Some(home.clone());
         let observer = Recorder::open(&signer, context.clone())?;
-        let config = self.gateway_config(&home, &read_token, &nodes)?;
+        recall_delegations(&opened, &observer)?;
+        let config = self.gateway_config(&home, opened.read_token(), &nodes)?;
         let clients = gateway::client_secret(&directory, &*context.random)?;
         let gateway =
             gateway::serve(config, observer.clone(), context, clients, web::router()).await?;
@@ -119,7 +140,13 @@ impl Arguments {
         export_trust(&self.dir, &signers).await?;
 
         let url = format!("http://{}", gateway.address());
-        words::welcome(&url, &log_url, &nodes, &self.dir, !self.no_traffic);
+        let parts = words::Parts {
+            gateway: &url,
+            log: &home.url,
+            witnesses: &witnesses.urls(),
+            nodes: &nodes,
+        };
+        words::welcome(&parts, &self.dir, !self.no_traffic);
         let (stop_traffic, traffic_stops) = watch::channel(false);
         let traffic = (!self.no_traffic).then(|| {
             let client = engine::http::client();
@@ -137,6 +164,7 @@ impl Arguments {
             observer,
             nodes,
             log,
+            witnesses,
             stop_traffic,
             stop_log,
         })
@@ -182,23 +210,53 @@ impl Network {
             self.stop_log.send_replace(true);
             self.log.await.context("the log's task")??;
         }
+        self.witnesses.stop().await;
         Ok(())
     }
 }
 
-async fn open_log(directory: &Path) -> Result<(LogServer, HomeLog, String)> {
+/// Opens the log with its witnesses, who must know its key before it asks them.
+async fn open_log(dir: &Path) -> Result<(LogServer, Witnesses)> {
+    let directory = dir.join("log");
+    let vkey = log::prepare(&directory, None, &ring::rand::SystemRandom::new())?;
+    let witnesses = Witnesses::start(dir, &vkey).await?;
+    let policy = LogPolicy::parse(witnesses.policy(true).as_bytes())?;
+    let cosigning =
+        CosigningOptions::over_http(policy, cosigning::TIMEOUT).map_err(anyhow::Error::msg)?;
+    let kept = witnesses.policy(false);
+    files::write_whole(&directory.join(layout::WITNESSES), kept.as_bytes())?;
     let server = LogServer::bind(ServeOptions {
-        directory: directory.to_owned(),
-        log: LogOptions::default(),
+        directory,
+        log: LogOptions {
+            cosigning: Some(cosigning),
+            ..LogOptions::default()
+        },
         listen: ANY_PORT,
     })
     .await?;
-    let home = HomeLog {
-        url: format!("http://{}", server.address()),
-        vkey: server.log().vkey().to_owned(),
-    };
-    let read_token = server.log().read_token().to_owned();
-    Ok((server, home, read_token))
+    Ok((server, witnesses))
+}
+
+/// Lets a signer of this network append: its root key is listed, and whom that delegates follows.
+fn admit(log: &Log, name: &str, directory: &Path) -> Result<()> {
+    let root = recorder::root_key_id(directory, &ring::rand::SystemRandom::new())?;
+    log.gate().update(|rules| {
+        rules.admit(AdmittedKey {
+            key: root,
+            name: name.to_owned(),
+            quota: None,
+        });
+    })?;
+    Ok(())
+}
+
+/// A log that was made before it admitted keys has seen the delegations and not noted them.
+fn recall_delegations(log: &Log, recorder: &Recorder) -> Result<()> {
+    for control in recorder.identity().controls() {
+        let record = Envelope::clone(control).open()?;
+        log.gate().charge(&Submission::of(&record))?;
+    }
+    Ok(())
 }
 
 /// Writes the trust material of this network once every signer's first records are in the log.

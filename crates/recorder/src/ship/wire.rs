@@ -14,6 +14,7 @@ use tlog::proof::verify_inclusion;
 /// Codes under which the log may take the same record later.
 const AGAIN: &[&str] = &[
     "busy",
+    "not_admitted",
     "overloaded",
     "rate_limited",
     "unavailable",

@@ -54,7 +54,8 @@ impl Served {
         &self.inner.log
     }
 
-    /// Verifies envelopes on all cores; the answers are in their order.
+    /// Verifies envelopes on all cores, then charges for them in their order, because a signer's
+    /// first request holds its delegation and what the delegated key signed.
     async fn admit(&self, lines: Vec<Bytes>) -> Result<Vec<Result<Submission, Refusal>>, Problem> {
         let failed = |error: &dyn std::fmt::Display| Problem::internal(error.to_string());
         let mut tasks = Vec::new();
@@ -62,11 +63,10 @@ impl Served {
             let (chunk, served) = (chunk.to_vec(), self.clone());
             tasks.push(tokio::spawn(async move {
                 let _permit = served.inner.cores.acquire().await;
-                let log = served.inner.log.clone();
                 tokio::task::spawn_blocking(move || {
                     chunk
                         .iter()
-                        .map(|line| admit(&log, line))
+                        .map(|line| Submission::admit(line))
                         .collect::<Vec<_>>()
                 })
                 .await
@@ -77,7 +77,13 @@ impl Served {
             let verified = task.await.map_err(|error| failed(&error))?;
             admitted.extend(verified.map_err(|error| failed(&error))?);
         }
-        Ok(admitted)
+        let gate = self.log().gate();
+        let charge = |verified: Result<Submission, Refusal>| {
+            let submission = verified?;
+            gate.charge(&submission)?;
+            Ok(submission)
+        };
+        Ok(admitted.into_iter().map(charge).collect())
     }
 }
 
@@ -146,13 +152,6 @@ pub(super) async fn append(
         .await
         .map_err(|error| pushed_back(&error))?;
     Ok(reply(admitted, answer))
-}
-
-/// Verifies a record and charges the key that signed it.
-fn admit(log: &Log, line: &[u8]) -> Result<Submission, Refusal> {
-    let submission = Submission::admit(line)?;
-    log.gate().charge_key(submission.key())?;
-    Ok(submission)
 }
 
 /// The lines that hold something; an empty request is a mistake.

@@ -41,6 +41,11 @@ pub(super) struct RunningNode {
     pub(super) node: Node,
 }
 
+/// Their names, and where each keeps its keys and records.
+pub(super) fn directories(dir: &Path) -> [(&'static str, PathBuf); 3] {
+    ["honest", "quantized", "flaky"].map(|name| (name, dir.join(format!("node-{name}"))))
+}
+
 /// Starts all three.
 pub(super) async fn start(dir: &Path, home: &HomeLog, seed: u64) -> Result<Vec<RunningNode>> {
     let files = dir.join("models");
@@ -60,21 +65,13 @@ pub(super) async fn start(dir: &Path, home: &HomeLog, seed: u64) -> Result<Vec<R
     flaky.faults = Some(Faults { seed, ..FLAKY });
 
     let parts = [
-        (
-            "honest",
-            "declares 16-bit weights and serves them",
-            served(honest),
-        ),
-        (
-            "quantized",
-            "declares 16-bit weights, serves 4-bit ones",
-            lying,
-        ),
-        ("flaky", "honest, but slow, and fails now and then", flaky),
+        ("declares 16-bit weights and serves them", served(honest)),
+        ("declares 16-bit weights, serves 4-bit ones", lying),
+        ("honest, but slow, and fails now and then", flaky),
     ];
     let mut running = Vec::new();
-    for (name, plays, served) in parts {
-        let mut signer = Config::new(dir.join(format!("node-{name}")), name, "provider");
+    for ((name, directory), (plays, served)) in directories(dir).into_iter().zip(parts) {
+        let mut signer = Config::new(directory, name, "provider");
         signer.home_log = Some(home.clone());
         let recorder = Recorder::open(&signer, Context::system()?)?;
         let node = node::serve(NodeConfig {

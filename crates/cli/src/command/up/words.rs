@@ -4,13 +4,25 @@ use std::path::Path;
 
 use super::nodes::{MODEL, RunningNode};
 
+/// What runs where.
+pub(super) struct Parts<'a> {
+    pub(super) gateway: &'a str,
+    pub(super) log: &'a str,
+    pub(super) witnesses: &'a [String],
+    pub(super) nodes: &'a [RunningNode],
+}
+
 /// Addresses, a call that works, and what to look at.
-pub(super) fn welcome(gateway: &str, log: &str, nodes: &[RunningNode], dir: &Path, traffic: bool) {
+pub(super) fn welcome(parts: &Parts<'_>, dir: &Path, traffic: bool) {
     let dir = dir.display();
+    let Parts { gateway, log, .. } = parts;
     println!("A network of your own is up.\n");
     println!("  gateway    {gateway}    open it in a browser: the live history");
     println!("  log        {log}");
-    for RunningNode { name, plays, node } in nodes {
+    for witness in parts.witnesses {
+        println!("  witness    {witness}    cosigns the log, so that it cannot show two faces");
+    }
+    for RunningNode { name, plays, node } in parts.nodes {
         println!("  node       {}    {name}: {plays}", node.base_url());
     }
     println!("  files      {dir}    the same directory carries on");
