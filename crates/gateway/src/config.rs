@@ -43,7 +43,7 @@ pub struct GatewayConfig {
 pub const REGION_DEFAULT: &str = "unknown";
 
 /// The log that this gateway's records go to and its history comes from.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Base URL of the log's HTTP interface.
     pub url: Uri,
@@ -54,7 +54,7 @@ pub struct LogConfig {
 }
 
 /// One upstream: an origin that serves one or several models.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndpointConfig {
     /// A name for people, shown beside the URL.
     pub name: Option<String>,

@@ -34,7 +34,8 @@ pub(crate) async fn chat(
     };
     let streamed = head.streams();
     let mut candidates = Catalog::candidates(endpoints, gateway.uptime_ms());
-    let routing = gateway.config.routing;
+    let settings = gateway.settings();
+    let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
     choose::order(&mut candidates, routing.exploration_ppm, draw);
     let request = Request {
@@ -45,7 +46,7 @@ pub(crate) async fn chat(
     let _under_way = UnderWay::new(gateway, call);
     let mut number = 0;
     let mut failure = None;
-    for candidate in candidates.iter().take(gateway.config.limits.attempts_max) {
+    for candidate in candidates.iter().take(settings.config.limits.attempts_max) {
         number += 1;
         let live = &endpoints[candidate.place];
         let attempt = Attempt::begin(gateway, live, call, number, &request).await;

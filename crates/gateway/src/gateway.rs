@@ -1,5 +1,6 @@
 //! The gateway's parts in one place, and what it does while nobody calls.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, RwLock, Weak};
 use std::time::Duration;
@@ -17,6 +18,7 @@ use crate::history::Histories;
 use crate::lock::{read, write};
 use crate::observe::Observer;
 use crate::recent::Recent;
+use crate::settings::Settings;
 use crate::site::{Site, Standing};
 
 /// How often sites are asked again who they are and what they serve.
@@ -26,7 +28,6 @@ const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
 /// A gateway at work.
 pub(crate) struct Gateway {
-    pub(crate) config: GatewayConfig,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
@@ -43,11 +44,12 @@ pub(crate) struct Gateway {
     pub(crate) unnumbered: AtomicU64,
     pub(crate) started_ms: u64,
     started: Instant,
-    sites: Vec<Arc<Site>>,
+    pub(crate) address: SocketAddr,
+    pub(crate) settings: RwLock<Arc<Settings>>,
+    /// Held while the settings are being replaced: one at a time.
+    pub(crate) reloading: tokio::sync::Mutex<()>,
     catalog: RwLock<Arc<Catalog>>,
     draws: AtomicU64,
-    /// When each site was last asked because of a receipt.
-    refreshed: Vec<tokio::sync::Mutex<Instant>>,
 }
 
 /// Why a gateway cannot be made.
@@ -89,6 +91,8 @@ pub enum StartError {
 
 /// What a gateway is made of, besides its configuration.
 pub(crate) struct Made {
+    /// Where it listens; the port is the real one.
+    pub(crate) address: SocketAddr,
     pub(crate) recorder: Recorder,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
@@ -98,22 +102,12 @@ pub(crate) struct Made {
 impl Gateway {
     pub(crate) fn new(config: GatewayConfig, made: Made) -> Result<Arc<Self>, StartError> {
         let Made {
+            address,
             recorder,
             clock,
             random,
             clients,
         } = made;
-        let mut sites = Vec::with_capacity(config.endpoints.len());
-        for endpoint in &config.endpoints {
-            // A client of its own: the time to connect is set per client.
-            let client = engine::http::client_with(endpoint.timeouts.connect);
-            let site =
-                Site::new(endpoint.clone(), client).map_err(|reason| StartError::Endpoint {
-                    url: endpoint.api.to_string(),
-                    reason,
-                })?;
-            sites.push(Arc::new(site));
-        }
         let region = crate::observe::region(&config.region).map_err(|e| StartError::Value {
             key: "region",
             reason: e.to_string(),
@@ -121,16 +115,10 @@ impl Gateway {
         let observer_header =
             HeaderValue::from_str(&recorder.identity().key_id().to_hex()).expect("hex is a header");
         let histories = Histories::new(&config, &recorder)?;
-        let catalog = Catalog::of(&sites, &Catalog::default(), &recorder);
-        let long_ago = Instant::now()
-            .checked_sub(DISCOVERY_EVERY)
-            .unwrap_or_else(Instant::now);
+        let settings = Settings::new(config, address, &[])?;
+        let catalog = Catalog::of(&settings.sites, &Catalog::default(), &recorder);
         let mut failed = None;
         let gateway = Arc::new_cyclic(|weak: &Weak<Self>| Self {
-            refreshed: sites
-                .iter()
-                .map(|_| tokio::sync::Mutex::new(long_ago))
-                .collect(),
             observer: Observer::start(weak.clone()).unwrap_or_else(|error| {
                 failed = Some(error);
                 Observer::idle(weak.clone())
@@ -140,10 +128,12 @@ impl Gateway {
             unnumbered: AtomicU64::new(0),
             started_ms: clock.unix_ms(),
             started: Instant::now(),
+            address,
             client: engine::http::client(),
             catalog: RwLock::new(Arc::new(catalog)),
             draws: AtomicU64::new(0),
-            config,
+            settings: RwLock::new(Arc::new(settings)),
+            reloading: tokio::sync::Mutex::new(()),
             recorder,
             clock,
             random,
@@ -151,7 +141,6 @@ impl Gateway {
             region,
             observer_header,
             histories,
-            sites,
         });
         match failed {
             Some(error) => Err(StartError::Machine(error.to_string())),
@@ -163,8 +152,9 @@ impl Gateway {
         Arc::clone(&read(&self.catalog))
     }
 
-    pub(crate) fn sites(&self) -> &[Arc<Site>] {
-        &self.sites
+    /// What is in force at the moment.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        Arc::clone(&read(&self.settings))
     }
 
     /// Milliseconds since the start: for what must not jump with the wall clock.
@@ -192,21 +182,19 @@ impl Gateway {
 
     /// Asks a site again because of a receipt, unless that was done just now.
     pub(crate) async fn refresh(&self, site: &Arc<Site>, at_most_every: Duration) {
-        let Some(at) = self.sites.iter().position(|have| Arc::ptr_eq(have, site)) else {
-            return;
-        };
         // Whoever comes while the site is being asked waits for the answer.
-        let mut refreshed = self.refreshed[at].lock().await;
-        if refreshed.elapsed() >= at_most_every {
+        let mut refreshed = site.refreshed.lock().await;
+        if refreshed.is_none_or(|at| at.elapsed() >= at_most_every) {
             site.discover().await;
             self.recatalog();
-            *refreshed = Instant::now();
+            *refreshed = Some(Instant::now());
         }
     }
 
     /// Asks every site that `wanted` picks, at once.
     async fn discover(&self, wanted: impl Fn(&Standing) -> bool) {
-        let asked = self
+        let settings = self.settings();
+        let asked = settings
             .sites
             .iter()
             .filter(|site| wanted(&site.known().standing));
@@ -234,9 +222,9 @@ impl Gateway {
         }
     }
 
-    fn recatalog(&self) {
+    pub(crate) fn recatalog(&self) {
         let mut catalog = write(&self.catalog);
-        let next = Catalog::of(&self.sites, &catalog, &self.recorder);
+        let next = Catalog::of(&self.settings().sites, &catalog, &self.recorder);
         *catalog = Arc::new(next);
         drop(catalog);
         self.histories.judge(&self.catalog());

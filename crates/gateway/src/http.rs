@@ -18,14 +18,14 @@ use serde::Serialize;
 
 use crate::answer::Answer;
 use crate::gateway::Gateway;
-use crate::guard::Guard;
 use crate::status::Status;
 use crate::{body, calls, forward};
 
 type Shared = State<Arc<Gateway>>;
 
 /// The routes, with `pages` beside them.
-pub(crate) fn router(gateway: Arc<Gateway>, guard: Guard, pages: Router) -> Router {
+pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
+    let door = Arc::clone(&gateway);
     let api = Router::new()
         .route("/v1/chat/completions", post(chat).fallback(wrong_method))
         .route("/v1/models", get(models).fallback(wrong_method))
@@ -38,11 +38,11 @@ pub(crate) fn router(gateway: Arc<Gateway>, guard: Guard, pages: Router) -> Rout
         .with_state(gateway);
     pages
         .merge(api)
-        .layer(middleware::from_fn_with_state(Arc::new(guard), admit))
+        .layer(middleware::from_fn_with_state(door, admit))
 }
 
-async fn admit(State(guard): State<Arc<Guard>>, request: Request, next: Next) -> Response {
-    match guard.admit(request.headers()) {
+async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
+    match gateway.settings().guard.admit(request.headers()) {
         Ok(()) => next.run(request).await,
         Err(why) => {
             let error = ApiError::new(403, "invalid_request_error", why).with_code("forbidden");
@@ -60,7 +60,7 @@ async fn chat(State(gateway): Shared, peer: Option<Extension<Peer>>, body: Body)
         IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         |Extension(Peer(peer))| peer.ip(),
     );
-    let limits = gateway.config.limits;
+    let limits = gateway.settings().config.limits;
     match body::read(body, limits.request_max_bytes, limits.request).await {
         Ok(body) => forward::chat(&gateway, call, client, body).await.0,
         Err(error) => Answer::error(&error, Some(call), None).0,

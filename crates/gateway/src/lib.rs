@@ -57,6 +57,7 @@ mod plain;
 mod receipt;
 mod recent;
 mod request;
+mod settings;
 mod site;
 mod status;
 mod stream;
@@ -65,6 +66,7 @@ pub use answer::{CALL_HEADER, ENDPOINT_HEADER};
 pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};
 pub use config::GatewayConfig;
 pub use gateway::StartError;
+pub use settings::ReloadError;
 
 use gateway::{Gateway, Made};
 
@@ -107,9 +109,8 @@ pub async fn serve(
     };
     let listener = TcpListener::bind(listen).await.map_err(refuse)?;
     let address = listener.local_addr().map_err(refuse)?;
-    let limits = config.limits;
-    let guard = guard::Guard::new(address, &config.hosts);
     let made = Made {
+        address,
         recorder,
         clock: context.clock,
         random: context.random,
@@ -122,9 +123,10 @@ pub async fn serve(
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
     ];
     let (stop, stopped) = watch::channel(None);
-    let router = http::router(Arc::clone(&gateway), guard, pages);
+    let router = http::router(Arc::clone(&gateway), pages);
     let serving = Arc::clone(&gateway);
     let server = tokio::spawn(async move {
+        let limits = || serving.settings().config.limits;
         let cut_off = || serving.stopping.store(true, Ordering::Relaxed);
         listen::serve(listener, router, limits, stopped, cut_off).await;
     });
@@ -142,6 +144,16 @@ impl Handle {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Puts another configuration in force, without dropping a connection or an answer under way.
+    /// Endpoints that stay as they were keep their connections and counters; new ones are asked
+    /// who they are first, for at most [`FIRST_DISCOVERY`].
+    ///
+    /// # Errors
+    /// [`ReloadError`], and then everything is as it was.
+    pub async fn reload(&self, config: GatewayConfig) -> Result<(), ReloadError> {
+        self.gateway.reload(config).await
     }
 
     /// Stops in order: takes no more calls, lets answers under way finish for at most [`DRAIN`],

@@ -29,21 +29,20 @@ use tokio::time::{Instant, Sleep};
 
 use crate::config::Limits;
 
-/// Serves `router` until `stop` says how long answers under way may still take. What is not done
+/// Serves `router` within `limits` (asked for with each connection; how many there may be, once)
+/// until `stop` says how long answers under way may still take. What is not done
 /// by then is cut off, after `cut_off` was called.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    limits: Limits,
+    limits: impl Fn() -> Limits,
     mut stop: watch::Receiver<Option<Duration>>,
     cut_off: impl FnOnce(),
 ) {
     let graceful = GracefulShutdown::new();
-    let slots = Arc::new(Semaphore::new(limits.connections_max));
+    let slots = Arc::new(Semaphore::new(limits().connections_max));
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(limits.request);
+    builder.timer(TokioTimer::new());
     let service = TowerToHyperService::new(router);
     let mut connections = JoinSet::new();
     let drain = loop {
@@ -77,6 +76,8 @@ pub(crate) async fn serve(
                 Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {}))
             }
         });
+        let limits = limits();
+        builder.header_read_timeout(limits.request);
         let io = TokioIo::new(Impatient::new(stream, limits.write_stall));
         let connection = graceful.watch(builder.serve_connection(io, service));
         // Those that ended are let go of.

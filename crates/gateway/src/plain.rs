@@ -49,7 +49,12 @@ pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer,
     attempt.head(reply.status.as_u16(), &reply.headers);
     let status = reply.status;
     let headers = reply.headers.clone();
-    let limit = attempt.gateway().config.limits.response_max_bytes;
+    let limit = attempt
+        .gateway()
+        .settings()
+        .config
+        .limits
+        .response_max_bytes;
     let bytes = match reply.bytes(limit).await {
         Ok(bytes) => bytes,
         Err(error) => return Err(Failure::upstream(attempt, &error)),

@@ -38,6 +38,8 @@ pub(crate) struct Site {
     asked: Upstream,
     client: Client,
     known: RwLock<Known>,
+    /// When it was last asked because of a receipt.
+    pub(crate) refreshed: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
 
 /// What is known of a site.
@@ -126,6 +128,7 @@ impl Site {
             asked: upstream(DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT)?,
             client,
             known: RwLock::new(known),
+            refreshed: tokio::sync::Mutex::new(None),
             config,
         })
     }

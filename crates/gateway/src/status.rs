@@ -115,7 +115,8 @@ impl Status {
             .map(|live| EndpointStatus::of(live, now_ms))
             .collect();
         // Sites that offer nothing yet are shown with the reason.
-        let silent = gateway.sites().iter().filter(|site| {
+        let settings = gateway.settings();
+        let silent = settings.sites.iter().filter(|site| {
             !catalog
                 .endpoints()
                 .any(|live| std::sync::Arc::ptr_eq(&live.site, site))
@@ -146,8 +147,8 @@ impl Status {
                 disk_ok: kept.disk_ok,
             },
             routing: Routing {
-                seed: gateway.config.routing.seed,
-                exploration_ppm: gateway.config.routing.exploration_ppm,
+                seed: settings.config.routing.seed,
+                exploration_ppm: settings.config.routing.exploration_ppm,
             },
             endpoints,
             recent: gateway.recent.shown(),

@@ -113,7 +113,12 @@ struct Relay {
 impl Relay {
     fn new(attempt: Attempt, events: Events) -> Self {
         let live = Arc::clone(attempt.live());
-        let limit_bytes = attempt.gateway().config.limits.response_max_bytes as u64;
+        let limit_bytes = attempt
+            .gateway()
+            .settings()
+            .config
+            .limits
+            .response_max_bytes as u64;
         Self {
             attempt: Some(attempt),
             events: Some(events),

@@ -1,0 +1,103 @@
+//! The configuration in force, and how another one takes its place while calls are under way.
+//!
+//! Whoever answers a call takes the settings once and keeps them to its end, so a call sees one
+//! configuration and never half of two. Sites whose configuration did not change are carried over
+//! with their connections, their counters and what they said about themselves; a stream from a
+//! site that is no longer listed runs to its end. Whatever is wrong with a new configuration is
+//! found before anything of the old one is let go.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::config::{EndpointConfig, GatewayConfig};
+use crate::gateway::{Gateway, StartError};
+use crate::guard::Guard;
+use crate::lock::write;
+use crate::site::Site;
+
+/// What is in force at one moment.
+pub(crate) struct Settings {
+    pub(crate) config: GatewayConfig,
+    pub(crate) sites: Vec<Arc<Site>>,
+    pub(crate) guard: Guard,
+}
+
+/// Why a new configuration is not put in force. The old one stays.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// It differs where only a start can make a difference.
+    #[error("{0} cannot change while the gateway runs: stop it and start it again")]
+    Fixed(&'static str),
+    /// It would not have been started with either.
+    #[error("{0}")]
+    Unusable(#[from] StartError),
+}
+
+impl Settings {
+    /// The settings of `config`. Of the sites in `before`, those that are configured as they were
+    /// are kept.
+    pub(crate) fn new(
+        config: GatewayConfig,
+        address: SocketAddr,
+        before: &[Arc<Site>],
+    ) -> Result<Self, StartError> {
+        let site = |endpoint: &EndpointConfig| {
+            if let Some(same) = before.iter().find(|site| site.config == *endpoint) {
+                return Ok(Arc::clone(same));
+            }
+            // A client of its own: the time to connect is set per client.
+            let client = engine::http::client_with(endpoint.timeouts.connect);
+            let site = Site::new(endpoint.clone(), client);
+            site.map(Arc::new).map_err(|reason| StartError::Endpoint {
+                url: endpoint.api.to_string(),
+                reason,
+            })
+        };
+        Ok(Self {
+            sites: config
+                .endpoints
+                .iter()
+                .map(site)
+                .collect::<Result<_, _>>()?,
+            guard: Guard::new(address, &config.hosts),
+            config,
+        })
+    }
+
+    /// The first thing in `next` that only a start can change.
+    fn fixed(&self, next: &GatewayConfig) -> Option<&'static str> {
+        let now = &self.config;
+        [
+            ("listen", now.listen == next.listen),
+            ("log", now.log == next.log),
+            ("region", now.region == next.region),
+            ("spool", now.spool == next.spool),
+            (
+                "limits.connections_max",
+                now.limits.connections_max == next.limits.connections_max,
+            ),
+        ]
+        .into_iter()
+        .find_map(|(key, same)| (!same).then_some(key))
+    }
+}
+
+impl Gateway {
+    /// Puts `config` in force, or says why not and changes nothing.
+    pub(crate) async fn reload(&self, config: GatewayConfig) -> Result<(), ReloadError> {
+        let _one_at_a_time = self.reloading.lock().await;
+        let before = self.settings();
+        if let Some(key) = before.fixed(&config) {
+            return Err(ReloadError::Fixed(key));
+        }
+        let next = Settings::new(config, self.address, &before.sites)?;
+        let is_new = |site: &&Arc<Site>| !before.sites.iter().any(|old| Arc::ptr_eq(old, site));
+        let new = next.sites.iter().filter(is_new).map(|site| site.discover());
+        let asked = futures_util::future::join_all(new);
+        // A site that does not answer in time joins later, as at the start.
+        let _ = tokio::time::timeout(crate::FIRST_DISCOVERY, asked).await;
+        *write(&self.settings) = Arc::new(next);
+        self.recatalog();
+        Ok(())
+    }
+}
