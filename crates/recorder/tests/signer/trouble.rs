@@ -79,7 +79,7 @@ async fn a_refusal_is_final_a_deferral_is_not() {
     let refused = record_one(&recorder, "m", 1, Outcome::Ok).await;
     all_published(&recorder).await;
     let entry = recorder.entry(refused).await.expect("read").expect("kept");
-    assert!(matches!(&entry.state, State::Refused { reason } if reason.contains("not_admitted")));
+    assert!(matches!(&entry.state, State::Refused { reason } if reason.contains("bad_signature")));
 
     log.set(Mood::Busy);
     for tag in 2..12 {
@@ -88,6 +88,34 @@ async fn a_refusal_is_final_a_deferral_is_not() {
     all_published(&recorder).await;
     let status = recorder.status().await.expect("a status");
     assert_eq!((status.published, status.refused), (12, 1));
+}
+
+#[tokio::test]
+async fn a_signer_that_is_not_admitted_yet_keeps_its_records() {
+    let log = FakeLog::start().await;
+    log.set(Mood::Unadmitted);
+    let signer = Signer::new(Some(log.home()));
+    let recorder = signer.open();
+    let id = record_one(&recorder, "m", 1, Outcome::Ok).await;
+    while recorder
+        .status()
+        .await
+        .expect("a status")
+        .log_error
+        .is_none()
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let waiting = recorder.entry(id).await.expect("read").expect("kept");
+    assert!(
+        matches!(waiting.state, State::Pending),
+        "{:?}",
+        waiting.state
+    );
+    log.set(Mood::Well);
+    all_published(&recorder).await;
+    let status = recorder.status().await.expect("a status");
+    assert_eq!((status.published, status.refused), (3, 0));
 }
 
 #[tokio::test]

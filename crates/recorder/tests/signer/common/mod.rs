@@ -40,6 +40,8 @@ pub(crate) enum Mood {
     Impostor,
     /// Refuses every record for good.
     Refusing,
+    /// Has not admitted the signer's key yet.
+    Unadmitted,
     /// Takes its time over control records, so that others could overtake them.
     SlowControls,
     /// Would take every second record later.
@@ -166,7 +168,8 @@ fn reply(
             .and_then(Envelope::open)
             .expect("well signed");
         places.push(match mood {
-            Mood::Refusing => Err(error("not_admitted")),
+            Mood::Refusing => Err(error("bad_signature")),
+            Mood::Unadmitted => Err(error("not_admitted")),
             Mood::Busy if i % 2 == 1 => Err(error("overloaded")),
             _ => Ok(*logged.index.entry(record.id).or_insert_with(|| {
                 logged.ids.push(record.id);
