@@ -185,11 +185,32 @@ for (const one of policies.refused) {
   await check("policies", one.why, false, () => accepts(() => log.readLogPolicy(utf8(one.policy))));
 }
 
-for (const one of json(tlog, "verify.json")) {
-  await check("verify", `${one.file} under ${one.policy}`, one.exit, async () => {
-    const policy = one.policy === null ? undefined : await readPolicy(tlog(one.policy));
-    return (await verifyFile(tlog(one.file), { policy })).exit_code;
+for (const one of json(tlog, "proof_files.json")) {
+  await check("proof files", `${one.file} parses`, one.parses, () => accepts(() => log.readProof(tlog(one.file))));
+  if (!one.parses) continue;
+  const { index, extra, hashes, checkpoint } = log.readProof(tlog(one.file));
+  const { size, root } = checkpoint;
+  await check("proof files", one.file, [one.index, one.size, one.extra, one.holds], async () => {
+    const leaf = await records.leafHash(utf8(`entry ${index}`));
+    const holds = await log.inclusionHolds(leaf, index, size, hashes, root);
+    return [Number(index), Number(size), extra && textOf(extra), holds];
   });
+}
+
+for (const one of json(tlog, "verify.json")) {
+  const name = [one.file, "under", one.policy ?? "no policy", one.record ?? ""].join(" ");
+  await check("verify", name, [one.kind, one.exit, one.reports.map(inOrder)], async () => {
+    const policy = one.policy === null ? undefined : await readPolicy(tlog(one.policy));
+    const given = one.record === null ? undefined : tlog(one.record);
+    const { kind, exit_code, reports } = await verifyFile(tlog(one.file), { policy, record: given });
+    return [kind, exit_code, reports.map(inOrder)];
+  });
+}
+
+/** A report of the vectors or of the verifier, its checks by name. */
+function inOrder({ verdict, record, checks }) {
+  const states = Array.isArray(checks) ? checks.map(({ name, status }) => [name, status]) : Object.entries(checks);
+  return { verdict, record: record ?? null, checks: states.sort() };
 }
 
 const total = [...counts.values()].reduce((sum, count) => sum + count, 0);

@@ -48,6 +48,7 @@ pub struct FileReport {
 #[derive(Debug)]
 pub struct Verifier<'p> {
     policy: Option<&'p TrustPolicy>,
+    record: Option<Envelope>,
     checkpoints: HashMap<String, Arc<CheckpointFacts>>,
 }
 
@@ -57,8 +58,17 @@ impl<'p> Verifier<'p> {
     pub fn new(policy: Option<&'p TrustPolicy>) -> Self {
         Self {
             policy,
+            record: None,
             checkpoints: HashMap::new(),
         }
+    }
+
+    /// Gives the record that tlog-proofs are about. A proof need not carry it then; if it does, the
+    /// one given here counts.
+    #[must_use]
+    pub fn about(mut self, record: Envelope) -> Self {
+        self.record = Some(record);
+        self
     }
 
     /// Finds out what the file is and verifies it.
@@ -142,8 +152,9 @@ impl<'p> Verifier<'p> {
         draft.finish()
     }
 
-    /// Verifies a C2SP tlog-proof. The entry is not in it: ours carry the record's envelope beside,
-    /// of others only the checkpoint can be checked.
+    /// Verifies a C2SP tlog-proof. The entry is not in it: it follows from the record, which was
+    /// given ([`Verifier::about`]) or is carried beside. Without it only the checkpoint can be
+    /// checked.
     pub fn verify_proof(&mut self, bytes: &[u8]) -> Report {
         let proof = match TlogProof::parse(bytes) {
             Ok(proof) => proof,
@@ -151,20 +162,20 @@ impl<'p> Verifier<'p> {
         };
         let mut draft = Draft::default();
         draft.passed("format", "a C2SP tlog-proof");
-        let envelope = proof.extra.as_deref().map(Envelope::from_json);
-        let Some(Ok(envelope)) = envelope else {
-            for check in ["signature", "leaf", "inclusion"] {
-                draft.not_checked(
-                    check,
-                    "the proof does not carry the record that it is about",
-                );
+        let carried = || Envelope::from_json(proof.extra.as_deref()?).ok();
+        let record = match self.record.clone().or_else(carried) {
+            Some(envelope) => open(&mut draft, envelope),
+            None => {
+                let reason = "the proof does not carry the record that it is about";
+                draft.not_checked("signature", reason);
+                None
+            }
+        };
+        let Some(record) = record else {
+            for check in ["leaf", "inclusion"] {
+                draft.not_checked(check, "there is no verified record to look for");
             }
             CheckpointFacts::new(proof.checkpoint, self.policy).report(&mut draft, self.policy);
-            return draft.finish();
-        };
-        let record = open(&mut draft, envelope);
-        let Some(record) = record else {
-            draft.not_checked("inclusion", "there is no verified record to look for");
             return draft.finish();
         };
         draft.passed("leaf", "it follows from the record");

@@ -74,7 +74,10 @@ impl TinyLog {
     }
 
     pub fn append(&mut self, record: &Record) -> u64 {
-        let leaf = record::leaf::leaf_body(&record.envelope, record.key());
+        self.append_leaf(record::leaf::leaf_body(&record.envelope, record.key()))
+    }
+
+    pub fn append_leaf(&mut self, leaf: Vec<u8>) -> u64 {
         self.tiles.write(self.edge.append(&[leaf_hash(&leaf)]));
         self.leaves.push(leaf);
         self.edge.size() - 1

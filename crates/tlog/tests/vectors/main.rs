@@ -7,27 +7,26 @@
     reason = "a test is no core code"
 )]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod notes;
+mod verdicts;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{Tiles, TinyLog, World};
+use common::Tiles;
 use record::Digest;
 use serde_json::{Value, json};
 use tlog::bundle::{decode_bodies, decode_entries, encode_bodies, encode_entries};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use tlog::cosignature::{WitnessSigner, WitnessVerifier};
 use tlog::growth::Edge;
-use tlog::log_policy::LogPolicy;
 use tlog::merkle::{leaf_hash, root};
 use tlog::note::{NoteSigner, NoteVerifier};
-use tlog::policy::TrustPolicy;
 use tlog::proof::{TreeView, verify_consistency, verify_inclusion};
 use tlog::tile::{Resource, Span, TileId};
-use tlog::tlog_proof::TlogProof;
-use tlog::verify::verify_file;
 use tlog::witness::{AddCheckpoint, Witnessed, decide};
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -177,7 +176,16 @@ fn proofs() -> Value {
             "proof": hex(proof), "holds": false, "why": why,
         }));
     };
+    let changed = |proof: &[Digest]| {
+        let mut proof = proof.to_vec();
+        *proof.last_mut().unwrap() = leaf(0);
+        proof
+    };
     broken("another index", 254, 300, &good, at(300));
+    broken("last hash changed", 255, 300, &changed(&good), at(300));
+    broken("no hashes", 255, 300, &[], at(300));
+    broken("tree of one", 0, 1, &[], at(300));
+    broken("empty tree", 0, 0, &[], at(300));
     broken("another root", 255, 300, &good, at(299));
     broken("another size", 255, 256, &good, at(256));
     broken("index outside", 300, 300, &good, at(300));
@@ -210,6 +218,16 @@ fn proofs() -> Value {
     broken("another root", 257, 300, &good, at(299));
     broken("another old size", 256, 300, &good, at(300));
     broken("shrinks", 300, 257, &good, at(257));
+    broken("last hash changed", 257, 300, &changed(&good), at(300));
+    broken("no hashes", 257, 300, &[], at(300));
+    broken(
+        "too long",
+        257,
+        300,
+        &[good.clone(), vec![leaf(0)]].concat(),
+        at(300),
+    );
+    broken("hashes for the same size", 300, 300, &good, at(300));
     broken("too short", 257, 300, &good[1..], at(300));
     broken("same size, another root", 300, 300, &[], at(299));
     json!({"entry": "entry <n>", "inclusion": inclusion, "consistency": consistency})
@@ -257,136 +275,6 @@ fn cosigned(size: u64, witnesses: &[u8]) -> SignedCheckpoint {
         checkpoint.note_mut().add(line);
     }
     checkpoint
-}
-
-/// Checkpoints, each with whether it parses and who signed.
-fn checkpoints(files: &mut Files) {
-    let good = signed(300).note().to_string();
-    let both = cosigned(300, &[1, 2]).note().to_string();
-    let cases = [
-        ("empty", signed(0).note().to_string(), true, true, vec![]),
-        ("signed", good.clone(), true, true, vec![]),
-        ("cosigned", both.clone(), true, true, vec![1, 2]),
-        (
-            "other_size",
-            both.replacen("\n300\n", "\n301\n", 1),
-            true,
-            false,
-            vec![],
-        ),
-        (
-            "extension_line",
-            good.replacen("\n\n", "\nextra\n\n", 1),
-            false,
-            false,
-            vec![],
-        ),
-        (
-            "leading_zero",
-            good.replacen("\n300\n", "\n0300\n", 1),
-            false,
-            false,
-            vec![],
-        ),
-        ("crlf", good.replace('\n', "\r\n"), false, false, vec![]),
-        (
-            "no_signature",
-            good.split("\n\n").next().unwrap().to_owned() + "\n\n",
-            false,
-            false,
-            vec![],
-        ),
-        (
-            "no_final_newline",
-            good.trim_end().to_owned(),
-            false,
-            false,
-            vec![],
-        ),
-        ("hyphen", good.replace('—', "-"), false, false, vec![]),
-    ];
-    let mut index = Vec::new();
-    for (name, text, parses, log_signed, witnesses) in cases {
-        let parsed = SignedCheckpoint::parse(text.as_bytes());
-        assert_eq!(parsed.is_ok(), parses, "{name}");
-        if let Ok(parsed) = parsed {
-            let by_log = parsed
-                .note()
-                .is_signed_by(&log_key().verifier())
-                .unwrap_or(false);
-            assert_eq!(by_log, log_signed, "{name}");
-            let found: Vec<u8> = (1..=3)
-                .filter(|n| matches!(witness(*n).verifier().find(&parsed), Ok(Some(_))))
-                .collect();
-            assert_eq!(found, witnesses, "{name}");
-        }
-        let file = format!("checkpoints/{name}.txt");
-        index.push(json!({"file": file, "parses": parses, "signed_by_log": log_signed, "cosigned_by": witnesses}));
-        files.insert(file, text.into_bytes());
-    }
-    files.insert("checkpoints.json".to_owned(), pretty(&index.into()));
-}
-
-/// Policies with the sets of witnesses that reach their quorum, and lines that are refused.
-fn policies(files: &mut Files) {
-    let log = format!("log {}\n", log_key().verifier().to_vkey());
-    let witnesses: String = (1..=3)
-        .map(|n| format!("witness w{n} {}\n", witness(n).verifier().to_vkey()))
-        .collect();
-    let base = log.clone() + &witnesses;
-    let mut index = Vec::new();
-    for (name, text) in [
-        ("none", log.clone() + "quorum none\n"),
-        ("one", base.clone() + "quorum w2\n"),
-        (
-            "two_of_three",
-            base.clone() + "group g 2 w1 w2 w3\nquorum g\n",
-        ),
-        (
-            "nested",
-            base.clone() + "group g any w1 w2\ngroup h all g w3\nquorum h\n",
-        ),
-    ] {
-        let policy = LogPolicy::parse(text.as_bytes()).unwrap();
-        let reached: Vec<Vec<u8>> = (0..8u8)
-            .map(|set| {
-                (1..=3)
-                    .filter(|n| set & (1 << (n - 1)) != 0)
-                    .collect::<Vec<u8>>()
-            })
-            .filter(|set| policy.witnessing(&cosigned(300, set)).unwrap().quorum != Some(false))
-            .collect();
-        let file = format!("policies/{name}.txt");
-        index.push(json!({"file": file, "reached_by": reached}));
-        files.insert(file, text.into_bytes());
-    }
-    let refused: Vec<Value> = [
-        ("no quorum", log.clone()),
-        ("two quorums", "quorum none\nquorum none\n".to_owned()),
-        (
-            "unknown member",
-            base.clone() + "group g any w4\nquorum g\n",
-        ),
-        (
-            "member of two groups",
-            base.clone() + "group g any w1\ngroup h any w1\nquorum h\n",
-        ),
-        (
-            "threshold too high",
-            base.clone() + "group g 4 w1 w2 w3\nquorum g\n",
-        ),
-        ("log listed twice", log.clone() + &log + "quorum none\n"),
-    ]
-    .into_iter()
-    .map(|(why, text)| {
-        assert!(LogPolicy::parse(text.as_bytes()).is_err(), "{why}");
-        json!({"why": why, "policy": text})
-    })
-    .collect();
-    files.insert(
-        "policies.json".to_owned(),
-        pretty(&json!({"good": index, "refused": refused})),
-    );
 }
 
 /// Requests to a witness that is at 257 of the vectors' log, with the status each gets.
@@ -483,95 +371,10 @@ fn fixed() -> Files {
         ("witness.json".to_owned(), pretty(&witnessing())),
     ]);
     static_log(&mut files);
-    checkpoints(&mut files);
-    policies(&mut files);
+    notes::checkpoints(&mut files);
+    notes::policies(&mut files);
+    notes::proof_files(&mut files);
     files
-}
-
-/// Records under policies with the verdicts they get. P-256 signatures are random, so these are
-/// made once and then only read.
-fn verdicts() -> Files {
-    let world = World::new();
-    let witness = witness(1);
-    let lines = |quorum: &str| {
-        [
-            world.log.policy_line(),
-            format!("witness w {}", witness.verifier().to_vkey()),
-            format!("quorum {quorum}"),
-        ]
-    };
-    let foreign = [
-        TinyLog::new("log.example/foreign", 9).policy_line(),
-        "quorum none".to_owned(),
-    ];
-    let mut signed = world.log.checkpoint();
-    let line = witness.cosign(&signed, TIME_S + 60);
-    signed.note_mut().add(line);
-    let good = world.log.bundle_with(&world.record, world.index, &signed);
-    let mut broken_proof = good.clone();
-    broken_proof.entry.hashes[0] = leaf(0);
-    let mut no_witness = good.clone();
-    no_witness.entry.checkpoint = world.log.checkpoint().note().to_string();
-    Files::from([
-        (
-            "verify/policy.json".to_owned(),
-            world.file(&lines("none")).to_json().unwrap(),
-        ),
-        (
-            "verify/policy-witnessed.json".to_owned(),
-            world.file(&lines("w")).to_json().unwrap(),
-        ),
-        (
-            "verify/policy-foreign.json".to_owned(),
-            tlog::policy::PolicyFile::new(foreign.to_vec())
-                .to_json()
-                .unwrap(),
-        ),
-        ("verify/bundle.json".to_owned(), good.to_json()),
-        (
-            "verify/bundle-unwitnessed.json".to_owned(),
-            no_witness.to_json(),
-        ),
-        (
-            "verify/bundle-broken-proof.json".to_owned(),
-            broken_proof.to_json(),
-        ),
-        (
-            "verify/record.tlog-proof".to_owned(),
-            TlogProof::of_bundle(&good).unwrap().to_bytes(),
-        ),
-        (
-            "verify/envelope.json".to_owned(),
-            world.record.envelope.to_json(),
-        ),
-        ("verify/checkpoint.txt".to_owned(), signed.to_bytes()),
-    ])
-}
-
-/// File, policy, exit status.
-const VERDICTS: &[(&str, Option<&str>, u8)] = &[
-    ("bundle.json", Some("policy.json"), 0),
-    ("bundle.json", Some("policy-witnessed.json"), 0),
-    ("bundle.json", Some("policy-foreign.json"), 3),
-    ("bundle.json", None, 3),
-    ("bundle-unwitnessed.json", Some("policy.json"), 0),
-    ("bundle-unwitnessed.json", Some("policy-witnessed.json"), 3),
-    ("bundle-broken-proof.json", Some("policy.json"), 1),
-    ("bundle-broken-proof.json", None, 1),
-    ("record.tlog-proof", Some("policy-witnessed.json"), 0),
-    ("record.tlog-proof", None, 3),
-    ("envelope.json", Some("policy.json"), 3),
-    ("checkpoint.txt", Some("policy-witnessed.json"), 0),
-    ("checkpoint.txt", Some("policy-foreign.json"), 3),
-    ("policy.json", Some("policy.json"), 3),
-];
-
-fn verdict_index() -> Vec<u8> {
-    let cases: Vec<Value> = VERDICTS
-        .iter()
-        .map(|(file, policy, exit)| json!({"file": format!("verify/{file}"), "policy": policy.map(|p| format!("verify/{p}")), "exit": exit}))
-        .collect();
-    pretty(&cases.into())
 }
 
 /// Every file below the folder.
@@ -601,7 +404,8 @@ fn found() -> Files {
 fn the_vectors_are_what_the_code_makes() {
     let mut found = found();
     assert!(found.remove("README.md").is_some());
-    assert_eq!(found.remove("verify.json"), Some(verdict_index()));
+    let index = found.remove("verify.json").unwrap();
+    assert!(index == verdicts::index(&found), "verify.json differs");
     let random: Vec<String> = found
         .keys()
         .filter(|name| name.starts_with("verify/"))
@@ -610,7 +414,7 @@ fn the_vectors_are_what_the_code_makes() {
     for name in &random {
         found.remove(name);
     }
-    assert_eq!(random, verdicts().into_keys().collect::<Vec<_>>());
+    assert_eq!(random, verdicts::verdicts().into_keys().collect::<Vec<_>>());
     let expected = fixed();
     assert_eq!(
         found.keys().collect::<Vec<_>>(),
@@ -618,17 +422,6 @@ fn the_vectors_are_what_the_code_makes() {
     );
     for (name, bytes) in expected {
         assert!(found[&name] == bytes, "{name} differs");
-    }
-}
-
-#[test]
-fn the_verdicts_are_those_stated() {
-    let found = found();
-    for (file, policy, exit) in VERDICTS {
-        let policy =
-            policy.map(|name| TrustPolicy::parse(&found[&format!("verify/{name}")]).unwrap());
-        let report = verify_file(&found[&format!("verify/{file}")], policy.as_ref());
-        assert_eq!(report.verdict.exit_code(), *exit, "{file}: {report:#?}");
     }
 }
 
@@ -667,8 +460,8 @@ fn the_static_log_holds() {
 fn regenerate() {
     let readme = fs::read(folder().join("README.md")).unwrap();
     let mut files = fixed();
-    files.extend(verdicts());
-    files.insert("verify.json".to_owned(), verdict_index());
+    files.extend(verdicts::verdicts());
+    files.insert("verify.json".to_owned(), verdicts::index(&files));
     files.insert("README.md".to_owned(), readme);
     fs::remove_dir_all(folder()).unwrap();
     for (name, bytes) in files {
