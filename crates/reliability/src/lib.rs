@@ -7,3 +7,4 @@
 
 pub mod fold;
 pub mod kt;
+pub mod special;
