@@ -10,87 +10,11 @@
 //! may be read after every observation, or only at the bad moments, without losing its level:
 //! that is why it is used here instead of a fixed-sample interval.
 //!
-//! What it covers: the share of *what was served*, one independent outcome per inference. It says
-//! nothing about the future, and where failures come in bursts it does not cover the long-run
-//! rate either (hour-long bursts make it miss that rate most of the time).
+//! What it covers: the one share behind independent outcomes, one outcome per unit. Where failures
+//! come in bursts, or the share drifts, there is no such share: [`crate::share`] then covers the
+//! mean chance of what was served, and nothing covers the long-run rate but longer units.
 
-/// The error probability of an interval: it fails to cover, ever, with at most this probability.
-#[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
-pub struct Alpha(f64);
-
-impl Alpha {
-    /// 5 %, the level of every interval that the product prints.
-    pub const FIVE_PERCENT: Self = Self(0.05);
-
-    /// An error probability strictly between 0 and 1.
-    ///
-    /// # Errors
-    /// [`AlphaOutOfRange`] for anything else, NaN included.
-    pub fn new(alpha: f64) -> Result<Self, AlphaOutOfRange> {
-        if alpha > 0.0 && alpha < 1.0 {
-            Ok(Self(alpha))
-        } else {
-            Err(AlphaOutOfRange(alpha))
-        }
-    }
-
-    /// The probability itself.
-    #[must_use]
-    pub fn value(self) -> f64 {
-        self.0
-    }
-
-    /// The probability in parts per million.
-    #[must_use]
-    pub fn ppm(self) -> u32 {
-        ppm(libm::round(self.0 * PPM))
-    }
-}
-
-/// An error probability that is not strictly between 0 and 1.
-#[derive(Clone, Copy, Debug, PartialEq, thiserror::Error)]
-#[error("alpha is {0}; an error probability lies strictly between 0 and 1, for instance 0.05")]
-pub struct AlphaOutOfRange(pub f64);
-
-/// The shares that the evidence does not exclude, both ends rounded outward.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Interval {
-    /// Lower end, a share in `[0, 1]`.
-    pub lower: f64,
-    /// Upper end, a share in `[0, 1]`.
-    pub upper: f64,
-}
-
-impl Interval {
-    /// Nothing observed: everything is possible.
-    pub const UNKNOWN: Self = Self {
-        lower: 0.0,
-        upper: 1.0,
-    };
-
-    /// The lower end in parts per million, rounded down.
-    #[must_use]
-    pub fn lower_ppm(&self) -> u32 {
-        ppm(libm::floor(self.lower * PPM))
-    }
-
-    /// The upper end in parts per million, rounded up.
-    #[must_use]
-    pub fn upper_ppm(&self) -> u32 {
-        ppm(libm::ceil(self.upper * PPM))
-    }
-}
-
-const PPM: f64 = 1_000_000.0;
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to [0, 10^6] before the cast"
-)]
-fn ppm(value: f64) -> u32 {
-    value.clamp(0.0, PPM) as u32
-}
+pub use crate::level::{Alpha, AlphaOutOfRange, Interval};
 
 /// The confidence sequence for `successes` and `failures`, read now.
 ///
@@ -111,7 +35,7 @@ pub fn lower_bound(successes: u64, failures: u64, alpha: Alpha) -> f64 {
         return 0.0;
     }
     let counts = Counts::of(successes, failures);
-    let threshold = -libm::log(alpha.0);
+    let threshold = -libm::log(alpha.value());
     // E is convex with its minimum at the observed share, where it is below 1 and so below 1/α.
     let (mut outside, mut inside) = (0.0, counts.share);
     for _ in 0..BISECTIONS {

@@ -2,9 +2,31 @@
 //!
 //! This crate is pure: it reads no clock, no file, no socket and no source of randomness. Its
 //! floating point goes through `libm` in a fixed order, so that two machines that fold the same
-//! records print the same bytes. There is no forecast here and no judgement of fidelity: a
-//! history says what was served, never what will be.
+//! records print the same bytes.
+//!
+//! | Module | Holds |
+//! |---|---|
+//! | [`share`] | the interval for a mean chance, valid under drift: the default |
+//! | [`kt`] | for one independent yes-or-no outcome per unit |
+//! | [`hedged`], [`boundary`] | for scores that vary little |
+//! | [`latency`] | bands for quantiles of bucketed durations |
+//! | [`detector`] | alarms with a bound on false ones |
+//! | [`evidence`], [`parity`], [`conformal`] | evidence against one hypothesis, parity, exchangeability |
+//! | [`fold`] | records into histories |
+//! | [`level`], [`special`] | levels and intervals; special functions |
 
+pub mod boundary;
+pub mod conformal;
+pub mod detector;
+pub mod evidence;
 pub mod fold;
+pub mod hedged;
 pub mod kt;
+pub mod latency;
+pub mod level;
+pub mod parity;
+pub mod share;
 pub mod special;
+
+#[cfg(test)]
+mod testing;

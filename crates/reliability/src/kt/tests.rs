@@ -1,7 +1,9 @@
 //! Golden values, edge cases, and coverage by a seeded simulation.
 
-use super::*;
 use serde::Deserialize;
+
+use super::*;
+use crate::testing::Draws;
 
 #[derive(Deserialize)]
 struct Vectors {
@@ -140,20 +142,6 @@ fn parts_per_million_are_rounded_outward() {
     assert_eq!(Interval::UNKNOWN.upper_ppm(), 1_000_000);
 }
 
-/// `SplitMix64`: a seeded source, so that a failure can be replayed.
-struct Draws(u64);
-
-impl Draws {
-    fn unit(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let bits = u32::try_from((z ^ (z >> 31)) >> 32).expect("32 bits are left");
-        f64::from(bits) / 4_294_967_296.0
-    }
-}
-
 /// Looking 5,000 times at 2,000 paths, the interval may *ever* miss on at most 5 % of them.
 ///
 /// Odds of a wrong alarm: were the true ever-miss probability as high as 5 %, the number of misses
@@ -167,7 +155,7 @@ fn looking_at_every_step_keeps_the_level() {
     const LOOKS: u32 = 5_000;
     let truth = 0.97;
     let threshold = -libm::log(Alpha::FIVE_PERCENT.value());
-    let mut draws = Draws(0x10a6_2026);
+    let mut draws = Draws::new(0x10a6_2026);
     let (mut missed, mut fixed_missed) = (0, 0);
     for _ in 0..PATHS {
         // E after one more outcome: E · (count of that outcome + ½) / (n + 1) / its probability.
