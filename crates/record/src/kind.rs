@@ -21,6 +21,7 @@ use crate::schema;
 use crate::statement::{REQUEST, RESPONSE, Signer, Subject};
 
 pub mod control;
+pub mod forecast;
 pub mod manifest;
 pub mod observation;
 pub mod receipt;
@@ -189,4 +190,6 @@ kinds! {
     Observation(observation::Observation) = "observation", 1;
     /// Numbers that no record will have.
     Void(void::Void) = "void", 1;
+    /// What a signer expects of an endpoint, said beforehand.
+    Forecast(forecast::Forecast) = "forecast", 1;
 }

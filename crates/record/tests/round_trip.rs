@@ -6,6 +6,10 @@ use proptest::prelude::*;
 use proptest::sample::select;
 
 use record::bucket::{duration_us, start_ms, tokens};
+use record::control::LogOrigin;
+use record::forecast::{
+    Dimension, Forecast, ForecastBasis, Interval, Objective, Window, WindowLength,
+};
 use record::observation::{
     Conditions, LoadClass, Observation, PromptClass, ReceiptCheck, Verdict, WeekTime,
 };
@@ -301,6 +305,57 @@ fn void_statement() -> impl Strategy<Value = Statement> {
     })
 }
 
+fn forecast_statement() -> impl Strategy<Value = Statement> {
+    let who = (any::<[u8; 32]>(), receipt_named(), model());
+    let when = (0..INTEGER_MAX, any::<u64>(), select(WindowLength::ALL));
+    let shares = (
+        0u32..=1_000_000,
+        0u32..=1_000_000,
+        0u32..=1_000_000,
+        0u32..=1_000_000,
+    );
+    let what = (select(Dimension::ALL), any::<u64>(), any::<bool>());
+    let basis = (any::<bool>(), 0..=INTEGER_MAX, option::of(digest()));
+    (who, when, shares, what, basis).prop_map(|(who, when, shares, what, basis)| {
+        let (id, (provider, ..), model) = who;
+        let (made, start, length) = when;
+        let (dimension, within, interval) = what;
+        let share = |ppm| Share::new(ppm).expect("in range");
+        let body = Forecast {
+            at_ms: start_ms(made.min(start)),
+            endpoint: Endpoint { provider, model },
+            objective: Objective {
+                dimension,
+                target_ppm: share(shares.0),
+                within_us: (dimension != Dimension::Availability).then(|| duration_us(within)),
+            },
+            window: Window {
+                start_ms: start_ms(start.min(INTEGER_MAX)),
+                length,
+            },
+            breach_ppm: share(shares.1),
+            interval: interval.then(|| Interval {
+                miss_ppm: share(100_000),
+                lower_ppm: share(shares.2.min(shares.3)),
+                upper_ppm: share(shares.2.max(shares.3)),
+            }),
+            forecaster: "longrun.1".parse().expect("a word"),
+            basis: ForecastBasis {
+                log: basis
+                    .0
+                    .then(|| LogOrigin::new("log.example/a").expect("an origin")),
+                size: basis.1,
+                root: basis.2.filter(|_| basis.0),
+            },
+        };
+        let signer = Signer {
+            id: Some(SignerId::from_bytes(id)),
+            key: key(),
+        };
+        Statement::new(signer, body).expect("valid")
+    })
+}
+
 fn reads_back(statement: &Statement) -> Result<(), TestCaseError> {
     let payload = statement.to_payload().expect("valid");
     let read = Statement::from_payload(&payload);
@@ -320,6 +375,11 @@ proptest! {
 
     #[test]
     fn observations(statement in observation_statement()) {
+        reads_back(&statement)?;
+    }
+
+    #[test]
+    fn forecasts(statement in forecast_statement()) {
         reads_back(&statement)?;
     }
 

@@ -187,7 +187,8 @@ impl History {
             Predicate::Observation(seen) => self.observation(record, seen),
             Predicate::Receipt(receipt) => self.receipt(record, receipt),
             Predicate::Void(void) => self.void(record, void),
-            Predicate::Manifest(_) => Applied::Counted,
+            // A forecast is an opinion: known, and part of no figure.
+            Predicate::Manifest(_) | Predicate::Forecast(_) => Applied::Counted,
             _ => Applied::UnknownKind,
         }
     }

@@ -5,6 +5,9 @@ use record::content::{Exact, Part, Secret, sse_bytes, token_bytes};
 use record::control::{
     Action, Control, Create, Delegate, HomeLog, LogOrigin, Owner, Revoke, RevokeReason, Rotate,
 };
+use record::forecast::{
+    Dimension, Forecast, ForecastBasis, Interval, Objective, Window, WindowLength,
+};
 use record::manifest::{Artifact, Basis, Engine, Manifest, Stated};
 use record::observation::{
     Conditions, InterToken, LoadClass, Observation, PromptClass, ReceiptCheck, Verdict, WeekTime,
@@ -382,4 +385,49 @@ pub fn void_spool_full(provider: Provider) -> Result<Void> {
     void.outcomes.add(Outcome::Ok);
     void.outcomes.add(Outcome::Timeout);
     Ok(void)
+}
+
+/// Two million entries in, what the observer expects of the next hour at a node.
+pub fn forecast_availability(provider: Provider) -> Result<Forecast> {
+    Ok(Forecast {
+        at_ms: start_ms(AT_MS + 2_590_000),
+        endpoint: place(provider, 1)?.endpoint,
+        objective: Objective {
+            dimension: Dimension::Availability,
+            target_ppm: Share::new(990_000)?,
+            within_us: None,
+        },
+        window: Window {
+            start_ms: start_ms(AT_MS + 2_800_000),
+            length: WindowLength::Hour,
+        },
+        breach_ppm: Share::new(13_700)?,
+        interval: Some(Interval {
+            miss_ppm: Share::new(100_000)?,
+            lower_ppm: Share::new(991_304)?,
+            upper_ppm: Share::new(1_000_000)?,
+        }),
+        forecaster: "longrun.1".parse()?,
+        basis: ForecastBasis {
+            log: Some(LogOrigin::new(ORIGIN)?),
+            size: 2_000_000,
+            root: Some(Digest::from_bytes([0x88; 32])),
+        },
+    })
+}
+
+/// About a time, a week, and an API that has not joined; from records in no log.
+pub fn forecast_first_token() -> Result<Forecast> {
+    let mut forecast = forecast_availability("https://api.example.com".parse()?)?;
+    forecast.objective.dimension = Dimension::FirstToken;
+    forecast.objective.target_ppm = Share::new(950_000)?;
+    forecast.objective.within_us = Some(duration_us(2_000_000));
+    forecast.window.length = WindowLength::Week;
+    forecast.interval = None;
+    forecast.basis = ForecastBasis {
+        log: None,
+        size: 312,
+        root: None,
+    };
+    Ok(forecast)
 }

@@ -26,7 +26,7 @@ const KEYS: [(&str, &str); 7] = [
     ("observer-root", "root key of the observer"),
     (
         "observer-instance",
-        "signs the observer's observations and voids",
+        "signs the observer's observations, voids and forecasts",
     ),
     ("buyer-root", "root key of a new owner"),
 ];
@@ -222,9 +222,16 @@ impl Maker<'_> {
         let crash = cast::void_crash(joined.clone()).expect("valid");
         let crash = Statement::new(observer.clone(), crash).expect("valid");
         self.golden("void-crash", seen_by, &crash);
-        let full = cast::void_spool_full(joined).expect("valid");
-        let full = Statement::new(observer, full).expect("valid");
+        let full = cast::void_spool_full(joined.clone()).expect("valid");
+        let full = Statement::new(observer.clone(), full).expect("valid");
         self.golden("void-spool-full", seen_by, &full);
+
+        let next = cast::forecast_availability(joined).expect("valid");
+        let next = Statement::new(observer.clone(), next).expect("valid");
+        self.golden("forecast-availability", seen_by, &next);
+        let week = cast::forecast_first_token().expect("valid");
+        let week = Statement::new(observer, week).expect("valid");
+        self.golden("forecast-first-token", seen_by, &week);
     }
 
     fn make_controls(&mut self) {

@@ -197,6 +197,7 @@ fn claimed_ms(record: &Record) -> Option<u64> {
         Predicate::Receipt(receipt) => Some(receipt.timing.start_ms.ms()),
         Predicate::Observation(observation) => Some(observation.timing.start_ms.ms()),
         Predicate::Void(void) => Some(void.at_ms.ms()),
+        Predicate::Forecast(forecast) => Some(forecast.at_ms.ms()),
         _ => None,
     }
 }
