@@ -5,16 +5,42 @@
 //! new root; it writes nothing and signs nothing.
 
 use record::Digest;
+use serde::{Deserialize, Serialize};
 
 use crate::merkle::{empty_root, node_hash};
 use crate::tile::{HEIGHT, LEVEL_MAX, Span, Tile, TileError, TileId, TileReader, WIDTH};
 
-/// The right edge of a tree: its size and its partial tiles.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// The right edge of a tree: its size and its partial tiles. Whoever keeps one between runs checks
+/// its root when it is read back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Kept")]
 pub struct Edge {
     size: u64,
     /// Per tile level, the hashes that are not yet in a full tile.
     levels: Vec<Vec<Digest>>,
+}
+
+/// An edge as it is read back: nothing fits together yet.
+#[derive(Deserialize)]
+struct Kept {
+    size: u64,
+    levels: Vec<Vec<Digest>>,
+}
+
+impl TryFrom<Kept> for Edge {
+    type Error = &'static str;
+
+    fn try_from(Kept { size, levels }: Kept) -> Result<Self, Self::Error> {
+        let widths = (0..=LEVEL_MAX)
+            .map(|level| hashes_at(size, level))
+            .take_while(|hashes| *hashes > 0)
+            .map(|hashes| hashes % u64::from(WIDTH));
+        if widths.eq(levels.iter().map(|hashes| hashes.len() as u64)) {
+            Ok(Self { size, levels })
+        } else {
+            Err("the edge of a tree does not fit its size")
+        }
+    }
 }
 
 impl Edge {

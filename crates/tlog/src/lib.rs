@@ -11,6 +11,7 @@ pub mod cosignature;
 pub mod growth;
 pub mod log_policy;
 pub mod merkle;
+pub mod monitor;
 pub mod note;
 pub mod policy;
 pub mod proof;

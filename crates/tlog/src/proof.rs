@@ -181,6 +181,26 @@ impl<R: TileReader> TreeView<R> {
         Ok(path)
     }
 
+    /// The hashes from which both the root of this tree and that of its first `old` leaves follow
+    /// ([`prefix_roots`]): a consistency proof that also names its first subtree where the verifier
+    /// of one takes the old root for it. `old` is at least 1 and below the size.
+    ///
+    /// # Errors
+    /// [`ProveError::Shrinks`] for any other `old`, or a tile that cannot be read.
+    pub fn prefix(&self, old: u64) -> Result<Vec<Digest>, ProveError> {
+        if old == 0 || old >= self.size {
+            return Err(ProveError::Shrinks {
+                old,
+                new: self.size,
+            });
+        }
+        let mut proof = self.consistency(old)?;
+        if old.is_power_of_two() {
+            proof.insert(0, self.range(0, old)?);
+        }
+        Ok(proof)
+    }
+
     /// MTH(D[from:to]) for a range that starts at a multiple of the power of two it fills.
     fn range(&self, from: u64, to: u64) -> Result<Digest, TileError> {
         let leaves = to - from;
@@ -369,13 +389,39 @@ pub fn verify_consistency(
         };
     }
     // Step 2: a complete old tree is its own first hash.
-    let mut rest = proof.iter();
-    let first = if old_size.is_power_of_two() {
-        old_root
+    let (first, rest) = if old_size.is_power_of_two() {
+        (old_root, proof)
     } else {
-        rest.next().ok_or(length)?
+        proof.split_first().ok_or(length)?
     };
-    let (mut f, mut s) = (old_size - 1, new_size - 1);
+    let (fr, sr) = both_roots(old_size, new_size, first, rest).ok_or(length)?;
+    if fr == *old_root && sr == *new_root {
+        Ok(())
+    } else {
+        Err(ProofError::OtherRoot)
+    }
+}
+
+/// The roots that the hashes of [`TreeView::prefix`] lead to: of the first `old` leaves, and of all
+/// `new`. If the second is the root that a log signed, the first is the root that its first `old`
+/// leaves have, whatever the log said about them elsewhere.
+///
+/// # Errors
+/// [`ProofError`] if the hashes do not fit these sizes.
+pub fn prefix_roots(old: u64, new: u64, proof: &[Digest]) -> Result<(Digest, Digest), ProofError> {
+    if old == 0 || old >= new {
+        return Err(ProofError::Shrinks { old, new });
+    }
+    let length = ProofError::Length {
+        hashes: proof.len(),
+    };
+    let (first, rest) = proof.split_first().ok_or(length)?;
+    both_roots(old, new, first, rest).ok_or(length)
+}
+
+/// Steps 3 to 6 of RFC 9162 §2.1.4.2: old and new root; `None` if the number of hashes is wrong.
+fn both_roots(old: u64, new: u64, first: &Digest, rest: &[Digest]) -> Option<(Digest, Digest)> {
+    let (mut f, mut s) = (old - 1, new - 1);
     while f & 1 == 1 {
         f >>= 1;
         s >>= 1;
@@ -383,7 +429,7 @@ pub fn verify_consistency(
     let (mut fr, mut sr) = (*first, *first);
     for c in rest {
         if s == 0 {
-            return Err(length);
+            return None;
         }
         if f & 1 == 1 || f == s {
             fr = node_hash(c, &fr);
@@ -398,14 +444,7 @@ pub fn verify_consistency(
         f >>= 1;
         s >>= 1;
     }
-    if s != 0 {
-        return Err(length);
-    }
-    if fr == *old_root && sr == *new_root {
-        Ok(())
-    } else {
-        Err(ProofError::OtherRoot)
-    }
+    (s == 0).then_some((fr, sr))
 }
 
 /// The largest power of two smaller than `leaves`, which is at least 2.

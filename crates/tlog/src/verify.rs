@@ -15,6 +15,7 @@ use crate::checkpoint::SignedCheckpoint;
 use crate::policy::TrustPolicy;
 use crate::tlog_proof::TlogProof;
 
+mod evidence;
 mod kind;
 mod place;
 mod report;
@@ -81,6 +82,7 @@ impl<'p> Verifier<'p> {
             FileKind::Proof => vec![self.verify_proof(bytes)],
             FileKind::Call => self.verify_call(bytes),
             FileKind::Policy => vec![verify_policy(bytes)],
+            FileKind::Evidence => vec![self.verify_evidence(bytes)],
             FileKind::Statement | FileKind::TrustedRoot | FileKind::Unknown => {
                 vec![Draft::unusable("format", kind.why_unusable()).finish()]
             }

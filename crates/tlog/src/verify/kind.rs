@@ -26,6 +26,8 @@ pub enum FileKind {
     Call,
     /// A trust policy.
     Policy,
+    /// Evidence that a log has signed two histories.
+    Evidence,
     /// A statement without a signature.
     Statement,
     /// A Sigstore trusted root.
@@ -44,6 +46,7 @@ struct Marks<'a> {
     #[serde(rename = "_type", borrow)]
     statement_type: Option<std::borrow::Cow<'a, str>>,
     longrun_policy: Option<serde::de::IgnoredAny>,
+    longrun_evidence: Option<serde::de::IgnoredAny>,
     attempts: Option<serde::de::IgnoredAny>,
 }
 
@@ -86,6 +89,10 @@ impl FileKind {
                 ..
             } => Self::Policy,
             Marks {
+                longrun_evidence: Some(_),
+                ..
+            } => Self::Evidence,
+            Marks {
                 attempts: Some(_), ..
             } => Self::Call,
             Marks {
@@ -105,7 +112,8 @@ impl FileKind {
             }
             _ => {
                 "not a file that can be verified: expected a Sigstore bundle, a DSSE envelope, \
-                 a checkpoint, a tlog-proof, the answer of /longrun/v1/calls/<id> or a trust policy"
+                 a checkpoint, a tlog-proof, the answer of /longrun/v1/calls/<id>, \
+                 evidence of a split view or a trust policy"
             }
         }
     }
