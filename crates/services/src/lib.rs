@@ -10,6 +10,7 @@
 //! | [`quota`] | who may append, and how much |
 //! | [`reader`] | its files |
 //! | [`fsck`] | checking all of them |
+//! | [`monitor`] | following logs and witnesses of others |
 //! | [`erase`] | taking bodies out |
 //! | [`witness`] | a witness, for any log |
 
@@ -21,6 +22,7 @@ pub mod fsck;
 pub mod layout;
 pub mod log;
 pub mod log_server;
+pub mod monitor;
 pub mod quota;
 pub mod reader;
 pub mod sequencer;

@@ -7,7 +7,9 @@ use clap::Subcommand;
 
 mod admit;
 mod erase;
+mod evidence;
 mod fsck;
+mod monitor;
 mod serve;
 
 /// What to do with a log.
@@ -23,6 +25,10 @@ pub(crate) enum Command {
     Erase(erase::Erase),
     /// Recheck every file of a log: tiles, bodies, checkpoint, head.
     Fsck(fsck::Fsck),
+    /// Follow logs and witnesses, and keep proof if one shows two histories.
+    Monitor(monitor::Monitor),
+    /// Check a monitor's evidence against a log, offline.
+    Evidence(evidence::Evidence),
 }
 
 impl Command {
@@ -33,6 +39,8 @@ impl Command {
             Self::Admit(arguments) => arguments.run(),
             Self::Erase(arguments) => arguments.run(),
             Self::Fsck(arguments) => fsck::check(&arguments),
+            Self::Monitor(arguments) => arguments.run(),
+            Self::Evidence(arguments) => arguments.run(),
         }
     }
 }
