@@ -14,7 +14,7 @@ mod failure;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -313,18 +313,35 @@ impl Reply {
                 break;
             }
         }
-        let retry_after_s = self
-            .headers
-            .get(RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.trim().parse().ok());
         UpstreamError::Status {
             status: self.status.as_u16(),
+            retry_after_s: retry_after_s(&self.headers),
             headers: Box::new(self.headers),
             body: body.freeze(),
-            retry_after_s,
         }
     }
+}
+
+/// When to come back, seconds: `Retry-After` (RFC 9110, section 10.2.3), or the `retry-after-ms`
+/// that OpenAI and Azure send and their clients prefer. A date is counted from the answer's own
+/// `Date`, so that no clock has to be right.
+fn retry_after_s(headers: &HeaderMap) -> Option<u32> {
+    let text = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    if let Some(ms) = text("retry-after-ms").and_then(|ms| ms.parse::<f64>().ok()) {
+        let seconds = (ms / 1000.0).ceil();
+        // A float outside of the range becomes its nearest end, and NaN 0.
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        return Some(seconds as u32);
+    }
+    let after = text(RETRY_AFTER.as_str())?;
+    if let Ok(seconds) = after.parse::<f64>() {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+        return Some(seconds.ceil() as u32);
+    }
+    let at = httpdate::parse_http_date(after).ok()?;
+    let sent = httpdate::parse_http_date(text(DATE.as_str())?).ok()?;
+    let wait = at.duration_since(sent).unwrap_or_default();
+    Some(u32::try_from(wait.as_secs()).unwrap_or(u32::MAX))
 }
 
 fn within(body: Bytes, limit_bytes: usize) -> Result<Bytes, UpstreamError> {

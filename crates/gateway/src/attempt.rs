@@ -21,6 +21,7 @@ use crate::catalog::Live;
 use crate::gateway::Gateway;
 use crate::observe::{Facts, Gaps};
 use crate::outcome::Seen;
+use crate::places::Place;
 use crate::receipt::RECEIPT_BYTES_MAX;
 
 /// Tells a joined node the secret that commitments are made with.
@@ -40,6 +41,8 @@ const UNWELL_WAIT: Duration = Duration::from_millis(20);
 /// An attempt under way.
 pub(crate) struct Attempt {
     gateway: Arc<Gateway>,
+    /// Its place at the endpoint, where there are only so many.
+    _place: Option<Place>,
     /// Taken when it ends.
     open: Option<Open>,
 }
@@ -58,6 +61,7 @@ impl Attempt {
     pub(crate) async fn begin(
         gateway: &Arc<Gateway>,
         live: &Arc<Live>,
+        place: Option<Place>,
         call: CallId,
         number: u32,
         request: &Request<'_>,
@@ -103,6 +107,7 @@ impl Attempt {
         gateway.recent.opened(call);
         Self {
             gateway: Arc::clone(gateway),
+            _place: place,
             open: Some(open),
         }
     }
@@ -222,6 +227,17 @@ impl Attempt {
         self.open().last_token.is_some()
     }
 
+    /// The endpoint said when it wants to be asked again.
+    pub(crate) fn pause(&mut self, seen: Seen, seconds: u32) {
+        let now_ms = self.gateway.uptime_ms();
+        let live = self.live();
+        match seen {
+            Seen::RateLimited => live.pause(now_ms, seconds, true),
+            Seen::Unavailable => live.pause(now_ms, seconds, false),
+            _ => {}
+        }
+    }
+
     /// The answer said how many tokens it took.
     pub(crate) fn usage(&mut self, prompt_tokens: u64, completion_tokens: u64) {
         self.open().facts.usage = Some((prompt_tokens, completion_tokens));
@@ -244,22 +260,19 @@ impl Attempt {
         };
         let now_ms = self.gateway.uptime_ms();
         let row = seen.row();
-        facts
-            .live
-            .closed(now_ms, row.outcome.counts_against_endpoint(row.fault));
-        match seen {
-            Seen::Refused
-            | Seen::NoName
-            | Seen::ConnectTimeout
-            | Seen::Tls
-            | Seen::NoConnection => {
-                facts.live.rest(now_ms);
-            }
-            Seen::CallerGone | Seen::Stopped => {}
-            _ => facts.live.woke(),
+        let failed = row.outcome.counts_against_endpoint(row.fault);
+        facts.live.closed(now_ms, failed, seen.sign());
+        if failed {
+            self.gateway.catalog().compare(&facts.live, now_ms);
         }
         facts.total_us = micros(started, Instant::now());
         facts.seen = seen;
+        if seen == Seen::Complete {
+            let tokens = facts.usage.map(|(_, completion)| completion);
+            facts
+                .live
+                .took(facts.first_token_us, facts.total_us, tokens);
+        }
         let answered = facts
             .status
             .is_some_and(|status| (200..300).contains(&status));

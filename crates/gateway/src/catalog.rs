@@ -9,11 +9,11 @@ use record::{Endpoint, ModelName, NumberedKind, Provider};
 use recorder::{Recorder, Stream};
 
 use crate::choose::Candidate;
+use crate::health::{Health, Pace, Readiness, Sign};
 use crate::lock::lock;
+use crate::outlier::{self, Minute};
 use crate::site::Site;
 
-/// How long an endpoint rests after a failed connection, ms.
-pub(crate) const REST_MS: u64 = 5_000;
 /// Seconds over which recent traffic is counted.
 const MINUTE_S: usize = 60;
 
@@ -31,8 +31,7 @@ pub(crate) struct Live {
     judged: AtomicU64,
     /// Attempts under way.
     open: AtomicU64,
-    /// Until when it rests, ms since the gateway started.
-    rests_until_ms: AtomicU64,
+    health: Mutex<Health>,
     traffic: Mutex<Traffic>,
 }
 
@@ -50,7 +49,7 @@ impl Live {
             lower_ppm: AtomicU32::new(0),
             judged: AtomicU64::new(0),
             open: AtomicU64::new(0),
-            rests_until_ms: AtomicU64::new(0),
+            health: Mutex::default(),
             traffic: Mutex::default(),
         }
     }
@@ -71,31 +70,43 @@ impl Live {
     /// Counts an attempt as open; how many there are, it included.
     pub(crate) fn opened(&self, now_ms: u64) -> u64 {
         lock(&self.traffic).add(now_ms / 1000, false);
+        lock(&self.health).began(now_ms);
         self.open.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    pub(crate) fn closed(&self, now_ms: u64, failed: bool) {
+    /// An attempt ended; `failed` says whether that counts against the endpoint.
+    pub(crate) fn closed(&self, now_ms: u64, failed: bool, sign: Sign) {
         self.open.fetch_sub(1, Ordering::Relaxed);
         if failed {
             lock(&self.traffic).add(now_ms / 1000, true);
         }
+        lock(&self.health).ended(now_ms, sign);
+    }
+
+    /// A complete answer took so long.
+    pub(crate) fn took(&self, first_token_us: Option<u64>, total_us: u64, tokens: Option<u64>) {
+        lock(&self.health).took(first_token_us, total_us, tokens);
     }
 
     pub(crate) fn open(&self) -> u64 {
         self.open.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn rest(&self, now_ms: u64) {
-        self.rests_until_ms
-            .store(now_ms + REST_MS, Ordering::Relaxed);
+    /// It said when to come back.
+    pub(crate) fn pause(&self, now_ms: u64, seconds: u32, limited: bool) {
+        lock(&self.health).pause(now_ms, seconds, limited);
     }
 
-    pub(crate) fn woke(&self) {
-        self.rests_until_ms.store(0, Ordering::Relaxed);
+    pub(crate) fn readiness(&self, now_ms: u64) -> Readiness {
+        lock(&self.health).readiness(now_ms)
     }
 
-    pub(crate) fn rests(&self, now_ms: u64) -> bool {
-        now_ms < self.rests_until_ms.load(Ordering::Relaxed)
+    pub(crate) fn breaker(&self) -> &'static str {
+        lock(&self.health).breaker()
+    }
+
+    pub(crate) fn pace(&self) -> Pace {
+        lock(&self.health).pace()
     }
 
     /// Attempts and failures of the last minute.
@@ -145,8 +156,10 @@ impl Traffic {
 #[derive(Default)]
 pub(crate) struct Catalog {
     models: BTreeMap<String, Vec<Arc<Live>>>,
+    /// Every endpoint once, whatever the names it is offered under.
+    lives: Vec<Arc<Live>>,
     /// Models that the configuration names at sites that have not answered yet.
-    awaited: Vec<ModelName>,
+    awaited: Vec<String>,
 }
 
 impl Catalog {
@@ -156,33 +169,60 @@ impl Catalog {
         let mut catalog = Self::default();
         for site in sites {
             let known = site.known();
-            let Some(provider) = known.provider else {
-                catalog.awaited.extend(known.models);
-                continue;
-            };
-            for model in known.models {
-                let live = before.find(&provider, &model, site).unwrap_or_else(|| {
-                    let id = Endpoint {
-                        provider: provider.clone(),
-                        model: model.clone(),
-                    };
-                    Arc::new(Live::new(id, Arc::clone(site), recorder))
-                });
-                catalog
-                    .models
-                    .entry(model.as_str().to_owned())
-                    .or_default()
-                    .push(live);
+            // An alias goes before a model of the same name.
+            let aliases = &site.config.offer.aliases;
+            let own = known
+                .models
+                .iter()
+                .map(|model| (model.as_str(), model.as_str()));
+            let own = own.filter(|(name, _)| !aliases.contains_key(*name));
+            let renamed = aliases
+                .iter()
+                .map(|(name, at)| (name.as_str(), at.as_str()));
+            for (name, at_site) in own.chain(renamed) {
+                let Some(provider) = &known.provider else {
+                    catalog.awaited.push(name.to_owned());
+                    continue;
+                };
+                match ModelName::new(at_site) {
+                    Ok(model) => catalog.offer(name, provider, &model, site, (before, recorder)),
+                    Err(error) => tracing::warn!(%error, name, "an alias is left out"),
+                }
             }
         }
         catalog
     }
 
+    fn offer(
+        &mut self,
+        name: &str,
+        provider: &Provider,
+        model: &ModelName,
+        site: &Arc<Site>,
+        (before, recorder): (&Self, &Recorder),
+    ) {
+        let have = self.find(provider, model, site);
+        let live = have.unwrap_or_else(|| {
+            let live = before.find(provider, model, site).unwrap_or_else(|| {
+                let id = Endpoint {
+                    provider: provider.clone(),
+                    model: model.clone(),
+                };
+                Arc::new(Live::new(id, Arc::clone(site), recorder))
+            });
+            self.lives.push(Arc::clone(&live));
+            live
+        });
+        self.models.entry(name.to_owned()).or_default().push(live);
+    }
+
     fn find(&self, provider: &Provider, model: &ModelName, site: &Arc<Site>) -> Option<Arc<Live>> {
-        let endpoints = self.models.get(model.as_str())?;
-        let same =
-            |live: &&Arc<Live>| Arc::ptr_eq(&live.site, site) && live.id.provider == *provider;
-        endpoints.iter().find(same).cloned()
+        let same = |live: &&Arc<Live>| {
+            Arc::ptr_eq(&live.site, site)
+                && live.id.provider == *provider
+                && live.id.model == *model
+        };
+        self.lives.iter().find(same).cloned()
     }
 
     /// The endpoints that serve a model.
@@ -192,7 +232,7 @@ impl Catalog {
 
     /// Whether a model is configured at a site that has not answered yet.
     pub(crate) fn awaits(&self, name: &str) -> bool {
-        self.awaited.iter().any(|model| model.as_str() == name)
+        self.awaited.iter().any(|model| model == name)
     }
 
     /// Names of the models, in order.
@@ -200,20 +240,48 @@ impl Catalog {
         self.models.keys().map(String::as_str).collect()
     }
 
-    /// Every endpoint, by model.
+    /// Every endpoint.
     pub(crate) fn endpoints(&self) -> impl Iterator<Item = &Arc<Live>> {
-        self.models.values().flatten()
+        self.lives.iter()
     }
 
-    /// What a choice needs to know of each.
-    pub(crate) fn candidates(endpoints: &[Arc<Live>], now_ms: u64) -> Vec<Candidate> {
-        let candidate = |(place, live): (usize, &Arc<Live>)| Candidate {
-            place,
-            lower_ppm: live.lower_ppm(),
-            judged: live.judged() + live.open(),
-            resting: live.rests(now_ms),
+    /// An endpoint failed: if it does clearly worse than those that share a model with it, it is
+    /// ejected, unless half of them are already out.
+    pub(crate) fn compare(&self, failed: &Arc<Live>, now_ms: u64) {
+        let minute = |live: &Arc<Live>| {
+            let (attempts, failures) = live.last_minute(now_ms);
+            Minute { attempts, failures }
         };
-        endpoints.iter().enumerate().map(candidate).collect()
+        let own = minute(failed);
+        for endpoints in self.models.values() {
+            if endpoints.len() < 2 || !endpoints.iter().any(|live| Arc::ptr_eq(live, failed)) {
+                continue;
+            }
+            let others = endpoints.iter().filter(|live| !Arc::ptr_eq(live, failed));
+            let sum = others
+                .map(minute)
+                .fold(Minute::default(), |sum, one| Minute {
+                    attempts: sum.attempts + one.attempts,
+                    failures: sum.failures + one.failures,
+                });
+            let out = endpoints.iter().filter(|live| live.breaker() != "closed");
+            if outlier::is_worse(own, sum) && out.count() < outlier::ejected_max(endpoints.len()) {
+                tracing::info!(endpoint = %failed.id, "an endpoint does worse than the others");
+                lock(&failed.health).eject(now_ms);
+            }
+        }
+    }
+}
+
+impl Live {
+    /// What a choice needs to know of it; `place` is its place in the caller's own list.
+    pub(crate) fn candidate(&self, place: usize, now_ms: u64) -> Candidate {
+        Candidate {
+            place,
+            lower_ppm: self.lower_ppm(),
+            judged: self.judged() + self.open(),
+            resting: self.readiness(now_ms) == Readiness::Resting,
+        }
     }
 }
 

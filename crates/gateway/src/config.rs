@@ -12,7 +12,12 @@ use std::time::Duration;
 
 use axum::http::{HeaderValue, Uri};
 
+pub mod endpoint;
 mod file;
+mod retry;
+
+pub use endpoint::{DataCollection, Offer, Price, Quantization};
+pub use retry::Retry;
 
 /// Where a gateway listens when nothing else is said: this machine only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7411";
@@ -30,6 +35,8 @@ pub struct GatewayConfig {
     pub limits: Limits,
     /// How an endpoint is chosen.
     pub routing: Routing,
+    /// How hard it is tried, and how much load that may add.
+    pub retry: Retry,
     /// How many records may wait for the log.
     pub spool: SpoolLimits,
     /// Where this gateway is, in a word of its own; part of the conditions of its observations.
@@ -70,6 +77,8 @@ pub struct EndpointConfig {
     pub provider: Option<String>,
     /// Deadlines of one attempt.
     pub timeouts: Timeouts,
+    /// What it offers, as declared.
+    pub offer: Offer,
 }
 
 /// What speaks at an endpoint.
@@ -300,6 +309,7 @@ impl GatewayConfig {
             endpoints: Vec::new(),
             limits: Limits::DEFAULT,
             routing: Routing::DEFAULT,
+            retry: Retry::DEFAULT,
             spool: SpoolLimits::DEFAULT,
             region: REGION_DEFAULT.to_owned(),
             hosts: Vec::new(),
@@ -321,6 +331,7 @@ impl EndpointConfig {
             api_key: None,
             provider: None,
             timeouts: Timeouts::DEFAULT,
+            offer: Offer::default(),
         })
     }
 

@@ -1,21 +1,40 @@
 //! A call: endpoints in the order of their record, one attempt after the other.
+//!
+//! What bounds the trying: [`crate::budget`] the load that it adds, `retry.window_ms` its time,
+//! `limits.attempts_max` its number. Another endpoint is asked at once. Where there is no other,
+//! the same one is asked again after a pause, if what failed may have passed by then.
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::openai::ApiError;
-use engine::upstream::UpstreamError;
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use record::CallId;
+use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::attempt::{Attempt, Request};
 use crate::catalog::{Catalog, Live};
 use crate::choose::{self, Draw};
+use crate::config::GatewayConfig;
+use crate::failure::Failure;
 use crate::gateway::Gateway;
-use crate::outcome::Seen;
+use crate::health::Readiness;
+use crate::lock::lock;
+use crate::places::Place;
 use crate::request::Head;
+use crate::settings::Settings;
 use crate::{plain, stream};
+
+/// The first pause before an endpoint is asked again, ms; each further one is twice as long.
+const PAUSE_MS: u64 = 100;
+/// The longest pause that a call sits through; an endpoint that wants a longer one is not asked
+/// again for this call.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+/// What a caller is told to wait when every place is taken, seconds.
+const BUSY_RETRY_S: u32 = 1;
 
 /// Answers one chat request.
 pub(crate) async fn chat(
@@ -32,44 +51,208 @@ pub(crate) async fn chat(
     let Some(endpoints) = catalog.model(&head.model) else {
         return Answer::error(&no_model(&catalog, &head.model), Some(call), None);
     };
-    let streamed = head.streams();
-    let mut candidates = Catalog::candidates(endpoints, gateway.uptime_ms());
     let settings = gateway.settings();
-    let routing = settings.config.routing;
-    let draw = Draw::numbered(routing.seed, gateway.next_draw());
-    choose::order(&mut candidates, routing.exploration_ppm, draw);
+    let order = match order(gateway, &settings, endpoints) {
+        Ok(order) => order,
+        Err(paused) => return Answer::error(&paused, Some(call), None),
+    };
     let request = Request {
         body: &body,
-        streamed,
+        streamed: head.streams(),
         client,
     };
     let _under_way = UnderWay::new(gateway, call);
-    let mut number = 0;
-    let mut failure = None;
-    for candidate in candidates.iter().take(settings.config.limits.attempts_max) {
-        number += 1;
-        let live = &endpoints[candidate.place];
-        let attempt = Attempt::begin(gateway, live, call, number, &request).await;
-        let answer = if streamed {
-            stream::attempt(attempt, body.clone()).await
-        } else {
-            plain::attempt(attempt, body.clone()).await
-        };
-        match answer {
-            Ok(answer) => return answer,
-            Err(failed) => {
-                let again = failed.seen.row().try_next;
-                failure = Some(failed);
-                if !again {
-                    break;
+    let course = Course {
+        gateway,
+        config: &settings.config,
+        call,
+        request,
+        body: &body,
+        begun: Instant::now(),
+        order,
+        attempts: 0,
+        again: 0,
+    };
+    course.run().await
+}
+
+/// Endpoints to ask, best first; those that asked for a pause are left out. If all did, the error
+/// says when to come back.
+fn order(
+    gateway: &Gateway,
+    settings: &Settings,
+    endpoints: &[Arc<Live>],
+) -> Result<Vec<Arc<Live>>, ApiError> {
+    let now_ms = gateway.uptime_ms();
+    let mut candidates = Vec::with_capacity(endpoints.len());
+    let mut shortest_ms = u64::MAX;
+    for (place, live) in endpoints.iter().enumerate() {
+        match live.readiness(now_ms) {
+            Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
+            Readiness::Ready | Readiness::Resting => candidates.push(live.candidate(place, now_ms)),
+        }
+    }
+    if candidates.is_empty() {
+        return Err(paused(shortest_ms));
+    }
+    let routing = settings.config.routing;
+    let draw = Draw::numbered(routing.seed, gateway.next_draw());
+    choose::order(&mut candidates, routing.exploration_ppm, draw);
+    let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
+    Ok(ordered.collect())
+}
+
+fn paused(for_ms: u64) -> ApiError {
+    let seconds = u32::try_from(for_ms.div_ceil(1000)).unwrap_or(u32::MAX);
+    let message = format!(
+        "Every endpoint of this model has limited this gateway's rate; the first may be asked \
+         again in {seconds} s."
+    );
+    ApiError::new(429, "rate_limit_error", message)
+        .with_code("endpoints_limited")
+        .with_retry_after(seconds)
+}
+
+/// A call on its way through the endpoints.
+struct Course<'a> {
+    gateway: &'a Arc<Gateway>,
+    config: &'a GatewayConfig,
+    call: CallId,
+    request: Request<'a>,
+    body: &'a Bytes,
+    begun: Instant,
+    /// Endpoints that are left, best first.
+    order: Vec<Arc<Live>>,
+    /// Attempts that were made.
+    attempts: u32,
+    /// How often the same endpoint was asked again.
+    again: u32,
+}
+
+impl Course<'_> {
+    async fn run(mut self) -> Answer {
+        lock(&self.gateway.budget).earn(self.config.retry.extra_load_ppm);
+        let mut failure: Option<Failure> = None;
+        loop {
+            let Some((live, place)) = self.next().await else {
+                return match failure {
+                    Some(failure) => failure.answer(self.call, self.attempts),
+                    None => Answer::error(&busy(), Some(self.call), None),
+                };
+            };
+            match self.attempt(&live, place).await {
+                Ok(answer) => return answer,
+                Err(failed) => {
+                    if !self.goes_on(&failed).await {
+                        return failed.answer(self.call, self.attempts);
+                    }
+                    failure = Some(failed);
                 }
             }
         }
     }
-    match failure {
-        Some(failure) => failure.answer(call, number),
-        None => Answer::error(&no_model(&catalog, &head.model), Some(call), None),
+
+    /// The best endpoint that has a free place; where none has, the first that gets one while the
+    /// call may wait.
+    async fn next(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
+        for at in 0..self.order.len() {
+            let free = match &self.order[at].site.places {
+                None => None,
+                Some(places) => match places.try_take() {
+                    Some(place) => Some(place),
+                    None => continue,
+                },
+            };
+            return Some((self.order.remove(at), free));
+        }
+        let client = self.request.client;
+        let mut waiting: FuturesUnordered<_> = self
+            .order
+            .iter()
+            .enumerate()
+            .filter_map(|(at, live)| Some((at, live.site.places.as_ref()?, live)))
+            .map(|(at, places, live)| async move {
+                let wait = live.site.config.offer.queue;
+                let place = tokio::time::timeout(wait, places.wait(client)).await;
+                (at, place.ok().flatten())
+            })
+            .collect();
+        let mut found = None;
+        while let Some((at, place)) = waiting.next().await {
+            if place.is_some() {
+                found = Some((at, place));
+                break;
+            }
+        }
+        drop(waiting);
+        found.map(|(at, place)| (self.order.remove(at), place))
     }
+
+    async fn attempt(&mut self, live: &Arc<Live>, place: Option<Place>) -> Result<Answer, Failure> {
+        self.attempts += 1;
+        let (gateway, call) = (self.gateway, self.call);
+        let attempt =
+            Attempt::begin(gateway, live, place, call, self.attempts, &self.request).await;
+        if self.request.streamed {
+            stream::attempt(attempt, self.body.clone()).await
+        } else {
+            plain::attempt(attempt, self.body.clone()).await
+        }
+    }
+
+    /// Whether there is a next attempt; if it is at the same endpoint, after the pause.
+    async fn goes_on(&mut self, failed: &Failure) -> bool {
+        let config = self.config;
+        let attempts = usize::try_from(self.attempts).unwrap_or(usize::MAX);
+        let mut pause = Duration::ZERO;
+        if !failed.seen.row().try_next || attempts >= config.limits.attempts_max {
+            return false;
+        }
+        if self.order.is_empty() {
+            if self.again >= config.retry.again_max || !failed.seen.is_passing() {
+                return false;
+            }
+            let draw = Draw::numbered(config.routing.seed, self.gateway.next_draw());
+            pause = pause_before(self.again, failed.retry_after_s(), draw);
+            if pause > PAUSE_MAX {
+                return false;
+            }
+        }
+        if self.begun.elapsed() + pause >= config.retry.window {
+            return false;
+        }
+        if !lock(&self.gateway.budget).spend(self.gateway.uptime_ms()) {
+            tracing::debug!("the retry budget is spent");
+            return false;
+        }
+        if self.order.is_empty() {
+            self.again += 1;
+            self.order.push(Arc::clone(&failed.live));
+            tokio::time::sleep(pause).await;
+        }
+        true
+    }
+}
+
+/// The pause before the same endpoint is asked again: what it asked for, or a random part of an
+/// exponentially growing time ("full jitter",
+/// <https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/>), so that callers
+/// who failed together do not come back together.
+fn pause_before(again: u32, retry_after_s: Option<u32>, mut draw: Draw) -> Duration {
+    let most_ms = PAUSE_MS << again.min(16);
+    let jitter = Duration::from_millis(draw.below(most_ms + 1));
+    match retry_after_s {
+        Some(seconds) => Duration::from_secs(seconds.into()) + jitter,
+        None => jitter,
+    }
+}
+
+fn busy() -> ApiError {
+    let message = "Every endpoint of this model has as many calls as it takes, and none of them \
+                   ended in time. Please retry later.";
+    ApiError::new(503, "server_error", message)
+        .with_code("endpoints_busy")
+        .with_retry_after(BUSY_RETRY_S)
 }
 
 /// At most this much of a model's name is repeated in an error.
@@ -109,175 +292,22 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// An attempt that gave no answer; it is recorded by now.
-pub(crate) struct Failure {
-    seen: Seen,
-    live: Arc<Live>,
-    error: ApiError,
-    /// The endpoint's own body, where it goes to the caller as it is.
-    body: Option<Bytes>,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-impl Failure {
-    /// The upstream failed.
-    pub(crate) fn upstream(mut attempt: Attempt, error: &UpstreamError) -> Self {
-        let live = Arc::clone(attempt.live());
-        let seen = Seen::failure(error, attempt.has_token());
-        let mut own = None;
-        if let UpstreamError::Status {
-            status,
-            headers,
-            body,
-            ..
-        } = error
-        {
-            attempt.head(*status, headers);
-            attempt.body(body);
-            own = Some(body.clone());
+    #[test]
+    fn pauses_grow_are_random_and_respect_what_was_asked_for() {
+        for again in 0..4 {
+            let mut pauses: Vec<Duration> = (0..1000)
+                .map(|number| pause_before(again, None, Draw::numbered(1, number)))
+                .collect();
+            pauses.sort_unstable();
+            let most = Duration::from_millis(PAUSE_MS << again);
+            assert!(pauses[999] <= most && pauses[999] > most * 9 / 10);
+            assert!(pauses[0] < most / 10, "full jitter starts at nothing");
         }
-        attempt.finish(seen);
-        let body = own.filter(|body| seen != Seen::Credentials && is_error_shape(body));
-        Self {
-            seen,
-            body,
-            error: explain(&live, seen, error),
-            live,
-        }
+        let asked = pause_before(0, Some(3), Draw::numbered(1, 1));
+        assert!(asked >= Duration::from_secs(3) && asked < Duration::from_millis(3101));
     }
-
-    /// An error object came where an answer should be.
-    pub(crate) fn inside(attempt: Attempt, error: ApiError) -> Self {
-        let live = Arc::clone(attempt.live());
-        let seen = Seen::error_inside(&error);
-        attempt.finish(seen);
-        Self {
-            seen,
-            error: inside(&live, seen, error),
-            body: None,
-            live,
-        }
-    }
-
-    /// Something came that is no answer.
-    pub(crate) fn malformed(attempt: Attempt, what: &str) -> Self {
-        let live = Arc::clone(attempt.live());
-        attempt.finish(Seen::Malformed);
-        let error =
-            ApiError::bad_gateway(format!("The answer of {} is unusable: {what}.", live.id));
-        Self {
-            seen: Seen::Malformed,
-            error,
-            body: None,
-            live,
-        }
-    }
-
-    /// A stream failed after its attempt had ended.
-    pub(crate) fn over(live: &Arc<Live>, error: &UpstreamError) -> Self {
-        let seen = Seen::failure(error, true);
-        Self {
-            seen,
-            error: explain(live, seen, error),
-            body: None,
-            live: Arc::clone(live),
-        }
-    }
-
-    /// The error with which a stream ends that broke off.
-    pub(crate) fn broken_off(live: &Live, seen: Seen, error: &UpstreamError) -> ApiError {
-        explain(live, seen, error)
-    }
-
-    fn answer(self, call: CallId, attempts: u32) -> Answer {
-        let Self {
-            error, body, live, ..
-        } = self;
-        match body {
-            Some(body) => Answer::error_body(&error, body, Some(call), Some(&live)),
-            None => {
-                let mut error = error;
-                if attempts > 1 {
-                    error.message = format!("{} ({attempts} endpoints were tried.)", error.message);
-                }
-                Answer::error(&error, Some(call), Some(&live))
-            }
-        }
-    }
-}
-
-/// Whether an error body has the shape that clients expect; only then it goes to the caller as it
-/// is. (What an endpoint says about *our* key never does.)
-fn is_error_shape(body: &[u8]) -> bool {
-    #[derive(serde::Deserialize)]
-    struct Shape {
-        #[serde(rename = "error")]
-        _error: Inner,
-    }
-    #[derive(serde::Deserialize)]
-    struct Inner {
-        #[serde(rename = "message")]
-        _message: String,
-    }
-    serde_json::from_slice::<Shape>(body).is_ok()
-}
-
-/// What to tell the caller about a failure, without naming secrets or prompts.
-fn explain(live: &Live, seen: Seen, error: &UpstreamError) -> ApiError {
-    let endpoint = &live.id;
-    match (seen, error) {
-        (_, UpstreamError::InStream { error, .. }) => inside(live, seen, (**error).clone()),
-        (Seen::Credentials, _) => credentials(live),
-        (Seen::OddStatus, UpstreamError::Status { status, .. }) => ApiError::bad_gateway(format!(
-            "{endpoint} answered with status {status}, which is not followed."
-        )),
-        (_, UpstreamError::Status { .. }) => error.to_api_error(),
-        (Seen::Cut, _) => ApiError::bad_gateway(format!(
-            "The answer of {endpoint} broke off before its end; what arrived is not complete."
-        ))
-        .with_code("answer_cut"),
-        (Seen::FirstTokenTimeout, _) => {
-            ApiError::gateway_timeout(format!("{endpoint} did not answer in time."))
-        }
-        (Seen::GapTimeout, _) => ApiError::gateway_timeout(format!(
-            "The answer of {endpoint} stalled; what arrived is not complete."
-        )),
-        (Seen::TotalTimeout, _) => ApiError::gateway_timeout(format!(
-            "The answer of {endpoint} took longer than this gateway allows; what arrived is not \
-             complete."
-        )),
-        (Seen::TooLarge, _) => ApiError::bad_gateway(format!(
-            "The answer of {endpoint} is larger than this gateway allows; what arrived is not \
-             complete."
-        ))
-        .with_code("answer_too_large"),
-        (Seen::Malformed, UpstreamError::Malformed { detail }) => {
-            ApiError::bad_gateway(format!("The answer of {endpoint} is unusable: {detail}."))
-        }
-        _ => ApiError::bad_gateway(format!("{endpoint} cannot be reached.")),
-    }
-}
-
-fn credentials(live: &Live) -> ApiError {
-    let endpoint = &live.id;
-    ApiError::bad_gateway(format!(
-        "{endpoint} does not accept the key that this gateway holds for it, or the key has no \
-         credit."
-    ))
-    .with_code("endpoint_credentials")
-}
-
-/// An error that came inside an answer: it gets the status that it stands for.
-fn inside(live: &Live, seen: Seen, mut error: ApiError) -> ApiError {
-    if seen == Seen::Credentials {
-        return credentials(live);
-    }
-    error.status = match seen {
-        Seen::BadRequest => 400,
-        Seen::NotFound => 404,
-        Seen::RateLimited => 429,
-        Seen::Unavailable => 503,
-        Seen::UpstreamTimeout => 504,
-        _ => 502,
-    };
-    error
 }

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use engine::http::Client;
@@ -12,6 +12,7 @@ use recorder::{Clock, Random, Recorder};
 use tokio::time::Instant;
 
 use crate::attempt::Clients;
+use crate::budget::Budget;
 use crate::catalog::{Catalog, Live};
 use crate::config::GatewayConfig;
 use crate::history::Histories;
@@ -40,6 +41,8 @@ pub(crate) struct Gateway {
     pub(crate) recent: Recent,
     pub(crate) histories: Histories,
     pub(crate) stopping: AtomicBool,
+    /// What is left for retries and hedges.
+    pub(crate) budget: Mutex<Budget>,
     /// Attempts that got no number, and so no record.
     pub(crate) unnumbered: AtomicU64,
     pub(crate) started_ms: u64,
@@ -125,6 +128,7 @@ impl Gateway {
             }),
             recent: Recent::default(),
             stopping: AtomicBool::new(false),
+            budget: Mutex::default(),
             unnumbered: AtomicU64::new(0),
             started_ms: clock.unix_ms(),
             started: Instant::now(),

@@ -19,6 +19,8 @@
 //! | [`config`] | `longrun.toml` |
 //! | [`outcome`] | what can be seen, and what it means |
 //! | [`choose`] | the order of endpoints |
+//! | [`breaker`], [`outlier`] | which endpoints are left alone for a while |
+//! | [`budget`] | how much load retries may add |
 //! | [`guard`] | which requests are served at all |
 //!
 //! What it does not do: it keeps no prompt and no answer, puts neither into its logs, does not
@@ -40,19 +42,25 @@ use tokio::task::JoinHandle;
 mod answer;
 mod attempt;
 mod body;
+pub mod breaker;
+pub mod budget;
 mod calls;
 mod catalog;
 pub mod choose;
 pub mod config;
+mod failure;
 mod forward;
 mod gateway;
 pub mod guard;
+mod health;
 mod history;
 mod http;
 mod listen;
 mod lock;
 mod observe;
 pub mod outcome;
+pub mod outlier;
+mod places;
 mod plain;
 mod receipt;
 mod recent;

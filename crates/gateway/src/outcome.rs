@@ -12,6 +12,8 @@ use engine::openai::ApiError;
 use engine::upstream::{ConnectFailure, Stage, UpstreamError};
 use record::{Fault, Outcome};
 
+use crate::health::Sign;
+
 /// Everything that can be seen of an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
@@ -64,6 +66,8 @@ pub enum Seen {
     TooLarge,
     /// The caller went away.
     CallerGone,
+    /// Another endpoint was asked as well and answered first.
+    Outrun,
     /// The gateway stopped, or something in it failed.
     Stopped,
 }
@@ -156,6 +160,7 @@ pub const TABLE: &[Row] = &[
     row(Seen::Malformed, Outcome::Malformed, Fault::Provider, true),
     row(Seen::TooLarge, Outcome::Malformed, Fault::Provider, false),
     row(Seen::CallerGone, Outcome::Canceled, Fault::Client, false),
+    row(Seen::Outrun, Outcome::Canceled, Fault::Gateway, false),
     row(Seen::Stopped, Outcome::GatewayError, Fault::Gateway, false),
 ];
 
@@ -165,6 +170,53 @@ impl Seen {
     pub fn row(self) -> &'static Row {
         // The table is in the order of the variants; a test holds that.
         &TABLE[self as usize]
+    }
+
+    /// What it says about the endpoint's health, for the calls that come next.
+    #[must_use]
+    pub fn sign(self) -> Sign {
+        match self {
+            Self::Complete | Self::Filtered | Self::BadRequest => Sign::Good,
+            Self::Refused
+            | Self::NoName
+            | Self::ConnectTimeout
+            | Self::Tls
+            | Self::NoConnection => Sign::Gone,
+            // A limit is no illness; the rest may be anyone's doing.
+            Self::RateLimited
+            | Self::RequestTimeout
+            | Self::TotalTimeout
+            | Self::TooLarge
+            | Self::CallerGone
+            | Self::Outrun
+            | Self::Stopped => Sign::None,
+            Self::Credentials
+            | Self::NotFound
+            | Self::Unavailable
+            | Self::UpstreamTimeout
+            | Self::ServerError
+            | Self::OddStatus
+            | Self::ErrorInside
+            | Self::FirstTokenTimeout
+            | Self::GapTimeout
+            | Self::Cut
+            | Self::Malformed => Sign::Bad,
+        }
+    }
+
+    /// Whether the same endpoint may answer the same request a moment later.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::RateLimited
+                | Self::Unavailable
+                | Self::ServerError
+                | Self::ErrorInside
+                | Self::Refused
+                | Self::NoConnection
+                | Self::Cut
+        )
     }
 
     /// What a status other than 2xx means.
@@ -286,6 +338,7 @@ mod tests {
             (Seen::Malformed, "malformed", "provider", true),
             (Seen::TooLarge, "malformed", "provider", false),
             (Seen::CallerGone, "canceled", "client", false),
+            (Seen::Outrun, "canceled", "gateway", false),
             (Seen::Stopped, "gateway_error", "gateway", false),
         ];
         assert_eq!(rows.len(), TABLE.len());

@@ -9,7 +9,7 @@ use serde::de::IgnoredAny;
 
 use crate::answer::{Answer, marked};
 use crate::attempt::Attempt;
-use crate::forward::Failure;
+use crate::failure::Failure;
 use crate::outcome::Seen;
 
 /// What is looked at in a whole answer.

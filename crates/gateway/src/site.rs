@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::config::{EndpointConfig, EndpointKind};
 use crate::lock::{read, write};
+use crate::places::Places;
 
 /// How long discovery waits for an answer.
 pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -35,6 +36,8 @@ pub(crate) struct Site {
     pub(crate) plain: Upstream,
     /// For streams.
     pub(crate) streamed: Upstream,
+    /// Its places, if it takes only so many calls at once.
+    pub(crate) places: Option<Arc<Places>>,
     asked: Upstream,
     client: Client,
     known: RwLock<Known>,
@@ -126,6 +129,7 @@ impl Site {
             )?,
             streamed: upstream(timeouts.first_token, timeouts.gap, timeouts.total)?,
             asked: upstream(DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT)?,
+            places: config.offer.concurrency_max.map(Places::new),
             client,
             known: RwLock::new(known),
             refreshed: tokio::sync::Mutex::new(None),

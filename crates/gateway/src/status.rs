@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::catalog::Live;
 use crate::gateway::Gateway;
+use crate::health::Readiness;
 use crate::history::Following;
 use crate::recent::Shown;
 use crate::site::Site;
@@ -61,7 +62,11 @@ struct EndpointStatus {
     state: &'static str,
     why: Option<String>,
     resting: bool,
+    /// `closed`, `open` or `half_open`.
+    breaker: &'static str,
     open: u64,
+    /// Calls that wait for a place.
+    waiting: u64,
     calls_last_minute: u64,
     failures_last_minute: u64,
     /// What routing goes by.
@@ -81,7 +86,9 @@ impl EndpointStatus {
             state: known.standing.word(),
             why: known.standing.why().map(str::to_owned),
             resting: false,
+            breaker: "closed",
             open: 0,
+            waiting: 0,
             calls_last_minute: 0,
             failures_last_minute: 0,
             lower_ppm: 0,
@@ -94,8 +101,14 @@ impl EndpointStatus {
         Self {
             provider: Some(live.id.provider.to_string()),
             model: Some(live.id.model.to_string()),
-            resting: live.rests(now_ms),
+            resting: live.readiness(now_ms) != Readiness::Ready,
+            breaker: live.breaker(),
             open: live.open(),
+            waiting: live
+                .site
+                .places
+                .as_ref()
+                .map_or(0, |places| places.waiting() as u64),
             calls_last_minute,
             failures_last_minute,
             lower_ppm: live.lower_ppm(),

@@ -17,7 +17,7 @@ use http::HeaderMap;
 use crate::answer::{Answer, marked_event};
 use crate::attempt::Attempt;
 use crate::catalog::Live;
-use crate::forward::Failure;
+use crate::failure::{Failure, explain};
 use crate::outcome::Seen;
 use crate::plain::is_json;
 
@@ -232,7 +232,7 @@ impl Relay {
             return;
         };
         let seen = Seen::failure(error, attempt.has_token());
-        let said = Failure::broken_off(&self.live, seen, error);
+        let said = explain(&self.live, seen, error);
         self.ready.push_back(sse::encode(None, &said.to_body()));
         attempt.finish(seen);
     }

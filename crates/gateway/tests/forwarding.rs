@@ -120,7 +120,6 @@ async fn a_server_that_leaves_done_out_gets_it_added() {
 async fn failures_before_the_first_token_go_to_the_next_endpoint() {
     let good = Faulty::api(MODEL, Script::Always(Fault::None)).await;
     let bad = Faulty::api(MODEL, Script::Always(Fault::None)).await;
-    let gateway = in_front_of(&[&bad, &good]).await;
     let rows: &[(Fault, bool, &str, &str)] = &[
         (Fault::Status(500), false, "provider_error", "provider"),
         (Fault::Status(503), true, "capacity", "provider"),
@@ -145,6 +144,8 @@ async fn failures_before_the_first_token_go_to_the_next_endpoint() {
     ];
     for (fault, streamed, outcome, culprit) in rows {
         bad.now(Script::Always(*fault));
+        // One that remembers nothing of the fault before.
+        let gateway = in_front_of(&[&bad, &good]).await;
         // Which of the two is first is a matter of luck: until the bad one was.
         let mut tried = false;
         for _ in 0..400 {

@@ -63,7 +63,7 @@ pub enum UpstreamError {
         headers: Box<HeaderMap>,
         /// The body, cut at [`super::MAX_ERROR_BODY_BYTES`].
         body: Bytes,
-        /// `Retry-After`, seconds, if it was given in seconds.
+        /// When the upstream wants to be asked again, seconds.
         retry_after_s: Option<u32>,
     },
     /// The connection or the stream ended before the answer did.

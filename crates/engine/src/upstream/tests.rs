@@ -413,3 +413,39 @@ fn unusable_set_ups_are_refused() {
     let error = ApiKey::new("sk-secret\nx").expect_err("line break");
     assert!(!error.to_string().contains("secret"));
 }
+
+#[test]
+fn when_to_come_back_is_read_in_every_form() {
+    let rows: &[(&[(&str, &str)], Option<u32>)] = &[
+        (&[], None),
+        (&[("retry-after", "7")], Some(7)),
+        (&[("retry-after", " 0.2 ")], Some(1)),
+        (&[("retry-after", "-5")], Some(0)),
+        (&[("retry-after", "1e99")], Some(u32::MAX)),
+        (&[("retry-after", "soon")], None),
+        (&[("retry-after-ms", "1500"), ("retry-after", "9")], Some(2)),
+        (&[("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT")], None),
+        (
+            &[
+                ("date", "Wed, 21 Oct 2015 07:28:00 GMT"),
+                ("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT"),
+            ],
+            Some(30),
+        ),
+        (
+            &[
+                ("date", "Wed, 21 Oct 2015 07:29:00 GMT"),
+                ("retry-after", "Wed, 21 Oct 2015 07:28:30 GMT"),
+            ],
+            Some(0),
+        ),
+    ];
+    for (given, seconds) in rows {
+        let mut headers = HeaderMap::new();
+        for (name, value) in *given {
+            let name: http::HeaderName = name.parse().expect("a name");
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+        assert_eq!(retry_after_s(&headers), *seconds, "{given:?}");
+    }
+}

@@ -1,6 +1,6 @@
 //! The shape of `longrun.toml` on disk, and its translation into a checked configuration.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,9 +8,12 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::endpoint::{Dollars, offer};
+use super::retry::{RetryTable, retry};
 use super::{
-    ConfigError, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT, Limits, LogConfig,
-    REGION_DEFAULT, Routing, Secret, SpoolLimits, Surroundings, Timeouts, api_base, base,
+    ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT,
+    Limits, LogConfig, Quantization, REGION_DEFAULT, Routing, Secret, SpoolLimits, Surroundings,
+    Timeouts, api_base, base,
 };
 
 #[derive(Deserialize)]
@@ -30,6 +33,8 @@ struct File {
     #[serde(default)]
     routing: RoutingTable,
     #[serde(default)]
+    retry: RetryTable,
+    #[serde(default)]
     spool: SpoolTable,
 }
 
@@ -44,7 +49,7 @@ struct LogTable {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct EndpointTable {
+pub(super) struct EndpointTable {
     name: Option<String>,
     url: Spanned<String>,
     #[serde(default)]
@@ -55,6 +60,13 @@ struct EndpointTable {
     provider: Option<Spanned<String>>,
     #[serde(default)]
     timeouts: TimeoutsTable,
+    pub(super) concurrency_max: Option<Spanned<u64>>,
+    pub(super) queue_ms: Option<Spanned<u64>>,
+    pub(super) aliases: Option<Spanned<BTreeMap<String, String>>>,
+    pub(super) price: Option<Spanned<Dollars>>,
+    pub(super) quantization: Option<Quantization>,
+    pub(super) data_collection: Option<DataCollection>,
+    pub(super) parameters: Option<BTreeSet<String>>,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -143,6 +155,7 @@ pub(super) fn parse(
     }
     let limits = limits(&at, &file.limits)?;
     let routing = routing(&at, &file.routing)?;
+    let retry = retry(&at, &file.retry)?;
     let spool = spool(&at, &file.spool)?;
     let region = region(&at, file.region.as_ref())?;
     let hosts = file.hosts;
@@ -152,6 +165,7 @@ pub(super) fn parse(
         endpoints,
         limits,
         routing,
+        retry,
         spool,
         region,
         hosts,
@@ -279,6 +293,7 @@ fn endpoint(
         api_key,
         provider: table.provider.as_ref().map(|p| p.get_ref().clone()),
         timeouts: timeouts(at, "endpoint.timeouts", &table.timeouts, inherited)?,
+        offer: offer(at, table)?,
     })
 }
 
@@ -324,7 +339,11 @@ fn timeouts(
     })
 }
 
-fn duration(at: &Place<'_>, value: &Spanned<u64>, key: &str) -> Result<Duration, ConfigError> {
+pub(super) fn duration(
+    at: &Place<'_>,
+    value: &Spanned<u64>,
+    key: &str,
+) -> Result<Duration, ConfigError> {
     let ms = *value.get_ref();
     if ms == 0 || ms > TIMEOUT_MAX_MS {
         let message = format!("{ms} ms; it has to lie between 1 and {TIMEOUT_MAX_MS} (a day)");
@@ -404,7 +423,11 @@ fn spool(at: &Place<'_>, table: &SpoolTable) -> Result<SpoolLimits, ConfigError>
     })
 }
 
-fn positive(at: &Place<'_>, value: &Spanned<u64>, key: &str) -> Result<u64, ConfigError> {
+pub(super) fn positive(
+    at: &Place<'_>,
+    value: &Spanned<u64>,
+    key: &str,
+) -> Result<u64, ConfigError> {
     match *value.get_ref() {
         0 => Err(at.wrong(
             value,
@@ -416,13 +439,13 @@ fn positive(at: &Place<'_>, value: &Spanned<u64>, key: &str) -> Result<u64, Conf
 }
 
 /// Where errors point to.
-struct Place<'a> {
+pub(super) struct Place<'a> {
     text: &'a str,
     path: &'a Path,
 }
 
 impl Place<'_> {
-    fn wrong<T>(&self, value: &Spanned<T>, key: &str, message: &str) -> ConfigError {
+    pub(super) fn wrong<T>(&self, value: &Spanned<T>, key: &str, message: &str) -> ConfigError {
         self.error(value.span(), key.to_owned(), message.to_owned())
     }
 

@@ -6,7 +6,7 @@
 //! bytes that are no HTTP at all. It is OpenAI-compatible when it behaves, and it is a node that
 //! signs receipts when it is given a [`signer::Node`].
 
-#![allow(dead_code, unreachable_pub, missing_docs)]
+#![allow(dead_code, unreachable_pub, missing_docs, unused_imports)]
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,89 +16,14 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+mod answers;
+mod fault;
 pub mod signer;
 
+pub use answers::{Event, Surface, TOKENS, plain_answer, stream_events, token};
+pub use fault::{Fault, SYNTAX, Script};
+
 use signer::Node;
-
-/// One way to answer a chat request. Numbers of tokens count from the start of the answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
-    /// Behaves.
-    None,
-    /// Takes the request and never answers.
-    Hang,
-    /// Sends the head and this many tokens, then nothing, without closing.
-    Stall(usize),
-    /// Sends this many tokens and closes the connection in the middle of the answer.
-    Cut(usize),
-    /// Ends the stream cleanly after this many tokens, without finish reason and `[DONE]`.
-    EndEarly(usize),
-    /// Answers whole, without `[DONE]`.
-    NoDone,
-    /// Bytes that are no HTTP.
-    Garbage,
-    /// 200 and a body that is no JSON; in a stream, an event that is none after two tokens.
-    BadJson,
-    /// 200 and a web page.
-    WebPage,
-    /// 200 and an error object; in a stream, as its first event.
-    ErrorInside,
-    /// An error object as an event after this many tokens.
-    ErrorAfter(usize),
-    /// Tokens without end.
-    Endless,
-    /// Waits before the head, and between tokens.
-    Slow { head_ms: u64, gap_ms: u64 },
-    /// Comments that keep the connection alive, and never a token.
-    OnlyComments,
-    /// Behaves, with two tokens 1 ms apart.
-    Pair,
-    /// Behaves, with this many tokens and a pause before each.
-    Long { tokens: usize, gap_us: u64 },
-    /// A chunk whose length is no number, after this many tokens.
-    BadChunk(usize),
-    /// This status, with an error body in OpenAI's shape and `Retry-After: 7`.
-    Status(u16),
-    /// 307 to another origin.
-    Redirect,
-    /// A single event larger than any reader should take.
-    HugeEvent,
-    /// Closes the connection without a word.
-    Slam,
-}
-
-/// What may be picked on a seed: everything that ends by itself.
-const PICKED: &[Fault] = &[
-    Fault::Cut(0),
-    Fault::Cut(3),
-    Fault::EndEarly(2),
-    Fault::Garbage,
-    Fault::BadJson,
-    Fault::WebPage,
-    Fault::ErrorInside,
-    Fault::ErrorAfter(2),
-    Fault::BadChunk(2),
-    Fault::Status(429),
-    Fault::Status(500),
-    Fault::Status(503),
-    Fault::Redirect,
-    Fault::Slam,
-    Fault::Slow {
-        head_ms: 20,
-        gap_ms: 2,
-    },
-];
-
-/// What to do with each request.
-#[derive(Clone, Debug)]
-pub enum Script {
-    /// The same every time.
-    Always(Fault),
-    /// These in turn, then the last one for good.
-    InTurn(Vec<Fault>),
-    /// With this probability, in ppm, one of the faults that end by themselves.
-    Seeded { seed: u64, share_ppm: u32 },
-}
 
 /// What arrived.
 #[derive(Clone, Debug)]
@@ -114,10 +39,11 @@ impl Request {
             key.eq_ignore_ascii_case(name).then(|| value.trim())
         })
     }
-}
 
-/// How many tokens a good answer has.
-pub const TOKENS: usize = 8;
+    fn path(&self) -> &str {
+        self.head.split(' ').nth(1).unwrap_or("")
+    }
+}
 
 /// A running upstream; it stops when the runtime does.
 #[derive(Clone)]
@@ -126,37 +52,62 @@ pub struct Faulty {
     state: Arc<State>,
 }
 
+/// What an upstream is made of.
+pub struct Made {
+    pub model: String,
+    pub script: Script,
+    pub node: Option<Node>,
+    /// Tokens of a good stream.
+    pub tokens: usize,
+    /// Whether requests are kept to be looked at; not for long runs.
+    pub keeps: bool,
+}
+
 struct State {
-    model: String,
+    made: Made,
     script: Mutex<Script>,
     turn: AtomicU64,
     requests: Mutex<Vec<Request>>,
-    /// Chat requests whose connection the other side closed before the answer's end.
+    /// Requests whose connection the other side closed before the answer's end.
     abandoned: AtomicU64,
-    node: Option<Node>,
+    open: AtomicU64,
+    most_open: AtomicU64,
 }
 
 impl Faulty {
     /// An outside API that serves `model`.
     pub async fn api(model: &str, script: Script) -> Self {
-        Self::start(model, script, None).await
+        Self::with_node(model, script, None).await
     }
 
     /// A node that serves `model` and signs receipts.
     pub async fn node(model: &str, script: Script, node: Node) -> Self {
-        Self::start(model, script, Some(node)).await
+        Self::with_node(model, script, Some(node)).await
     }
 
-    async fn start(model: &str, script: Script, node: Option<Node>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("bound");
-        let state = Arc::new(State {
+    async fn with_node(model: &str, script: Script, node: Option<Node>) -> Self {
+        let made = Made {
             model: model.to_owned(),
-            script: Mutex::new(script),
+            script,
+            node,
+            tokens: TOKENS,
+            keeps: true,
+        };
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self::start(any, made).await.expect("a port")
+    }
+
+    pub async fn start(listen: SocketAddr, made: Made) -> std::io::Result<Self> {
+        let listener = TcpListener::bind(listen).await?;
+        let address = listener.local_addr()?;
+        let state = Arc::new(State {
+            script: Mutex::new(made.script.clone()),
+            made,
             turn: AtomicU64::new(0),
             requests: Mutex::default(),
             abandoned: AtomicU64::new(0),
-            node,
+            open: AtomicU64::new(0),
+            most_open: AtomicU64::new(0),
         });
         let serving = Arc::clone(&state);
         tokio::spawn(async move {
@@ -164,12 +115,18 @@ impl Faulty {
                 let state = Arc::clone(&serving);
                 tokio::spawn(async move {
                     stream.set_nodelay(true).expect("a socket");
+                    let read = Vec::new();
+                    let mut connection = Connection {
+                        stream,
+                        state,
+                        read,
+                    };
                     // What goes wrong here is the point of this program.
-                    let _ = Connection { stream, state }.serve().await;
+                    let _ = connection.serve().await;
                 });
             }
         });
-        Self { address, state }
+        Ok(Self { address, state })
     }
 
     pub fn url(&self) -> String {
@@ -184,7 +141,7 @@ impl Faulty {
         *self.state.script.lock().expect("no panics under this lock") = script;
     }
 
-    /// Chat requests that arrived.
+    /// Requests that arrived for answers.
     pub fn requests(&self) -> Vec<Request> {
         self.state
             .requests
@@ -196,94 +153,61 @@ impl Faulty {
     pub fn abandoned(&self) -> u64 {
         self.state.abandoned.load(Ordering::SeqCst)
     }
-}
 
-/// The whole answer to a plain request, byte for byte: with odd spacing and fields that no client
-/// knows, to show that they survive.
-pub fn plain_answer(model: &str) -> Vec<u8> {
-    let text: String = (0..TOKENS).map(token).collect();
-    format!(
-        "{{\"id\":\"c-1\", \"object\":\"chat.completion\",\"x_unknown\":{{\"deep\":[1,2.50,null]}},\
-         \"created\":1,\"model\":\"{model}\",\"choices\":[{{\"index\":0,\"message\":{{\"role\":\
-         \"assistant\",\"content\":\"{text}\"}},\"finish_reason\":\"stop\"}}],\"usage\":{{\
-         \"prompt_tokens\":5,\"completion_tokens\":{TOKENS},\"total_tokens\":{}}}}}\n",
-        TOKENS + 5
-    )
-    .into_bytes()
-}
-
-pub fn token(number: usize) -> String {
-    format!("t{number} ")
-}
-
-/// The events of a good stream, without `[DONE]`.
-pub fn stream_events(model: &str) -> Vec<String> {
-    let chunk = |delta: &str, finish: &str| {
-        format!(
-            "{{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\
-             \"{model}\",\"choices\":[{{\"index\":0,\"delta\":{delta},\"finish_reason\":{finish}}}],\
-             \"x_unknown\": 1.50}}"
-        )
-    };
-    let mut events = vec![chunk(r#"{"role":"assistant","content":""}"#, "null")];
-    for number in 0..TOKENS {
-        events.push(chunk(
-            &format!("{{\"content\":\"{}\"}}", token(number)),
-            "null",
-        ));
+    /// The most requests that were open at once.
+    pub fn most_open(&self) -> u64 {
+        self.state.most_open.load(Ordering::SeqCst)
     }
-    events.push(chunk("{}", "\"stop\""));
-    events.push(format!(
-        "{{\"id\":\"c-1\",\"object\":\"chat.completion.chunk\",\"created\":1,\"model\":\"{model}\",\
-         \"choices\":[],\"usage\":{{\"prompt_tokens\":5,\"completion_tokens\":{TOKENS},\
-         \"total_tokens\":{}}}}}",
-        TOKENS + 5
-    ));
-    events
 }
 
 struct Connection {
     stream: TcpStream,
     state: Arc<State>,
+    /// Bytes of the next request.
+    read: Vec<u8>,
 }
 
 type Io = std::io::Result<()>;
 
 impl Connection {
-    async fn serve(mut self) -> Io {
+    async fn serve(&mut self) -> Io {
         while let Some(request) = self.read().await? {
-            let path = request.head.split(' ').nth(1).unwrap_or("").to_owned();
-            match path.as_str() {
-                "/v1/models" => self.models().await?,
-                "/longrun/v1/node" => self.describe().await?,
-                "/v1/chat/completions" => {
-                    let fault = self.next_fault();
-                    self.state
-                        .requests
-                        .lock()
-                        .expect("no panics under this lock")
-                        .push(request.clone());
-                    if self.chat(&request, fault).await.is_err() {
-                        self.state.abandoned.fetch_add(1, Ordering::SeqCst);
-                        return Ok(());
-                    }
-                    if closes(fault) {
-                        return Ok(());
-                    }
+            let Some(surface) = Surface::of(request.path()) else {
+                match request.path() {
+                    "/v1/models" => self.models().await?,
+                    "/longrun/v1/node" => self.describe().await?,
+                    _ => self.plain(404, "application/json", b"{}", &[]).await?,
                 }
-                _ => self.plain(404, "application/json", b"{}", &[]).await?,
+                continue;
+            };
+            let state = Arc::clone(&self.state);
+            let fault = self.next_fault();
+            if state.made.keeps {
+                let mut requests = state.requests.lock().expect("no panics under this lock");
+                requests.push(request.clone());
+            }
+            let open = state.open.fetch_add(1, Ordering::SeqCst) + 1;
+            state.most_open.fetch_max(open, Ordering::SeqCst);
+            let answered = self.answer(&request, surface, fault).await;
+            state.open.fetch_sub(1, Ordering::SeqCst);
+            if answered.is_err() {
+                state.abandoned.fetch_add(1, Ordering::SeqCst);
+                return Ok(());
+            }
+            if fault.closes() {
+                return Ok(());
             }
         }
         Ok(())
     }
 
     async fn read(&mut self) -> std::io::Result<Option<Request>> {
-        let mut bytes = Vec::new();
+        let bytes = &mut self.read;
         let end = loop {
             if let Some(end) = bytes.windows(4).position(|w| w == b"\r\n\r\n") {
                 break end + 4;
             }
-            if self.stream.read_buf(&mut bytes).await? == 0 {
+            if self.stream.read_buf(bytes).await? == 0 {
                 return Ok(None);
             }
         };
@@ -292,6 +216,7 @@ impl Connection {
             head,
             body: bytes.split_off(end),
         };
+        bytes.clear();
         let length: usize = request
             .header("content-length")
             .and_then(|l| l.parse().ok())
@@ -301,43 +226,28 @@ impl Connection {
                 return Ok(None);
             }
         }
+        *bytes = request.body.split_off(length);
         Ok(Some(request))
     }
 
     fn next_fault(&self) -> Fault {
         let turn = self.state.turn.fetch_add(1, Ordering::SeqCst);
-        match &*self.state.script.lock().expect("no panics under this lock") {
-            Script::Always(fault) => *fault,
-            Script::InTurn(faults) => {
-                let at = usize::try_from(turn)
-                    .unwrap_or(usize::MAX)
-                    .min(faults.len() - 1);
-                faults[at]
-            }
-            Script::Seeded { seed, share_ppm } => {
-                let mut draw = gateway::choose::Draw::numbered(*seed, turn);
-                if draw.below(1_000_000) < u64::from(*share_ppm) {
-                    let at = draw.below(PICKED.len() as u64);
-                    PICKED[usize::try_from(at).unwrap_or(0)]
-                } else {
-                    Fault::None
-                }
-            }
-        }
+        let script = self.state.script.lock();
+        script.expect("no panics under this lock").fault(turn)
     }
 
     async fn models(&mut self) -> Io {
         let body = format!(
             "{{\"object\":\"list\",\"data\":[{{\"id\":\"{}\",\"object\":\"model\",\"created\":1,\
              \"owned_by\":\"test\"}}]}}",
-            self.state.model
+            self.state.made.model
         );
         self.plain(200, "application/json", body.as_bytes(), &[])
             .await
     }
 
     async fn describe(&mut self) -> Io {
-        let Some(body) = self.state.node.as_ref().map(Node::description) else {
+        let Some(body) = self.state.made.node.as_ref().map(Node::description) else {
             return self
                 .plain(404, "application/json", b"{\"detail\":\"Not Found\"}", &[])
                 .await;
@@ -361,9 +271,10 @@ impl Connection {
         self.stream.write_all(&bytes).await
     }
 
-    async fn chat(&mut self, request: &Request, fault: Fault) -> Io {
+    async fn answer(&mut self, request: &Request, surface: Surface, fault: Fault) -> Io {
         let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let streamed = asked["stream"] == true;
+        let choices = asked["n"].as_u64().unwrap_or(1).clamp(1, 128);
+        let choices = usize::try_from(choices).unwrap_or(1);
         match fault {
             Fault::Hang => return self.wait_for_the_other_side().await,
             Fault::Slam => return Ok(()),
@@ -377,20 +288,8 @@ impl Connection {
                 let to = ["location: http://127.0.0.1:1/elsewhere".to_owned()];
                 return self.plain(307, "text/plain", b"", &to).await;
             }
-            Fault::Status(status) => {
-                let body = format!(
-                    "{{\"error\":{{\"message\":\"made to fail with {status}\",\"type\":\
-                     \"test_error\",\"param\":null,\"code\":\"made_to_fail\"}}}}"
-                );
-                let more = self.receipt_header(request, status, body.as_bytes());
-                let more: Vec<String> = more
-                    .into_iter()
-                    .chain(["retry-after: 7".to_owned()])
-                    .collect();
-                return self
-                    .plain(status, "application/json", body.as_bytes(), &more)
-                    .await;
-            }
+            Fault::Status(status) => return self.status(request, status, 7).await,
+            Fault::After { status, seconds } => return self.status(request, status, seconds).await,
             Fault::WebPage => {
                 let page = b"<html><body>busy</body></html>";
                 return self.plain(200, "text/html", page, &[]).await;
@@ -398,19 +297,36 @@ impl Connection {
             Fault::Slow { head_ms, .. } => tokio::time::sleep(Duration::from_millis(head_ms)).await,
             _ => {}
         }
-        if streamed {
-            self.chat_stream(request, fault).await
+        if asked["stream"] == true && surface != Surface::Embeddings {
+            self.streamed(request, surface, choices, fault).await
         } else {
-            self.chat_plain(request, fault).await
+            self.whole(request, surface, choices, fault).await
         }
     }
 
-    async fn chat_plain(&mut self, request: &Request, fault: Fault) -> Io {
-        let model = self.state.model.clone();
+    async fn status(&mut self, request: &Request, status: u16, seconds: u32) -> Io {
+        let body = format!(
+            "{{\"error\":{{\"message\":\"made to fail with {status}\",\"type\":\
+             \"test_error\",\"param\":null,\"code\":\"made_to_fail\"}}}}"
+        );
+        let mut more = self.receipt_header(request, status, body.as_bytes());
+        more.push(format!("retry-after: {seconds}"));
+        self.plain(status, "application/json", body.as_bytes(), &more)
+            .await
+    }
+
+    async fn whole(
+        &mut self,
+        request: &Request,
+        surface: Surface,
+        choices: usize,
+        fault: Fault,
+    ) -> Io {
         let body = match fault {
             Fault::BadJson => b"{\"id\":\"c-1\", oops".to_vec(),
+            Fault::Hollow => b"{\"id\":\"c-1\",\"object\":\"something\"}".to_vec(),
             Fault::ErrorInside | Fault::ErrorAfter(_) => ERROR_INSIDE.as_bytes().to_vec(),
-            _ => plain_answer(&model),
+            _ => surface.plain(&self.state.made.model, choices),
         };
         match fault {
             Fault::Cut(_) | Fault::EndEarly(_) | Fault::Stall(_) | Fault::BadChunk(_) => {
@@ -426,7 +342,7 @@ impl Connection {
                 }
                 Ok(())
             }
-            Fault::Endless => {
+            Fault::Endless | Fault::OnlyComments => {
                 let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\
                             transfer-encoding: chunked\r\n\r\n";
                 self.stream.write_all(head.as_bytes()).await?;
@@ -434,6 +350,7 @@ impl Connection {
                     self.chunk(&[b' '; 4096]).await?;
                 }
             }
+            Fault::WrongType => self.plain(200, "text/plain", &body, &[]).await,
             _ => {
                 let more = self.receipt_header(request, 200, &body);
                 self.plain(200, "application/json", &body, more.as_slice())
@@ -442,89 +359,147 @@ impl Connection {
         }
     }
 
-    async fn chat_stream(&mut self, request: &Request, fault: Fault) -> Io {
-        let model = self.state.model.clone();
-        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n\
-                    transfer-encoding: chunked\r\n\r\n";
+    async fn streamed(
+        &mut self,
+        request: &Request,
+        surface: Surface,
+        choices: usize,
+        fault: Fault,
+    ) -> Io {
+        let kind = match fault {
+            Fault::WrongType => "text/plain",
+            _ => "text/event-stream; charset=utf-8",
+        };
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+        );
         self.stream.write_all(head.as_bytes()).await?;
-        if fault == Fault::ErrorInside {
-            self.event(ERROR_INSIDE).await?;
-            return self.chunk(b"").await;
-        }
-        if fault == Fault::OnlyComments {
-            loop {
+        let made = &self.state.made;
+        let mut events = surface.events(&made.model, choices, made.tokens);
+        let first = events.iter().position(|event| event.is_token).unwrap_or(0);
+        match fault {
+            Fault::ErrorInside => {
+                self.error_event(surface, false).await?;
+                return self.chunk(b"").await;
+            }
+            Fault::OnlyComments => loop {
                 self.chunk(b": still thinking\n\n").await?;
                 tokio::time::sleep(Duration::from_millis(20)).await;
+            },
+            Fault::HugeEvent => {
+                let large = format!("data: {{\"x\":\"{}\"}}\n\n", "y".repeat(2 << 20));
+                self.chunk(large.as_bytes()).await?;
             }
-        }
-        if fault == Fault::HugeEvent {
-            let large = format!("{{\"x\":\"{}\"}}", "y".repeat(2 << 20));
-            self.event(&large).await?;
-        }
-        let mut events = stream_events(&model);
-        if let Fault::Long { tokens, gap_us } = fault {
-            for _ in 0..tokens {
-                tokio::time::sleep(Duration::from_micros(gap_us)).await;
-                self.event(&events[1]).await?;
+            Fault::Hollow => {
+                let hollow = "data: {\"id\":\"c-1\",\"object\":\"something\"}\n\n";
+                self.chunk(hollow.as_bytes()).await?;
+                events.clear();
             }
-            events.drain(..=TOKENS);
-        }
-        if fault == Fault::Pair {
-            self.event(&events[1]).await?;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            self.event(&events[2]).await?;
-            tokio::time::sleep(Duration::from_millis(1)).await;
-            events.drain(..=TOKENS);
-        }
-        for (number, event) in events.iter().enumerate() {
-            // Event 0 is the role; token n is event n + 1.
-            let tokens = number.saturating_sub(1);
-            match fault {
-                Fault::Cut(after) if tokens >= after && number > 0 => {
-                    // Half an event, then the end.
-                    return self.chunk(&event.as_bytes()[..20]).await;
+            Fault::Long { tokens, gap_us } => {
+                let token = events[first].frame();
+                for _ in 0..tokens {
+                    tokio::time::sleep(Duration::from_micros(gap_us)).await;
+                    self.chunk(token.as_bytes()).await?;
                 }
-                Fault::EndEarly(after) if tokens >= after && number > 0 => {
-                    return self.chunk(b"").await;
-                }
-                Fault::Stall(after) if tokens >= after && number > 0 => {
-                    return self.wait_for_the_other_side().await;
-                }
-                Fault::ErrorAfter(after) if tokens >= after && number > 0 => {
-                    self.event(ERROR_INSIDE).await?;
-                    return self.chunk(b"").await;
-                }
-                Fault::BadChunk(after) if tokens >= after && number > 0 => {
-                    return self.stream.write_all(b"zz-not-a-length\r\n").await;
-                }
-                Fault::BadJson if tokens >= 2 => {
-                    self.event("{\"id\":\"c-1\", oops").await?;
-                    return self.chunk(b"").await;
-                }
-                Fault::Slow { gap_ms, .. } if number > 0 => {
-                    tokio::time::sleep(Duration::from_millis(gap_ms)).await;
-                }
-                _ => {}
+                events.retain(|event| !event.is_token);
             }
-            self.event(event).await?;
-            if fault == Fault::Endless && number == 1 {
-                loop {
-                    self.event(&events[1]).await?;
+            Fault::Pair => {
+                for event in [events[first].clone(), events[first + 1].clone()] {
+                    self.chunk(event.frame().as_bytes()).await?;
+                    tokio::time::sleep(Duration::from_millis(1)).await;
                 }
+                events.drain(..=TOKENS);
             }
+            _ => {}
         }
-        if let Some(receipt) = self.receipt(request, 200, events.join("\n").as_bytes()) {
+        if !self.events(&events, surface, fault).await? {
+            return Ok(());
+        }
+        let data: Vec<&str> = events.iter().map(|event| event.data.as_str()).collect();
+        if let Some(receipt) = self.receipt(request, 200, data.join("\n").as_bytes()) {
             self.chunk(format!("event: longrun.receipt\ndata: {receipt}\n\n").as_bytes())
                 .await?;
         }
-        if fault != Fault::NoDone {
+        if fault != Fault::NoDone && surface.has_done() {
             self.chunk(b"data: [DONE]\n\n").await?;
         }
         self.chunk(b"").await
     }
 
-    async fn event(&mut self, data: &str) -> Io {
-        self.chunk(format!("data: {data}\n\n").as_bytes()).await
+    /// Sends events until the fault comes in between; whether all of them went out.
+    async fn events(
+        &mut self,
+        events: &[Event],
+        surface: Surface,
+        fault: Fault,
+    ) -> std::io::Result<bool> {
+        let mut tokens = 0;
+        for (number, event) in events.iter().enumerate() {
+            let begun = number > 0 || event.is_token;
+            match fault {
+                Fault::Cut(after) if tokens >= after && begun => {
+                    // Half an event, then the end.
+                    self.chunk(&event.frame().as_bytes()[..26]).await?;
+                    return Ok(false);
+                }
+                Fault::EndEarly(after) if tokens >= after && begun => {
+                    self.chunk(b"").await?;
+                    return Ok(false);
+                }
+                Fault::Stall(after) if tokens >= after && begun => {
+                    self.wait_for_the_other_side().await?;
+                }
+                Fault::ErrorAfter(after) if tokens >= after && begun => {
+                    self.error_event(surface, true).await?;
+                    self.chunk(b"").await?;
+                    return Ok(false);
+                }
+                Fault::BadChunk(after) if tokens >= after && begun => {
+                    self.stream.write_all(b"zz-not-a-length\r\n").await?;
+                    return Ok(false);
+                }
+                Fault::BadJson if tokens >= 2 => {
+                    self.chunk(b"data: {\"id\":\"c-1\", oops\n\n").await?;
+                    self.chunk(b"").await?;
+                    return Ok(false);
+                }
+                Fault::Slow { gap_ms, .. } if begun => {
+                    tokio::time::sleep(Duration::from_millis(gap_ms)).await;
+                }
+                _ => {}
+            }
+            self.chunk(event.frame().as_bytes()).await?;
+            tokens += usize::from(event.is_token);
+            if fault == Fault::OneChoice && event.is_end {
+                self.chunk(b"").await?;
+                return Ok(false);
+            }
+            if fault == Fault::Endless && event.is_token {
+                loop {
+                    self.chunk(event.frame().as_bytes()).await?;
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// An error as an event, in the form of the surface; `late` says that the answer had begun.
+    async fn error_event(&mut self, surface: Surface, late: bool) -> Io {
+        let event = match (surface, late) {
+            (Surface::Responses, false) => {
+                "event: error\ndata: {\"type\":\"error\",\"code\":\"server_error\",\"message\":\
+                 \"something broke\",\"param\":null,\"sequence_number\":0}\n\n"
+                    .to_owned()
+            }
+            (Surface::Responses, true) => {
+                "event: response.failed\ndata: {\"type\":\"response.failed\",\"sequence_number\":9,\
+                 \"response\":{\"id\":\"resp-1\",\"status\":\"failed\",\"error\":{\"code\":\
+                 \"server_error\",\"message\":\"something broke\"},\"output\":[]}}\n\n"
+                    .to_owned()
+            }
+            _ => format!("data: {ERROR_INSIDE}\n\n"),
+        };
+        self.chunk(event.as_bytes()).await
     }
 
     async fn chunk(&mut self, bytes: &[u8]) -> Io {
@@ -542,8 +517,8 @@ impl Connection {
     }
 
     fn receipt(&self, request: &Request, status: u16, response: &[u8]) -> Option<String> {
-        let node = self.state.node.as_ref()?;
-        node.receipt(request, &self.state.model, status, response)
+        let node = self.state.made.node.as_ref()?;
+        node.receipt(request, &self.state.made.model, status, response)
     }
 
     fn receipt_header(&self, request: &Request, status: u16, body: &[u8]) -> Vec<String> {
@@ -557,11 +532,3 @@ impl Connection {
 
 pub const ERROR_INSIDE: &str = "{\"error\":{\"message\":\"something broke\",\"type\":\
                                 \"server_error\",\"param\":null,\"code\":null}}";
-
-/// Whether the connection ends with the answer.
-fn closes(fault: Fault) -> bool {
-    matches!(
-        fault,
-        Fault::Cut(_) | Fault::Garbage | Fault::BadChunk(_) | Fault::Slam | Fault::EndEarly(_)
-    )
-}

@@ -42,6 +42,8 @@ pub struct Running {
 pub fn config() -> GatewayConfig {
     let mut config = GatewayConfig::listening_on("127.0.0.1:0".parse().expect("an address"));
     config.routing.exploration_ppm = 0;
+    // Tests that are about asking again say so.
+    config.retry.again_max = 0;
     config
 }
 

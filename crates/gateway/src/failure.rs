@@ -1,0 +1,192 @@
+//! An attempt that gave no answer: what was seen of it, and what the caller is told.
+//!
+//! Neither a key nor a prompt is ever part of what is told. An endpoint's own error body goes to
+//! the caller as it is, unless it speaks about *our* key.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use engine::openai::ApiError;
+use engine::upstream::UpstreamError;
+use record::CallId;
+
+use crate::answer::Answer;
+use crate::attempt::Attempt;
+use crate::catalog::Live;
+use crate::outcome::Seen;
+
+/// An attempt that gave no answer; it is recorded by now.
+pub(crate) struct Failure {
+    pub(crate) seen: Seen,
+    pub(crate) live: Arc<Live>,
+    error: ApiError,
+    /// The endpoint's own body, where it goes to the caller as it is.
+    body: Option<Bytes>,
+}
+
+impl Failure {
+    /// The upstream failed.
+    pub(crate) fn upstream(mut attempt: Attempt, error: &UpstreamError) -> Self {
+        let live = Arc::clone(attempt.live());
+        let seen = Seen::failure(error, attempt.has_token());
+        let mut own = None;
+        if let UpstreamError::Status {
+            status,
+            headers,
+            body,
+            retry_after_s,
+        } = error
+        {
+            attempt.head(*status, headers);
+            attempt.body(body);
+            own = Some(body.clone());
+            if let Some(seconds) = *retry_after_s {
+                attempt.pause(seen, seconds);
+            }
+        }
+        attempt.finish(seen);
+        let body = own.filter(|body| seen != Seen::Credentials && is_error_shape(body));
+        Self {
+            seen,
+            body,
+            error: explain(&live, seen, error),
+            live,
+        }
+    }
+
+    /// An error object came where an answer should be.
+    pub(crate) fn inside(attempt: Attempt, error: ApiError) -> Self {
+        let live = Arc::clone(attempt.live());
+        let seen = Seen::error_inside(&error);
+        attempt.finish(seen);
+        Self {
+            seen,
+            error: inside(&live, seen, error),
+            body: None,
+            live,
+        }
+    }
+
+    /// Something came that is no answer.
+    pub(crate) fn malformed(attempt: Attempt, what: &str) -> Self {
+        let live = Arc::clone(attempt.live());
+        attempt.finish(Seen::Malformed);
+        let error =
+            ApiError::bad_gateway(format!("The answer of {} is unusable: {what}.", live.id));
+        Self {
+            seen: Seen::Malformed,
+            error,
+            body: None,
+            live,
+        }
+    }
+
+    /// A stream failed after its attempt had ended.
+    pub(crate) fn over(live: &Arc<Live>, error: &UpstreamError) -> Self {
+        let seen = Seen::failure(error, true);
+        Self {
+            seen,
+            error: explain(live, seen, error),
+            body: None,
+            live: Arc::clone(live),
+        }
+    }
+
+    /// When the endpoint wants to be asked again, seconds.
+    pub(crate) fn retry_after_s(&self) -> Option<u32> {
+        self.error.retry_after_s
+    }
+
+    pub(crate) fn answer(self, call: CallId, attempts: u32) -> Answer {
+        let Self {
+            error, body, live, ..
+        } = self;
+        match body {
+            Some(body) => Answer::error_body(&error, body, Some(call), Some(&live)),
+            None => {
+                let mut error = error;
+                if attempts > 1 {
+                    error.message = format!("{} ({attempts} attempts were made.)", error.message);
+                }
+                Answer::error(&error, Some(call), Some(&live))
+            }
+        }
+    }
+}
+
+/// Whether an error body has the shape that clients expect; only then it goes to the caller as it
+/// is. (What an endpoint says about *our* key never does.)
+fn is_error_shape(body: &[u8]) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Shape {
+        #[serde(rename = "error")]
+        _error: Inner,
+    }
+    #[derive(serde::Deserialize)]
+    struct Inner {
+        #[serde(rename = "message")]
+        _message: String,
+    }
+    serde_json::from_slice::<Shape>(body).is_ok()
+}
+
+/// What to tell the caller about a failure, without naming secrets or prompts.
+pub(crate) fn explain(live: &Live, seen: Seen, error: &UpstreamError) -> ApiError {
+    let endpoint = &live.id;
+    match (seen, error) {
+        (_, UpstreamError::InStream { error, .. }) => inside(live, seen, (**error).clone()),
+        (Seen::Credentials, _) => credentials(live),
+        (Seen::OddStatus, UpstreamError::Status { status, .. }) => ApiError::bad_gateway(format!(
+            "{endpoint} answered with status {status}, which is not followed."
+        )),
+        (_, UpstreamError::Status { .. }) => error.to_api_error(),
+        (Seen::Cut, _) => ApiError::bad_gateway(format!(
+            "The answer of {endpoint} broke off before its end; what arrived is not complete."
+        ))
+        .with_code("answer_cut"),
+        (Seen::FirstTokenTimeout, _) => {
+            ApiError::gateway_timeout(format!("{endpoint} did not answer in time."))
+        }
+        (Seen::GapTimeout, _) => ApiError::gateway_timeout(format!(
+            "The answer of {endpoint} stalled; what arrived is not complete."
+        )),
+        (Seen::TotalTimeout, _) => ApiError::gateway_timeout(format!(
+            "The answer of {endpoint} took longer than this gateway allows; what arrived is not \
+             complete."
+        )),
+        (Seen::TooLarge, _) => ApiError::bad_gateway(format!(
+            "The answer of {endpoint} is larger than this gateway allows; what arrived is not \
+             complete."
+        ))
+        .with_code("answer_too_large"),
+        (Seen::Malformed, UpstreamError::Malformed { detail }) => {
+            ApiError::bad_gateway(format!("The answer of {endpoint} is unusable: {detail}."))
+        }
+        _ => ApiError::bad_gateway(format!("{endpoint} cannot be reached.")),
+    }
+}
+
+fn credentials(live: &Live) -> ApiError {
+    let endpoint = &live.id;
+    ApiError::bad_gateway(format!(
+        "{endpoint} does not accept the key that this gateway holds for it, or the key has no \
+         credit."
+    ))
+    .with_code("endpoint_credentials")
+}
+
+/// An error that came inside an answer: it gets the status that it stands for.
+fn inside(live: &Live, seen: Seen, mut error: ApiError) -> ApiError {
+    if seen == Seen::Credentials {
+        return credentials(live);
+    }
+    error.status = match seen {
+        Seen::BadRequest => 400,
+        Seen::NotFound => 404,
+        Seen::RateLimited => 429,
+        Seen::Unavailable => 503,
+        Seen::UpstreamTimeout => 504,
+        _ => 502,
+    };
+    error
+}
