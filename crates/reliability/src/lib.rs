@@ -13,6 +13,8 @@
 //! | [`detector`] | alarms with a bound on false ones |
 //! | [`evidence`], [`parity`], [`conformal`] | evidence against one hypothesis, parity, exchangeability |
 //! | [`fold`] | records into histories |
+//! | [`forecast`] | what to expect next, and how good such forecasts were |
+//! | [`route`] | which endpoint gets a call |
 //! | [`level`], [`special`] | levels and intervals; special functions |
 
 pub mod boundary;
@@ -20,11 +22,13 @@ pub mod conformal;
 pub mod detector;
 pub mod evidence;
 pub mod fold;
+pub mod forecast;
 pub mod hedged;
 pub mod kt;
 pub mod latency;
 pub mod level;
 pub mod parity;
+pub mod route;
 pub mod share;
 pub mod special;
 
