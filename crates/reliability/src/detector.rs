@@ -117,6 +117,15 @@ impl Detector {
         alarm
     }
 
+    /// The same count of alarms without any evidence: after a change that was announced.
+    #[must_use]
+    pub fn restarted(&self) -> Self {
+        Self {
+            evidence: [0.0; RATIOS.len()],
+            alarms: self.alarms,
+        }
+    }
+
     /// `R`: the mean of the bettors' evidence, in years. The alarm is raised at `1/budget`.
     #[must_use]
     pub fn evidence(&self) -> f64 {

@@ -6,8 +6,9 @@
 //! observer that the policy does not name, or count a failure that is not the provider's fault.
 //!
 //! **Order.** Records are folded in ascending log index, each once. Two folds of the same log up
-//! to the same size under the same policy have the same [`History::digest`], on any machine: the
-//! state holds integers only, in ordered maps, and intervals are worked out when it is read.
+//! to the same size under the same policy have the same [`History::digest`], on any machine:
+//! counts, sums and histograms are integers in ordered maps, the evidence of detectors is `f64`
+//! that is multiplied in the order of the log, and intervals are worked out when it is read.
 //!
 //! **One inference, one count.** Calls are counted from observations. A receipt of the same
 //! inference is joined to its observation by its record id and never counted as a call; receipts
@@ -19,31 +20,51 @@
 //! an endpoint's numbers are unknown they all count as failures (in
 //! [`EndpointReport::lower_ppm`]), else they are only shown.
 //!
-//! **Memory.** About 3.5 KB per endpoint, up to 12 KB per numbered stream (a few hundred bytes unless
+//! **Dimensions** are kept apart: availability, time to the first token, gaps between tokens, schema
+//! and tool use. Each has its own epochs, units and detector; a changed manifest opens an epoch in
+//! all of them, an alarm in its own.
+//!
+//! **Memory.** About 14 KB per endpoint, up to 12 KB per numbered stream (a few hundred bytes unless
 //! it is full of gaps), a chain per signer, and one window of [`WINDOW_RECORDS`] records for all of
 //! them, about 6 MB. None of it grows with the number of records.
 //!
 //! **Time.** The fold's clock is the latest end of an inference that any counted record has
 //! claimed so far: it comes from the log alone. A record that is [`LATE_AFTER_MS`] older than
-//! that clock is `late`. One's own late records count in full.
+//! that clock is `late`. One's own late records count in full, and enter whatever goes by time at
+//! the moment at which they arrive.
 
 use std::collections::BTreeMap;
 
 use record::control::{Chain, LogOrigin, LogPosition};
+use record::manifest::Manifest;
 use record::observation::{Observation, ReceiptCheck};
 use record::receipt::Receipt;
 use record::void::{Reason, Void};
-use record::{Endpoint, Fault, KeyId, NumberedKind, Outcome, Predicate, Record, SignerId};
+use record::{
+    Digest, Endpoint, Fault, KeyId, NumberedKind, Outcome, Predicate, Provider, Record, SignerId,
+};
 
+mod dimension;
+mod incident;
 mod numbers;
 mod report;
+mod served;
 mod state;
+mod strata;
+mod watch;
 mod window;
 
-pub use report::{EndpointReport, Quantiles, Report, Skipped};
+pub use dimension::Cause;
+pub use incident::Incident;
+pub use report::{
+    DetectorReport, DetectorState, DimensionReport, EndpointReport, EpochReport, GroupReport,
+    IncidentsReport, QuantileBands, Quantiles, Report, Skipped, UNMEASURED,
+};
 pub use state::{Histogram, Receipts};
+pub use strata::{STRATA, WEIGHTS_PPM};
 
 use numbers::{Numbers, Taken};
+use served::identity;
 use state::EndpointState;
 use window::{Seen, Window};
 
@@ -131,6 +152,8 @@ pub struct History {
     /// Endpoint → its place in `states`; places are given in order of first appearance.
     places: BTreeMap<Endpoint, usize>,
     states: Vec<EndpointState>,
+    /// What each provider last said that it serves.
+    served: BTreeMap<Endpoint, Digest>,
     numbers: BTreeMap<StreamKey, Numbers>,
     window: Window,
 }
@@ -151,6 +174,7 @@ impl History {
             signers: BTreeMap::new(),
             places: BTreeMap::new(),
             states: Vec::new(),
+            served: BTreeMap::new(),
             numbers: BTreeMap::new(),
             window,
         }
@@ -187,8 +211,9 @@ impl History {
             Predicate::Observation(seen) => self.observation(record, seen),
             Predicate::Receipt(receipt) => self.receipt(record, receipt),
             Predicate::Void(void) => self.void(record, void),
+            Predicate::Manifest(manifest) => self.manifest(record, manifest),
             // A forecast is an opinion: known, and part of no figure.
-            Predicate::Manifest(_) | Predicate::Forecast(_) => Applied::Counted,
+            Predicate::Forecast(_) => Applied::Counted,
             _ => Applied::UnknownKind,
         }
     }
@@ -246,8 +271,9 @@ impl History {
             return refusal;
         }
         let late = self.tick(end_ms);
+        let clock_ms = self.clock_ms;
         let state = &mut self.states[place];
-        state.observe(seen, start_ms, end_ms, late);
+        state.observe(seen, end_ms, late, clock_ms);
         if let (ReceiptCheck::Verified, Some(receipt)) = (seen.receipt_check, seen.receipt) {
             match self.window.find(&receipt) {
                 Some(Seen::Receipt {
@@ -296,6 +322,21 @@ impl History {
                 joined: expected,
             },
         );
+        Applied::Counted
+    }
+
+    fn manifest(&mut self, record: &Record, manifest: &Manifest) -> Applied {
+        let endpoint = Endpoint {
+            provider: Provider::Joined(record.signer_id()),
+            model: manifest.model.clone(),
+        };
+        let served = identity(manifest);
+        let before = self.served.insert(endpoint.clone(), served);
+        if let Some(place) = self.places.get(&endpoint)
+            && before.is_some_and(|before| before != served)
+        {
+            self.states[*place].restart(self.clock_ms);
+        }
         Applied::Counted
     }
 

@@ -11,6 +11,8 @@ use reliability::kt::Alpha;
 
 use crate::log_files::LogFiles;
 
+mod dimensions;
+
 /// What to do with histories.
 #[derive(Subcommand)]
 pub(crate) enum Command {
@@ -99,6 +101,7 @@ fn print_endpoint(endpoint: &EndpointReport) {
             .collect();
         println!("  outcomes: {}", outcomes.join(", "));
     }
+    dimensions::print(endpoint);
     if endpoint.unilateral {
         println!("  unilateral: only the caller keeps records, so completeness is its claim");
     }

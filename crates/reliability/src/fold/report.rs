@@ -6,17 +6,27 @@ use record::digest::Sha256;
 use record::{Digest, Endpoint, Fault, NumberedKind, Outcome};
 use serde::Serialize;
 
+use super::incident::Incident;
 use super::numbers::Numbers;
 use super::state::{EndpointState, Histogram, Receipts};
 use super::{Applied, History, LATE_AFTER_MS, Observers, UNKNOWN_TOLERATED_PPM};
-use crate::kt::{self, Alpha};
+use crate::level::{Alpha, Interval};
+use crate::share;
+
+mod dimension;
+mod group;
+
+pub use dimension::{
+    DetectorReport, DetectorState, DimensionReport, EpochReport, QuantileBands, UNMEASURED,
+};
+pub use group::GroupReport;
 
 /// What the interval of a report covers, in words that stand beside it.
-pub(crate) const COVERS: &str = "the share of answers served well among those served so far; not the \
+pub(crate) const COVERS: &str = "the mean chance of being served well that the calls so far had; not the \
                           future, and not the long-run rate where failures come in bursts";
 
 /// The version of the digest's layout.
-const DIGEST_CONTEXT: &[u8] = b"longrun history v1\n";
+const DIGEST_CONTEXT: &[u8] = b"longrun history v2\n";
 
 /// Records that are not part of any figure, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -75,8 +85,14 @@ pub struct Report {
     pub covers: &'static str,
     /// The fold's clock, Unix ms: the latest end that a record has claimed.
     pub clock_ms: u64,
+    /// Dimensions that no record measures yet.
+    pub unmeasured: [&'static str; 3],
     /// By provider, then by model.
     pub endpoints: Vec<EndpointReport>,
+    /// Each model across its providers.
+    pub models: Vec<GroupReport>,
+    /// Each provider across its models.
+    pub providers: Vec<GroupReport>,
 }
 
 /// The history of one endpoint.
@@ -98,7 +114,8 @@ pub struct EndpointReport {
     pub outcomes: BTreeMap<&'static str, u64>,
     /// Attempts that were not `ok`, by fault.
     pub faults: BTreeMap<&'static str, u64>,
-    /// KT interval of the share of successes among successes and failures, ppm, rounded outward.
+    /// Interval for the mean chance of success among successes and failures, valid under drift,
+    /// ppm, rounded outward.
     pub interval_ppm: [u32; 2],
     /// The interval if every unknown number were a failure (lower end) or a success (upper end).
     pub worst_case_ppm: [u32; 2],
@@ -139,12 +156,35 @@ pub struct EndpointReport {
     pub first_ms: Option<u64>,
     /// Latest end, Unix ms.
     pub last_ms: Option<u64>,
-    /// Time to the first token of successes.
+    /// Time to the first token, where one came.
     pub first_token: Quantiles,
     /// Median gap between tokens of successes that were streamed.
     pub inter_token: Quantiles,
     /// Time to the end of successes.
     pub total: Quantiles,
+    /// Bands for the quantiles of that time, calls that were given up included.
+    pub total_bands: QuantileBands,
+    /// Dimension by dimension.
+    pub dimensions: Vec<DimensionReport>,
+    /// Spells of failure, by rule.
+    pub incidents: IncidentsReport,
+    /// Hours in which attempts were observed.
+    pub known_hours: u64,
+    /// Hours since the first without any: about these nothing is known.
+    pub unknown_hours: u64,
+}
+
+/// The incidents of one endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IncidentsReport {
+    /// How many there were, one that lasts included.
+    pub count: u64,
+    /// How long those that are over lasted together, ms.
+    pub closed_ms: u64,
+    /// Since when one lasts, Unix ms.
+    pub open_since_ms: Option<u64>,
+    /// The latest, oldest first.
+    pub recent: Vec<Incident>,
 }
 
 /// Lower edges of the buckets at three quantiles, µs, and the buckets themselves.
@@ -185,11 +225,13 @@ impl History {
     /// Every figure of every endpoint, in order of provider and model.
     #[must_use]
     pub fn report(&self, alpha: Alpha) -> Report {
-        let endpoints = self
+        let endpoints: Vec<EndpointReport> = self
             .places
             .iter()
             .map(|(endpoint, place)| self.endpoint_report(endpoint, *place, alpha))
             .collect();
+        let models = group::groups(&endpoints, |endpoint| &endpoint.model, alpha);
+        let providers = group::groups(&endpoints, |endpoint| &endpoint.provider, alpha);
         Report {
             digest: self.digest(),
             records: self.records,
@@ -197,7 +239,10 @@ impl History {
             alpha_ppm: alpha.ppm(),
             covers: COVERS,
             clock_ms: self.clock_ms,
+            unmeasured: UNMEASURED,
             endpoints,
+            models,
+            providers,
         }
     }
 
@@ -213,11 +258,12 @@ impl History {
         let (successes, failures) = (state.successes(), state.failures);
         let judged = successes + failures;
         let failures = if counts { failures + unknown } else { failures };
-        let lower = kt::Interval {
-            lower: kt::lower_bound(successes, failures, alpha),
-            upper: 1.0,
-        };
-        (lower.lower_ppm(), judged)
+        let lower = share::lower_bound(
+            share::float(successes),
+            successes + failures,
+            alpha.split(2),
+        );
+        (Interval { lower, upper: 1.0 }.lower_ppm(), judged)
     }
 
     /// SHA-256 over the whole state in a fixed order.
@@ -253,6 +299,12 @@ impl History {
             hasher.update(signer.as_ref());
             hasher.update(chain.head().as_ref());
         }
+        for (endpoint, served) in &self.served {
+            let name = endpoint.to_string();
+            hasher.update(&(name.len() as u64).to_be_bytes());
+            hasher.update(name.as_bytes());
+            hasher.update(served.as_ref());
+        }
         for (endpoint, place) in &self.places {
             let name = endpoint.to_string();
             hasher.update(&(name.len() as u64).to_be_bytes());
@@ -272,12 +324,13 @@ impl History {
         let gaps = self.gaps(place);
         let (unknown, unknown_counts) = unknown(state, &gaps);
         let (successes, failures) = (state.successes(), state.failures);
-        let interval = kt::interval(successes, failures, alpha);
+        let interval = share::of_counts(successes, failures, alpha);
         let worst = [
-            kt::interval(successes, failures + unknown, alpha).lower_ppm(),
-            kt::interval(successes + unknown, failures, alpha).upper_ppm(),
+            share::of_counts(successes, failures + unknown, alpha).lower_ppm(),
+            share::of_counts(successes + unknown, failures, alpha).upper_ppm(),
         ];
         let receipts = state.receipts;
+        let (known_hours, unknown_hours) = state.hours.known_and_unknown(self.clock_ms);
         let two_sides = receipts.logged + receipts.verified > 0 && state.calls > 0;
         EndpointReport {
             provider: endpoint.provider.to_string(),
@@ -291,7 +344,7 @@ impl History {
                 .unwrap_or(0),
             outcomes: named(&state.outcomes, Outcome::ALL.iter().map(|o| o.as_str())),
             faults: named(&state.faults, Fault::ALL.iter().map(|f| f.as_str())),
-            interval_ppm: [interval.lower_ppm(), interval.upper_ppm()],
+            interval_ppm: interval.ends_ppm(),
             worst_case_ppm: worst,
             lower_ppm: if unknown_counts {
                 worst[0]
@@ -318,9 +371,19 @@ impl History {
             contradictions: state.contradictions,
             first_ms: state.first_ms,
             last_ms: state.last_ms,
-            first_token: Quantiles::of(&state.first_token),
-            inter_token: Quantiles::of(&state.inter_token),
-            total: Quantiles::of(&state.total),
+            first_token: Quantiles::of(&state.first_token.lifetime.finished),
+            inter_token: Quantiles::of(&state.inter_token.lifetime.finished),
+            total: Quantiles::of(&state.total.finished),
+            total_bands: QuantileBands::of(&state.total, alpha),
+            dimensions: dimension::dimensions(state, alpha),
+            incidents: IncidentsReport {
+                count: state.incidents.count,
+                closed_ms: state.incidents.closed_ms,
+                open_since_ms: state.incidents.open_since_ms(),
+                recent: state.incidents.recent.iter().copied().collect(),
+            },
+            known_hours,
+            unknown_hours,
         }
     }
 

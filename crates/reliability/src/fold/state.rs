@@ -1,10 +1,15 @@
-//! What is counted per endpoint: integers and nothing else.
+//! What is kept per endpoint: integers, and the evidence of detectors.
 
 use record::Outcome;
 use record::bucket::{DURATION_OCTAVE_US, DurationUs};
 use record::digest::Sha256;
-use record::observation::{Observation, ReceiptCheck};
+use record::observation::{Observation, ReceiptCheck, Verdict};
 
+use super::dimension::{
+    AVAILABILITY, Cause, Duration, Durations, Latency, Shares, VERDICTS, given_up,
+};
+use super::incident::Incidents;
+use super::strata::stratum;
 use super::{fault_index, outcome_index};
 
 /// Kinds of outcome.
@@ -44,17 +49,27 @@ impl Histogram {
     /// The bucket that the given share of durations does not exceed: its lower edge, µs.
     #[must_use]
     pub fn quantile_us(&self, share_ppm: u32) -> Option<u64> {
+        self.quantile_index(share_ppm).map(edge_us)
+    }
+
+    /// The number of that bucket.
+    pub(super) fn quantile_index(&self, share_ppm: u32) -> Option<usize> {
         let total = u128::from(self.count());
         // The rank of the wanted duration, from 1, rounded up.
         let rank = (total * u128::from(share_ppm)).div_ceil(1_000_000).max(1);
         let mut below = 0u128;
-        self.buckets().find_map(|(edge, count)| {
-            below += u128::from(count);
-            (below >= rank).then_some(edge)
+        self.0.iter().position(|count| {
+            below += u128::from(*count);
+            below >= rank
         })
     }
 
-    fn digest_into(&self, hasher: &mut Sha256) {
+    /// Every count, by number of the bucket.
+    pub(super) fn counts(&self) -> &[u64] {
+        &self.0[..]
+    }
+
+    pub(super) fn digest_into(&self, hasher: &mut Sha256) {
         for (edge, count) in self.buckets() {
             hasher.update(&edge.to_be_bytes());
             hasher.update(&count.to_be_bytes());
@@ -64,7 +79,7 @@ impl Histogram {
 }
 
 /// The lower edge of the bucket that [`DurationUs::index`] numbers so, µs.
-fn edge_us(index: usize) -> u64 {
+pub(super) fn edge_us(index: usize) -> u64 {
     index.checked_sub(1).map_or(0, |step| {
         let octave = DURATION_OCTAVE_US.len();
         DURATION_OCTAVE_US[step % octave] << (step / octave)
@@ -107,9 +122,42 @@ pub(super) struct EndpointState {
     pub(super) contradictions: u64,
     pub(super) first_ms: Option<u64>,
     pub(super) last_ms: Option<u64>,
-    pub(super) first_token: Histogram,
-    pub(super) inter_token: Histogram,
-    pub(super) total: Histogram,
+    pub(super) hours: Hours,
+    pub(super) incidents: Incidents,
+    pub(super) availability: Shares,
+    pub(super) schema: Shares,
+    pub(super) tools: Shares,
+    pub(super) first_token: Latency,
+    pub(super) inter_token: Latency,
+    pub(super) total: Durations,
+}
+
+/// Hours of the fold's clock in which attempts were observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Hours {
+    first: Option<u64>,
+    last: u64,
+    known: u64,
+}
+
+impl Hours {
+    fn add(&mut self, now_ms: u64) {
+        let hour = now_ms / (3600 * 1000);
+        if self.first.is_none() || hour > self.last {
+            self.known += 1;
+            self.last = hour;
+        }
+        self.first.get_or_insert(hour);
+    }
+
+    /// Hours with an attempt, and hours without any between the first and `clock_ms`.
+    pub(super) fn known_and_unknown(self, clock_ms: u64) -> (u64, u64) {
+        let Some(first) = self.first else {
+            return (0, 0);
+        };
+        let elapsed = (clock_ms / (3600 * 1000)).max(self.last) - first + 1;
+        (self.known, elapsed - self.known)
+    }
 }
 
 impl EndpointState {
@@ -129,13 +177,21 @@ impl EndpointState {
             contradictions: 0,
             first_ms: None,
             last_ms: None,
-            first_token: Histogram::new(),
-            inter_token: Histogram::new(),
-            total: Histogram::new(),
+            hours: Hours::default(),
+            incidents: Incidents::default(),
+            availability: Shares::new(),
+            schema: Shares::new(),
+            tools: Shares::new(),
+            first_token: Latency::new(),
+            inter_token: Latency::new(),
+            total: Durations::new(),
         }
     }
 
-    pub(super) fn observe(&mut self, seen: &Observation, start_ms: u64, end_ms: u64, late: bool) {
+    /// Counts an attempt. `now_ms` is the fold's clock: a late record enters everything that goes
+    /// by time at the moment at which it arrives.
+    pub(super) fn observe(&mut self, seen: &Observation, end_ms: u64, late: bool, now_ms: u64) {
+        let start_ms = seen.timing.start_ms.ms();
         self.calls += 1;
         self.late += u64::from(late);
         self.outcomes[outcome_index(seen.outcome)] += 1;
@@ -151,15 +207,64 @@ impl EndpointState {
         }
         self.first_ms = Some(self.first_ms.map_or(start_ms, |first| first.min(start_ms)));
         self.last_ms = Some(self.last_ms.map_or(end_ms, |last| last.max(end_ms)));
-        // A failed attempt's times say how fast it failed, not how fast the endpoint answers.
-        if seen.outcome == Outcome::Ok {
-            if let Some(first_token) = seen.timing.ttft_us {
-                self.first_token.add(first_token);
+        self.hours.add(now_ms);
+        self.judge(seen, now_ms);
+        self.time(seen, now_ms);
+    }
+
+    /// What is good or bad about an attempt.
+    fn judge(&mut self, seen: &Observation, now_ms: u64) {
+        let stratum = stratum(&seen.conditions);
+        let failed = seen.counts_against_endpoint();
+        if failed || seen.outcome == Outcome::Ok {
+            self.availability
+                .add(failed, stratum, now_ms, &AVAILABILITY);
+            self.incidents.add(failed, now_ms);
+        }
+        for (shares, verdict) in [
+            (&mut self.schema, seen.schema),
+            (&mut self.tools, seen.tools),
+        ] {
+            if verdict != Verdict::NotChecked {
+                shares.add(verdict == Verdict::Failed, stratum, now_ms, &VERDICTS);
             }
-            if let Some(gaps) = &seen.timing.inter_token {
-                self.inter_token.add(gaps.p50_us);
-            }
-            self.total.add(seen.timing.total_us);
+        }
+    }
+
+    /// How long an attempt took. A failed one says how fast it failed, not how fast the endpoint
+    /// answers; one that was given up would have lasted at least as long as it did.
+    fn time(&mut self, seen: &Observation, now_ms: u64) {
+        let stratum = stratum(&seen.conditions);
+        let (timing, ok) = (&seen.timing, seen.outcome == Outcome::Ok);
+        let given_up = given_up(seen.outcome);
+        if !(ok || given_up) {
+            return;
+        }
+        let first_token = match timing.ttft_us {
+            Some(first_token) => Some(Duration::Finished(first_token)),
+            None => given_up.then_some(Duration::GivenUp(timing.total_us)),
+        };
+        if let Some(first_token) = first_token {
+            self.first_token.add(first_token, stratum, now_ms);
+        }
+        if let (true, Some(gaps)) = (ok, &timing.inter_token) {
+            let gap = Duration::Finished(gaps.p50_us);
+            self.inter_token.add(gap, stratum, now_ms);
+        }
+        self.total.add(if ok {
+            Duration::Finished(timing.total_us)
+        } else {
+            Duration::GivenUp(timing.total_us)
+        });
+    }
+
+    /// Opens an epoch in every dimension: something else is served from now on.
+    pub(super) fn restart(&mut self, now_ms: u64) {
+        for shares in [&mut self.availability, &mut self.schema, &mut self.tools] {
+            shares.restart(now_ms, Cause::Manifest);
+        }
+        for latency in [&mut self.first_token, &mut self.inter_token] {
+            latency.restart(now_ms, Cause::Manifest);
         }
     }
 
@@ -188,6 +293,9 @@ impl EndpointState {
             self.contradictions,
             self.first_ms.unwrap_or(u64::MAX),
             self.last_ms.unwrap_or(u64::MAX),
+            self.hours.first.unwrap_or(u64::MAX),
+            self.hours.last,
+            self.hours.known,
         ];
         let tables = [
             &self.outcomes[..],
@@ -197,8 +305,14 @@ impl EndpointState {
         for value in plain.iter().chain(tables.into_iter().flatten()) {
             hasher.update(&value.to_be_bytes());
         }
-        for histogram in [&self.first_token, &self.inter_token, &self.total] {
-            histogram.digest_into(hasher);
+        self.incidents.digest_into(hasher);
+        for shares in [&self.availability, &self.schema, &self.tools] {
+            shares.digest_into(hasher);
         }
+        for latency in [&self.first_token, &self.inter_token] {
+            latency.digest_into(hasher);
+        }
+        self.total.finished.digest_into(hasher);
+        self.total.censored.digest_into(hasher);
     }
 }

@@ -1,8 +1,9 @@
 //! What counts, once; what does not; and that two machines agree.
 
 use super::*;
-use crate::kt::Alpha;
+use crate::level::Alpha;
 
+mod dimensions;
 mod party;
 
 use party::{Party, START_MS, See, joined, origin, outside};
@@ -76,7 +77,7 @@ fn only_the_providers_failures_count_against_it() {
     assert_eq!(report.outcomes["truncated"], 1);
     assert_eq!(report.faults["client"], 3);
     assert_eq!(report.faults.values().sum::<u64>(), 7, "ok has no fault");
-    let interval = crate::kt::interval(2, 2, Alpha::FIVE_PERCENT);
+    let interval = crate::share::of_counts(2, 2, Alpha::FIVE_PERCENT);
     assert_eq!(
         report.interval_ppm,
         [interval.lower_ppm(), interval.upper_ppm()]
@@ -256,8 +257,8 @@ fn voids_are_unknown_unless_nothing_was_sent() {
         (report.unknown, report.voids, report.unknown_counts),
         (3, 3, true)
     );
-    let known = crate::kt::interval(1, 0, Alpha::FIVE_PERCENT);
-    let worst = crate::kt::interval(1, 3, Alpha::FIVE_PERCENT);
+    let known = crate::share::of_counts(1, 0, Alpha::FIVE_PERCENT);
+    let worst = crate::share::of_counts(1, 3, Alpha::FIVE_PERCENT);
     assert_eq!(report.interval_ppm, [known.lower_ppm(), known.upper_ppm()]);
     assert_eq!(report.worst_case_ppm, [worst.lower_ppm(), 1_000_000]);
     // Said again, and a record for a number that was given up.

@@ -5,6 +5,7 @@ use record::content::{Part, Secret};
 use record::control::{
     Action, Control, Create, Delegate, HomeLog, LogOrigin, Revoke, RevokeReason,
 };
+use record::manifest::{Artifact, Basis, Engine, Manifest, Stated};
 use record::observation::{
     Commitments, Conditions, LoadClass, Observation, PromptClass, ReceiptCheck, Timing, Verdict,
     WeekTime,
@@ -140,15 +141,16 @@ impl Party {
             streamed: false,
             timing: Timing {
                 start_ms: start_ms(with.start_ms),
-                ttft_us: Some(duration_us(with.total_us / 2)),
+                ttft_us: (with.outcome != Outcome::Canceled)
+                    .then(|| duration_us(with.total_us / 2)),
                 inter_token: None,
                 total_us: duration_us(with.total_us),
             },
             usage: None,
-            schema: Verdict::NotChecked,
+            schema: with.schema,
             tools: Verdict::NotChecked,
             conditions: Conditions {
-                prompt: PromptClass::Short,
+                prompt: with.prompt,
                 load: LoadClass::Solo,
                 region: Word::new("unknown").expect("a word"),
                 week: WeekTime::of(with.start_ms),
@@ -197,6 +199,34 @@ impl Party {
             },
             price_micro_credits: None,
         })
+    }
+
+    /// What is served under a model's name, in this number format, said at `at_ms`.
+    pub(super) fn manifest(&self, model: &str, precision: &str, at_ms: u64) -> Record {
+        let text = |text: &str| text.parse().expect("a short text");
+        let stated = |value: &str| Stated {
+            value: value.parse().expect("a short text"),
+            basis: Basis::Declared,
+        };
+        let manifest = Manifest {
+            at_ms: start_ms(at_ms),
+            model: name(model),
+            weights: Artifact::declared(Some(text("weights")), None),
+            tokenizer: Artifact::declared(None, None),
+            chat_template: Artifact::declared(None, None),
+            precision: stated(precision),
+            kv_precision: stated("unknown"),
+            engine: Engine {
+                name: "engine".parse().expect("a name"),
+                version: "1".parse().expect("a version"),
+                basis: Basis::Declared,
+            },
+            sampler: "greedy".parse().expect("a short text"),
+            batch_size: None,
+            context_tokens: None,
+        };
+        let statement = Statement::new(self.signer(), manifest).expect("a statement");
+        signed(&self.instance, &statement, &self.random)
     }
 
     pub(super) fn void(
@@ -248,6 +278,8 @@ pub(super) struct See {
     pub(super) receipt_invalid: bool,
     pub(super) start_ms: u64,
     pub(super) total_us: u64,
+    pub(super) schema: Verdict,
+    pub(super) prompt: PromptClass,
 }
 
 impl See {
@@ -259,6 +291,8 @@ impl See {
             receipt_invalid: false,
             start_ms: START_MS,
             total_us: 20_000,
+            schema: Verdict::NotChecked,
+            prompt: PromptClass::Short,
         }
     }
 

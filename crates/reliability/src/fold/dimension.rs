@@ -1,0 +1,234 @@
+//! What is kept apart: one series per dimension of an endpoint.
+
+use record::Outcome;
+use record::bucket::DurationUs;
+use record::digest::Sha256;
+
+use super::state::Histogram;
+use super::strata::{STRATA, Tally};
+use super::watch::{Rule, Watch};
+
+const HOUR_MS: u64 = 3600 * 1000;
+
+/// A week: longer than outages last, so that a bad unit says little about the next one.
+pub(super) const AVAILABILITY: Rule = Rule {
+    unit_ms: 7 * 24 * HOUR_MS,
+    // A week in which one attempt in twenty fails is a bad one, whoever the endpoint is. A learned
+    // baseline would need years of weeks.
+    declared: Some(0.05),
+    learned_units: 0,
+};
+
+/// Six hours: longer than most slow spells.
+pub(super) const LATENCY: Rule = Rule {
+    unit_ms: 6 * HOUR_MS,
+    declared: None,
+    learned_units: 400,
+};
+
+/// An hour: whatever requests of one hour have in common counts once.
+pub(super) const VERDICTS: Rule = Rule {
+    unit_ms: HOUR_MS,
+    declared: None,
+    learned_units: 2000,
+};
+
+/// Durations of an epoch after which it is fixed what counts as slow.
+pub(super) const SLOW_AFTER: u64 = 200;
+/// Slow is what lies above the bucket that this share of those durations does not exceed, ppm.
+pub(super) const SLOW_SHARE_PPM: u32 = 900_000;
+
+/// Why an epoch began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The history began.
+    Start,
+    /// The detector of this dimension raised the alarm.
+    Alarm,
+    /// The provider's manifest changed.
+    Manifest,
+}
+
+/// A stretch of a history in which nothing is known to have changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Epoch {
+    /// From 1.
+    pub(super) number: u64,
+    /// When it began, Unix ms; absent in a history without outcomes.
+    pub(super) since_ms: Option<u64>,
+    pub(super) cause: Cause,
+}
+
+impl Epoch {
+    const FIRST: Self = Self {
+        number: 1,
+        since_ms: None,
+        cause: Cause::Start,
+    };
+
+    fn next(self, since_ms: u64, cause: Cause) -> Self {
+        Self {
+            number: self.number + 1,
+            since_ms: Some(since_ms),
+            cause,
+        }
+    }
+
+    fn digest_into(self, hasher: &mut Sha256) {
+        let since_ms = self.since_ms.unwrap_or(u64::MAX);
+        for value in [self.number, since_ms, self.cause as u64] {
+            hasher.update(&value.to_be_bytes());
+        }
+    }
+}
+
+/// A dimension whose outcomes are good or bad.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Shares {
+    pub(super) lifetime: [Tally; STRATA],
+    pub(super) current: Tally,
+    pub(super) epoch: Epoch,
+    pub(super) watch: Watch,
+}
+
+impl Shares {
+    pub(super) fn new() -> Self {
+        Self {
+            lifetime: [Tally::default(); STRATA],
+            current: Tally::default(),
+            epoch: Epoch::FIRST,
+            watch: Watch::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, bad: bool, stratum: usize, now_ms: u64, rule: &Rule) {
+        if self
+            .watch
+            .add(bad, stratum, now_ms, self.epoch.number, rule)
+        {
+            self.restart(now_ms, Cause::Alarm);
+        }
+        self.epoch.since_ms.get_or_insert(now_ms);
+        self.lifetime[stratum].add(bad);
+        self.current.add(bad);
+    }
+
+    pub(super) fn restart(&mut self, now_ms: u64, cause: Cause) {
+        self.epoch = self.epoch.next(now_ms, cause);
+        self.current = Tally::default();
+        self.watch.restart();
+    }
+
+    pub(super) fn digest_into(&self, hasher: &mut Sha256) {
+        for tally in self.lifetime.iter().chain([&self.current]) {
+            hasher.update(&tally.good.to_be_bytes());
+            hasher.update(&tally.bad.to_be_bytes());
+        }
+        self.epoch.digest_into(hasher);
+        self.watch.digest_into(hasher);
+    }
+}
+
+/// Durations, of calls that came that far and of calls that were given up before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Durations {
+    pub(super) finished: Histogram,
+    pub(super) censored: Histogram,
+}
+
+impl Durations {
+    pub(super) fn new() -> Self {
+        Self {
+            finished: Histogram::new(),
+            censored: Histogram::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, duration: Duration) {
+        match duration {
+            Duration::Finished(duration) => self.finished.add(duration),
+            Duration::GivenUp(after) => self.censored.add(after),
+        }
+    }
+}
+
+/// One duration of a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Duration {
+    /// It was measured.
+    Finished(DurationUs),
+    /// The call was given up after this long: right censored.
+    GivenUp(DurationUs),
+}
+
+/// A dimension that is a duration.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Latency {
+    pub(super) lifetime: Durations,
+    pub(super) current: Durations,
+    pub(super) epoch: Epoch,
+    /// Number of the bucket above which a duration of this epoch is slow.
+    pub(super) slow_above: Option<usize>,
+    pub(super) watch: Watch,
+}
+
+impl Latency {
+    pub(super) fn new() -> Self {
+        Self {
+            lifetime: Durations::new(),
+            current: Durations::new(),
+            epoch: Epoch::FIRST,
+            slow_above: None,
+            watch: Watch::new(),
+        }
+    }
+
+    pub(super) fn add(&mut self, duration: Duration, stratum: usize, now_ms: u64) {
+        // What sets the limit is not judged by it.
+        if let Some(slow) = self.slow_above.and_then(|limit| is_slow(duration, limit))
+            && self
+                .watch
+                .add(slow, stratum, now_ms, self.epoch.number, &LATENCY)
+        {
+            self.restart(now_ms, Cause::Alarm);
+        }
+        self.epoch.since_ms.get_or_insert(now_ms);
+        self.lifetime.add(duration);
+        self.current.add(duration);
+        if self.slow_above.is_none() && self.current.finished.count() >= SLOW_AFTER {
+            self.slow_above = self.current.finished.quantile_index(SLOW_SHARE_PPM);
+        }
+    }
+
+    pub(super) fn restart(&mut self, now_ms: u64, cause: Cause) {
+        self.epoch = self.epoch.next(now_ms, cause);
+        self.current = Durations::new();
+        self.slow_above = None;
+        self.watch.restart();
+    }
+
+    pub(super) fn digest_into(&self, hasher: &mut Sha256) {
+        for durations in [&self.lifetime, &self.current] {
+            durations.finished.digest_into(hasher);
+            durations.censored.digest_into(hasher);
+        }
+        self.epoch.digest_into(hasher);
+        let slow_above = self.slow_above.map_or(u64::MAX, |limit| limit as u64);
+        hasher.update(&slow_above.to_be_bytes());
+        self.watch.digest_into(hasher);
+    }
+}
+
+/// Whether a duration is slow; nobody knows for a call that was given up before the limit.
+fn is_slow(duration: Duration, limit: usize) -> Option<bool> {
+    match duration {
+        Duration::Finished(duration) => Some(duration.index() > limit),
+        Duration::GivenUp(after) => (after.index() > limit).then_some(true),
+    }
+}
+
+/// Whether an attempt was given up, rather than answered or refused.
+pub(super) fn given_up(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Canceled | Outcome::Timeout)
+}
