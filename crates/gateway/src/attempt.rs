@@ -4,7 +4,6 @@
 //! the caller goes away and everything is dropped, as `canceled`. Here facts are gathered; what
 //! they amount to as a record is made in [`crate::observe`], off the path of the answer.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -13,10 +12,11 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use record::content::{Commitment, Part};
 use record::observation::LoadClass;
-use record::{CallId, Digest, Provider};
+use record::{CallId, Provider};
 use recorder::{LEASE_WAIT, Numbered};
 use tokio::time::Instant;
 
+use crate::callers::Ticket;
 use crate::catalog::Live;
 use crate::gateway::Gateway;
 use crate::observe::{Facts, Gaps};
@@ -77,7 +77,8 @@ impl Attempt {
             attempt: number,
             request: secret.map(|s| s.commit(Part::Request, request.body)),
             request_bytes: request.body.len() as u64,
-            client: gateway.clients.cluster(request.client, start_ms),
+            client: gateway.clients.cluster(&request.ticket.caller, start_ms),
+            ticket: Arc::clone(request.ticket),
             streamed: request.streamed,
             load,
             start_ms,
@@ -318,32 +319,7 @@ async fn number_of(gateway: &Gateway, live: &Live) -> Option<Numbered> {
 pub(crate) struct Request<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) streamed: bool,
-    pub(crate) client: IpAddr,
-}
-
-/// Which client an observation is about, without saying which: HMAC of its address and the week
-/// under a secret of this gateway.
-pub(crate) struct Clients(ring::hmac::Key);
-
-/// Milliseconds in a week.
-const WEEK_MS: u64 = 7 * 24 * 60 * 60 * 1000;
-
-impl Clients {
-    pub(crate) fn new(secret: &[u8; 32]) -> Self {
-        Self(ring::hmac::Key::new(ring::hmac::HMAC_SHA256, secret))
-    }
-
-    fn cluster(&self, client: IpAddr, now_ms: u64) -> Digest {
-        let mut message = [0; 24];
-        let address = match client {
-            IpAddr::V4(address) => address.to_ipv6_mapped(),
-            IpAddr::V6(address) => address,
-        };
-        message[..16].copy_from_slice(&address.octets());
-        message[16..].copy_from_slice(&(now_ms / WEEK_MS).to_be_bytes());
-        let tag = ring::hmac::sign(&self.0, &message);
-        Digest::from_slice(tag.as_ref()).expect("HMAC-SHA-256 has 32 bytes")
-    }
+    pub(crate) ticket: &'a Arc<Ticket>,
 }
 
 fn decode_receipt(base64: &[u8]) -> Bytes {
@@ -355,29 +331,4 @@ fn decode_receipt(base64: &[u8]) -> Bytes {
 
 fn micros(from: Instant, to: Instant) -> u64 {
     u64::try_from(to.saturating_duration_since(from).as_micros()).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_client_is_the_same_for_a_week_and_for_this_gateway_alone() {
-        let clients = Clients::new(&[1; 32]);
-        let [one, other]: [IpAddr; 2] = ["10.0.0.1", "10.0.0.2"].map(|a| a.parse().expect("valid"));
-        let week = 2900 * WEEK_MS;
-        assert_eq!(
-            clients.cluster(one, week),
-            clients.cluster(one, week + WEEK_MS - 1)
-        );
-        assert_ne!(
-            clients.cluster(one, week),
-            clients.cluster(one, week + WEEK_MS)
-        );
-        assert_ne!(clients.cluster(one, week), clients.cluster(other, week));
-        assert_ne!(
-            clients.cluster(one, week),
-            Clients::new(&[2; 32]).cluster(one, week)
-        );
-    }
 }

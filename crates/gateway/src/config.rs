@@ -44,6 +44,21 @@ pub struct GatewayConfig {
     /// Host names, beside those of the loopback interface, under which a gateway on the loopback
     /// interface may be called (see [`crate::guard`]).
     pub hosts: Vec<String>,
+    /// The file of keys (see [`crate::keys`]); one that is not there yet is waited for.
+    pub keys_file: Option<PathBuf>,
+    /// Whether anyone may call although the gateway listens beyond the loopback interface.
+    pub open: bool,
+    /// With what the gateway proves who it is; none: plain HTTP.
+    pub tls: Option<TlsConfig>,
+}
+
+/// A certificate and its key, as PEM files that are read again when they change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate, followed by those that lead to a known root.
+    pub cert_file: PathBuf,
+    /// The private key: PKCS#8, PKCS#1 or SEC1.
+    pub key_file: PathBuf,
 }
 
 /// The region of a gateway that does not say where it is.
@@ -313,6 +328,9 @@ impl GatewayConfig {
             spool: SpoolLimits::DEFAULT,
             region: REGION_DEFAULT.to_owned(),
             hosts: Vec::new(),
+            keys_file: None,
+            open: false,
+            tls: None,
         }
     }
 }

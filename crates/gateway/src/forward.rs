@@ -4,7 +4,6 @@
 //! `limits.attempts_max` its number. Another endpoint is asked at once. Where there is no other,
 //! the same one is asked again after a pause, if what failed may have passed by then.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::time::Instant;
 
 use crate::answer::Answer;
 use crate::attempt::{Attempt, Request};
+use crate::callers::Caller;
 use crate::catalog::{Catalog, Live};
 use crate::choose::{self, Draw};
 use crate::config::GatewayConfig;
@@ -40,11 +40,16 @@ const BUSY_RETRY_S: u32 = 1;
 pub(crate) async fn chat(
     gateway: &Arc<Gateway>,
     call: CallId,
-    client: IpAddr,
+    caller: &Caller,
     body: Bytes,
 ) -> Answer {
     let head = match Head::parse(&body) {
         Ok(head) => head,
+        Err(error) => return Answer::error(&error, Some(call), None),
+    };
+    let answer_max = head.answer_tokens_max();
+    let ticket = match caller.admit(&head.model, body.len(), answer_max, gateway.now()) {
+        Ok(ticket) => ticket,
         Err(error) => return Answer::error(&error, Some(call), None),
     };
     let catalog = gateway.catalog();
@@ -59,7 +64,7 @@ pub(crate) async fn chat(
     let request = Request {
         body: &body,
         streamed: head.streams(),
-        client,
+        ticket: &ticket,
     };
     let _under_way = UnderWay::new(gateway, call);
     let course = Course {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use engine::http::Client;
@@ -11,15 +11,16 @@ use record::{Provider, Word};
 use recorder::{Clock, Random, Recorder};
 use tokio::time::Instant;
 
-use crate::attempt::Clients;
+use crate::allowance::Now;
 use crate::budget::Budget;
+use crate::callers::{Callers, Clients};
 use crate::catalog::{Catalog, Live};
 use crate::config::GatewayConfig;
 use crate::history::Histories;
 use crate::lock::{read, write};
 use crate::observe::Observer;
 use crate::recent::Recent;
-use crate::settings::Settings;
+use crate::settings::{ConfigSource, Settings};
 use crate::site::{Site, Standing};
 
 /// How often sites are asked again who they are and what they serve.
@@ -34,6 +35,7 @@ pub(crate) struct Gateway {
     pub(crate) random: Random,
     pub(crate) client: Client,
     pub(crate) clients: Clients,
+    pub(crate) callers: Callers,
     pub(crate) region: Word,
     /// This gateway's instance key, as nodes are told.
     pub(crate) observer_header: HeaderValue,
@@ -49,6 +51,8 @@ pub(crate) struct Gateway {
     started: Instant,
     pub(crate) address: SocketAddr,
     pub(crate) settings: RwLock<Arc<Settings>>,
+    /// How the configuration is read again, if it came from somewhere.
+    pub(crate) source: OnceLock<ConfigSource>,
     /// Held while the settings are being replaced: one at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     catalog: RwLock<Arc<Catalog>>,
@@ -100,6 +104,7 @@ pub(crate) struct Made {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Random,
     pub(crate) clients: Clients,
+    pub(crate) callers: Callers,
 }
 
 impl Gateway {
@@ -110,6 +115,7 @@ impl Gateway {
             clock,
             random,
             clients,
+            callers,
         } = made;
         let region = crate::observe::region(&config.region).map_err(|e| StartError::Value {
             key: "region",
@@ -137,11 +143,13 @@ impl Gateway {
             catalog: RwLock::new(Arc::new(catalog)),
             draws: AtomicU64::new(0),
             settings: RwLock::new(Arc::new(settings)),
+            source: OnceLock::new(),
             reloading: tokio::sync::Mutex::new(()),
             recorder,
             clock,
             random,
             clients,
+            callers,
             region,
             observer_header,
             histories,
@@ -164,6 +172,14 @@ impl Gateway {
     /// Milliseconds since the start: for what must not jump with the wall clock.
     pub(crate) fn uptime_ms(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Both clocks, for limits.
+    pub(crate) fn now(&self) -> Now {
+        Now {
+            steady_ms: self.uptime_ms(),
+            unix_ms: self.clock.unix_ms(),
+        }
     }
 
     /// The number of the next draw.

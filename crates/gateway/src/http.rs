@@ -1,15 +1,13 @@
 //! The routes of a gateway.
 
-use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Extension, Path, Request, State};
-use axum::middleware::{self, Next};
+use axum::extract::{Extension, Path, State};
+use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use engine::http::Peer;
 use engine::openai::{ApiError, Model, ModelList};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode, Uri};
@@ -17,11 +15,13 @@ use record::CallId;
 use serde::Serialize;
 
 use crate::answer::Answer;
+use crate::callers::Caller;
 use crate::gateway::Gateway;
 use crate::status::Status;
-use crate::{body, calls, forward};
+use crate::{body, callers, calls, door, forward};
 
 type Shared = State<Arc<Gateway>>;
+type From = Extension<Caller>;
 
 /// The routes, with `pages` beside them.
 pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
@@ -34,52 +34,46 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/longrun/v1/status", get(status))
         .route("/longrun/v1/history", get(history))
         .route("/longrun/v1/calls/{id}", get(call))
+        .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
         .fallback(unknown_path)
         .with_state(gateway);
     pages
         .merge(api)
-        .layer(middleware::from_fn_with_state(door, admit))
+        .layer(middleware::from_fn_with_state(door, door::admit))
 }
 
-async fn admit(State(gateway): Shared, request: Request, next: Next) -> Response {
-    match gateway.settings().guard.admit(request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(why) => {
-            let error = ApiError::new(403, "invalid_request_error", why).with_code("forbidden");
-            Answer::error(&error, None, None).0
-        }
-    }
-}
-
-async fn chat(State(gateway): Shared, peer: Option<Extension<Peer>>, body: Body) -> Response {
-    let call = match CallId::generate(gateway.random.as_ref()) {
+async fn chat(State(gateway): Shared, Extension(caller): From, body: Body) -> Response {
+    let call = match gateway.clients.new_call(&caller, gateway.random.as_ref()) {
         Ok(call) => call,
         Err(error) => return Answer::error(&ApiError::internal(error.to_string()), None, None).0,
     };
-    let client = peer.map_or(
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
-        |Extension(Peer(peer))| peer.ip(),
-    );
     let limits = gateway.settings().config.limits;
-    match body::read(body, limits.request_max_bytes, limits.request).await {
-        Ok(body) => forward::chat(&gateway, call, client, body).await.0,
+    let mut answer = match body::read(body, limits.request_max_bytes, limits.request).await {
+        Ok(body) => forward::chat(&gateway, call, &caller, body).await.0,
         Err(error) => Answer::error(&error, Some(call), None).0,
-    }
+    };
+    callers::tell_limits(&caller, answer.headers_mut());
+    answer
 }
 
-async fn models(State(gateway): Shared) -> Response {
+async fn models(State(gateway): Shared, Extension(caller): From) -> Response {
     let catalog = gateway.catalog();
     let created_s = gateway.started_ms / 1000;
     let models = catalog
         .names()
         .into_iter()
+        .filter(|name| caller.may_use(name))
         .map(|name| Model::new(name, created_s, "longrun"));
     json(StatusCode::OK, &ModelList::new(models.collect()))
 }
 
-async fn model(State(gateway): Shared, Path(name): Path<String>) -> Response {
+async fn model(
+    State(gateway): Shared,
+    Extension(caller): From,
+    Path(name): Path<String>,
+) -> Response {
     let catalog = gateway.catalog();
-    match catalog.model(&name) {
+    match catalog.model(&name).filter(|_| caller.may_use(&name)) {
         Some(_) => json(
             StatusCode::OK,
             &Model::new(&name, gateway.started_ms / 1000, "longrun"),
@@ -108,8 +102,10 @@ async fn history(State(gateway): Shared) -> Response {
     json(StatusCode::OK, &gateway.histories.told())
 }
 
-async fn call(State(gateway): Shared, Path(id): Path<String>) -> Response {
-    let Ok(call) = id.parse::<CallId>() else {
+async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<String>) -> Response {
+    // Whether somebody else made such a call is not told either.
+    let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
+    let Some(call) = id.parse::<CallId>().ok().filter(own) else {
         let shown: String = id.chars().take(64).collect();
         return Answer::error(&calls::unknown(&shown), None, None).0;
     };
@@ -118,6 +114,24 @@ async fn call(State(gateway): Shared, Path(id): Path<String>) -> Response {
         Ok(Some(told)) => json(StatusCode::OK, &told),
         Ok(None) => Answer::error(&calls::unknown(&id), None, None).0,
         Err(error) => broken(&error),
+    }
+}
+
+async fn reload(State(gateway): Shared) -> Response {
+    #[derive(Serialize)]
+    struct Reloaded {
+        endpoints: usize,
+    }
+    match gateway.reread().await {
+        Ok(()) => {
+            let endpoints = gateway.settings().sites.len();
+            json(StatusCode::OK, &Reloaded { endpoints })
+        }
+        Err(why) => {
+            let message = format!("The configuration stays as it was: {why}.");
+            let error = ApiError::new(409, "invalid_request_error", message);
+            Answer::error(&error.with_code("configuration_refused"), None, None).0
+        }
     }
 }
 

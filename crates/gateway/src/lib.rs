@@ -22,6 +22,7 @@
 //! | [`breaker`], [`outlier`] | which endpoints are left alone for a while |
 //! | [`budget`] | how much load retries may add |
 //! | [`guard`] | which requests are served at all |
+//! | [`keys`] | the file of keys: who may call, and how much |
 //!
 //! What it does not do: it keeps no prompt and no answer, puts neither into its logs, does not
 //! rewrite bodies, follows no redirects, and never restarts an answer whose first token has been
@@ -39,22 +40,28 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+mod allowance;
 mod answer;
 mod attempt;
 mod body;
 pub mod breaker;
 pub mod budget;
+mod callers;
 mod calls;
 mod catalog;
 pub mod choose;
 pub mod config;
+mod door;
 mod failure;
+mod follow;
 mod forward;
 mod gateway;
 pub mod guard;
 mod health;
 mod history;
 mod http;
+mod key_file;
+pub mod keys;
 mod listen;
 mod lock;
 mod observe;
@@ -69,14 +76,18 @@ mod settings;
 mod site;
 mod status;
 mod stream;
+mod tls;
 
 pub use answer::{CALL_HEADER, ENDPOINT_HEADER};
 pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};
 pub use config::GatewayConfig;
 pub use gateway::StartError;
-pub use settings::ReloadError;
+pub use settings::{ConfigSource, ReloadError};
 
+use allowance::Now;
 use gateway::{Gateway, Made};
+use key_file::KeyFileInForce;
+use tls::Certificate;
 
 /// How long the start waits for endpoints to say who they are. Those that take longer join later.
 pub const FIRST_DISCOVERY: Duration = Duration::from_secs(3);
@@ -117,26 +128,40 @@ pub async fn serve(
     };
     let listener = TcpListener::bind(listen).await.map_err(refuse)?;
     let address = listener.local_addr().map_err(refuse)?;
+    let mut key_file = KeyFileInForce::new(config.keys_file.clone());
+    let now = Now {
+        steady_ms: 0,
+        unix_ms: context.clock.unix_ms(),
+    };
+    let callers = key_file.open(now)?;
+    let certificate = config.tls.clone().map(Certificate::open).transpose()?;
+    settings::check_reach(&config, address, &callers)?;
     let made = Made {
         address,
         recorder,
         clock: context.clock,
         random: context.random,
-        clients: attempt::Clients::new(&clients),
+        clients: callers::Clients::new(&clients),
+        callers,
     };
     let gateway = Gateway::new(config, made)?;
     gateway.discover_first(FIRST_DISCOVERY).await;
-    let tasks = vec![
+    let mut tasks = vec![
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
+        tokio::spawn(key_file.keep_following(Arc::clone(&gateway))),
     ];
+    let acceptor = certificate.as_ref().map(Certificate::acceptor);
+    if let Some(certificate) = certificate {
+        tasks.push(tokio::spawn(certificate.keep_following()));
+    }
     let (stop, stopped) = watch::channel(None);
     let router = http::router(Arc::clone(&gateway), pages);
     let serving = Arc::clone(&gateway);
     let server = tokio::spawn(async move {
         let limits = || serving.settings().config.limits;
         let cut_off = || serving.stopping.store(true, Ordering::Relaxed);
-        listen::serve(listener, router, limits, stopped, cut_off).await;
+        listen::serve(listener, router, limits, acceptor, stopped, cut_off).await;
     });
     Ok(Handle {
         address,
@@ -162,6 +187,20 @@ impl Handle {
     /// [`ReloadError`], and then everything is as it was.
     pub async fn reload(&self, config: GatewayConfig) -> Result<(), ReloadError> {
         self.gateway.reload(config).await
+    }
+
+    /// Says how the configuration is read again, for [`Handle::reread`] and for
+    /// `POST /longrun/v1/reload`. Said once; a second time changes nothing.
+    pub fn rereads_with(&self, source: ConfigSource) {
+        let _ = self.gateway.source.set(source);
+    }
+
+    /// Reads the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// As [`Handle::reload`]; and when it cannot be read.
+    pub async fn reread(&self) -> Result<(), ReloadError> {
+        self.gateway.reread().await
     }
 
     /// Stops in order: takes no more calls, lets answers under way finish for at most [`DRAIN`],

@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
+use tokio_rustls::TlsAcceptor;
 
 use crate::config::Limits;
 
@@ -36,6 +37,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     limits: impl Fn() -> Limits,
+    tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<Option<Duration>>,
     cut_off: impl FnOnce(),
 ) {
@@ -78,13 +80,29 @@ pub(crate) async fn serve(
         });
         let limits = limits();
         builder.header_read_timeout(limits.request);
-        let io = TokioIo::new(Impatient::new(stream, limits.write_stall));
-        let connection = graceful.watch(builder.serve_connection(io, service));
+        let stream = Impatient::new(stream, limits.write_stall);
+        let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
         // Those that ended are let go of.
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
             let _slot = slot;
-            if let Err(error) = connection.await {
+            let ended = match tls {
+                None => {
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    watcher.watch(connection).await
+                }
+                Some(tls) => {
+                    // A handshake is the head of everything, and has as long as one.
+                    let shaken = tokio::time::timeout(limits.request, tls.accept(stream)).await;
+                    let Ok(Ok(stream)) = shaken else {
+                        tracing::debug!(%peer, "a TLS handshake failed");
+                        return;
+                    };
+                    let connection = builder.serve_connection(TokioIo::new(stream), service);
+                    watcher.watch(connection).await
+                }
+            };
+            if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended early");
             }
         });

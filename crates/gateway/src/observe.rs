@@ -19,6 +19,7 @@ use record::observation::{
 use record::{CallId, Digest, Exchange, HttpStatus, Provider, Usage, Word};
 use recorder::{Draft, Numbered, Recorded};
 
+use crate::callers::{Ticket, tokens_of};
 use crate::catalog::Live;
 use crate::gateway::Gateway;
 use crate::lock::lock;
@@ -30,9 +31,6 @@ use crate::recent::Ended;
 const QUEUE: usize = 4096;
 /// A node is asked again who it is at most this often.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
-/// Bytes of text for one token, about: only the class of a prompt's length hangs on it, and only
-/// where the answer does not say how long the prompt was.
-const BYTES_PER_TOKEN: u64 = 4;
 
 /// Everything that an attempt showed.
 pub(crate) struct Facts {
@@ -49,6 +47,8 @@ pub(crate) struct Facts {
     /// Whether that was all of it.
     pub(crate) whole: bool,
     pub(crate) client: Digest,
+    /// Charged when the last attempt of the call is recorded.
+    pub(crate) ticket: Arc<Ticket>,
     pub(crate) streamed: bool,
     pub(crate) load: LoadClass,
     pub(crate) start_ms: u64,
@@ -61,6 +61,24 @@ pub(crate) struct Facts {
     /// The receipt as it came.
     pub(crate) receipt: Option<Bytes>,
     pub(crate) seen: Seen,
+}
+
+impl Facts {
+    /// Tokens of prompt and answer: as the answer says, or estimated where it does not.
+    fn tokens(&self) -> u64 {
+        if let Some((prompt, completion)) = self.usage {
+            return prompt.saturating_add(completion);
+        }
+        let answered = self
+            .status
+            .is_some_and(|status| (200..300).contains(&status));
+        if !answered {
+            return 0;
+        }
+        // A piece of a stream is a token, nearly always; the first of them began no gap.
+        let pieces = self.gaps.as_ref().map_or(0, |gaps| gaps.total) + 1;
+        tokens_of(self.request_bytes).saturating_add(pieces)
+    }
 }
 
 /// Gaps between the chunks of a stream: counted by bucket, so a stream of any length takes the
@@ -259,6 +277,7 @@ fn record(gateway: &Gateway, mut facts: Box<Facts>, vouched: Vouched) {
         let endpoint = &facts.live.id;
         tracing::warn!(%endpoint, why, "a receipt is invalid");
     }
+    facts.ticket.used(facts.tokens(), 0);
     let mut ended = Ended::of(&facts, vouched.check);
     if let (Some(number), Some(request)) = (facts.number.take(), facts.request) {
         // A receipt of the same home log is kept as a record of its own, to get its proof; any
@@ -304,7 +323,7 @@ fn draft(
     .to_bytes();
     let prompt_tokens = facts
         .usage
-        .map_or(facts.request_bytes / BYTES_PER_TOKEN, |(prompt, _)| prompt);
+        .map_or(tokens_of(facts.request_bytes), |(prompt, _)| prompt);
     let observation = Observation {
         stream: number.place(),
         call: facts.call,

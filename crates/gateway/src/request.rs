@@ -24,10 +24,10 @@ pub(crate) struct Head<'a> {
     _temperature: Option<f64>,
     #[serde(default, rename = "top_p")]
     _top_p: Option<f64>,
-    #[serde(default, rename = "max_tokens")]
-    _max_tokens: Option<u64>,
-    #[serde(default, rename = "max_completion_tokens")]
-    _max_completion_tokens: Option<u64>,
+    #[serde(default)]
+    max_tokens: Option<u64>,
+    #[serde(default)]
+    max_completion_tokens: Option<u64>,
 }
 
 impl<'a> Head<'a> {
@@ -44,6 +44,12 @@ impl<'a> Head<'a> {
             ));
         }
         Ok(head)
+    }
+
+    /// How many tokens the request allows its answer; 0 where it does not say.
+    pub(crate) fn answer_tokens_max(&self) -> u64 {
+        let said = self.max_completion_tokens.or(self.max_tokens);
+        said.unwrap_or(0)
     }
 
     /// Whether a stream of events is asked for.

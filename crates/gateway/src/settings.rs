@@ -9,6 +9,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use crate::callers::Callers;
 use crate::config::{EndpointConfig, GatewayConfig};
 use crate::gateway::{Gateway, StartError};
 use crate::guard::Guard;
@@ -28,6 +29,12 @@ pub enum ReloadError {
     /// It differs where only a start can make a difference.
     #[error("{0} cannot change while the gateway runs: stop it and start it again")]
     Fixed(&'static str),
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// The gateway was not started from a configuration that can be read again.
+    #[error("this gateway was not started from a file, so there is nothing to read again")]
+    NoSource,
     /// It would not have been started with either.
     #[error("{0}")]
     Unusable(#[from] StartError),
@@ -72,6 +79,8 @@ impl Settings {
             ("log", now.log == next.log),
             ("region", now.region == next.region),
             ("spool", now.spool == next.spool),
+            ("keys_file", now.keys_file == next.keys_file),
+            ("tls", now.tls == next.tls),
             (
                 "limits.connections_max",
                 now.limits.connections_max == next.limits.connections_max,
@@ -82,7 +91,36 @@ impl Settings {
     }
 }
 
+/// Refuses to answer anyone who reaches this gateway from elsewhere, unless that was asked for.
+pub(crate) fn check_reach(
+    config: &GatewayConfig,
+    address: SocketAddr,
+    callers: &Callers,
+) -> Result<(), StartError> {
+    if address.ip().is_loopback() || callers.are_needed() || config.open {
+        return Ok(());
+    }
+    Err(StartError::Value {
+        key: "listen",
+        reason: format!(
+            "{address} can be reached from other machines, and without keys anyone there could \
+             spend what your API keys pay for; make a key with `longrun gateway key add NAME`, or \
+             set open = true if something in front of it asks who calls"
+        ),
+    })
+}
+
+/// Reads a configuration again, or says what is wrong with it.
+pub type ConfigSource = Box<dyn Fn() -> Result<GatewayConfig, String> + Send + Sync>;
+
 impl Gateway {
+    /// Reads the configuration again from where it came from, and puts it in force.
+    pub(crate) async fn reread(&self) -> Result<(), ReloadError> {
+        let source = self.source.get().ok_or(ReloadError::NoSource)?;
+        let config = source().map_err(ReloadError::Unreadable)?;
+        self.reload(config).await
+    }
+
     /// Puts `config` in force, or says why not and changes nothing.
     pub(crate) async fn reload(&self, config: GatewayConfig) -> Result<(), ReloadError> {
         let _one_at_a_time = self.reloading.lock().await;
@@ -90,6 +128,7 @@ impl Gateway {
         if let Some(key) = before.fixed(&config) {
             return Err(ReloadError::Fixed(key));
         }
+        check_reach(&config, self.address, &self.callers)?;
         let next = Settings::new(config, self.address, &before.sites)?;
         let is_new = |site: &&Arc<Site>| !before.sites.iter().any(|old| Arc::ptr_eq(old, site));
         let new = next.sites.iter().filter(is_new).map(|site| site.discover());

@@ -13,7 +13,7 @@ use super::retry::{RetryTable, retry};
 use super::{
     ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT,
     Limits, LogConfig, Quantization, REGION_DEFAULT, Routing, Secret, SpoolLimits, Surroundings,
-    Timeouts, api_base, base,
+    Timeouts, TlsConfig, api_base, base,
 };
 
 #[derive(Deserialize)]
@@ -23,6 +23,10 @@ struct File {
     region: Option<Spanned<String>>,
     #[serde(default)]
     hosts: Vec<String>,
+    keys_file: Option<PathBuf>,
+    #[serde(default)]
+    open: bool,
+    tls: Option<TlsTable>,
     log: Option<LogTable>,
     #[serde(default)]
     endpoint: Vec<EndpointTable>,
@@ -36,6 +40,13 @@ struct File {
     retry: RetryTable,
     #[serde(default)]
     spool: SpoolTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsTable {
+    cert_file: PathBuf,
+    key_file: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +180,12 @@ pub(super) fn parse(
         spool,
         region,
         hosts,
+        keys_file: file.keys_file.map(|file| at.beside(&file)),
+        open: file.open,
+        tls: file.tls.map(|tls| TlsConfig {
+            cert_file: at.beside(&tls.cert_file),
+            key_file: at.beside(&tls.key_file),
+        }),
     })
 }
 
@@ -210,12 +227,7 @@ fn token_file(
     around: &dyn Surroundings,
 ) -> Result<Secret, ConfigError> {
     const KEY: &str = "log.read_token_file";
-    // A relative path is meant relative to the configuration, wherever the process was started.
-    let path = at
-        .path
-        .parent()
-        .unwrap_or(Path::new(""))
-        .join(file.get_ref());
+    let path = at.beside(file.get_ref());
     let text = around
         .file(&path)
         .map_err(|e| at.wrong(file, KEY, &format!("cannot read {}: {e}", path.display())))?;
@@ -445,6 +457,11 @@ pub(super) struct Place<'a> {
 }
 
 impl Place<'_> {
+    /// A relative path is meant relative to the configuration, wherever the process was started.
+    fn beside(&self, file: &Path) -> PathBuf {
+        self.path.parent().unwrap_or(Path::new("")).join(file)
+    }
+
     pub(super) fn wrong<T>(&self, value: &Spanned<T>, key: &str, message: &str) -> ConfigError {
         self.error(value.span(), key.to_owned(), message.to_owned())
     }

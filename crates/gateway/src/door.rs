@@ -1,0 +1,78 @@
+//! Who gets past the door to what: the guard against web pages first, then the key.
+//!
+//! | What | With keys, who may |
+//! |---|---|
+//! | health, readiness, the description of the API | anyone |
+//! | `/v1/…`, `/longrun/v1/calls/…` | whoever has a key; a call, whoever made it |
+//! | everything else: the page, status, history, metrics, reload | operators |
+//!
+//! Without keys everyone who reaches the gateway is an operator; that is why such a gateway stays
+//! on the loopback interface.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use engine::http::Peer;
+use engine::openai::ApiError;
+use http::HeaderValue;
+use http::header::WWW_AUTHENTICATE;
+
+use crate::answer::Answer;
+use crate::callers::Caller;
+use crate::gateway::Gateway;
+
+/// What anyone may ask for.
+const FOR_ANYONE: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
+/// What everyone with a key may ask for: whatever starts like this.
+const FOR_CALLERS: &[&str] = &["/v1/", "/longrun/v1/calls/"];
+
+/// Lets a request in, with its [`Caller`] among its extensions, or answers it.
+pub(crate) async fn admit(
+    State(gateway): State<Arc<Gateway>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    if let Err(why) = gateway.settings().guard.admit(request.headers()) {
+        return forbidden(why);
+    }
+    let path = request.uri().path();
+    let for_anyone = FOR_ANYONE.contains(&path);
+    let for_callers = FOR_CALLERS.iter().any(|start| path.starts_with(start));
+    let peer = request.extensions().get::<Peer>();
+    let ip = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
+    if for_anyone {
+        request.extensions_mut().insert(Caller::keyless(ip));
+        return next.run(request).await;
+    }
+    let unix_ms = gateway.clock.unix_ms();
+    let caller = match gateway.callers.identify(request.headers(), ip, unix_ms) {
+        Ok(caller) => caller,
+        Err(error) => return unauthorized(&error, for_callers),
+    };
+    if !for_callers && !caller.is_operator() {
+        return forbidden("Only an operator's key opens this.");
+    }
+    request.extensions_mut().insert(caller);
+    next.run(request).await
+}
+
+fn forbidden(why: &str) -> Response {
+    let error = ApiError::new(403, "invalid_request_error", why).with_code("forbidden");
+    Answer::error(&error, None, None).0
+}
+
+fn unauthorized(error: &ApiError, is_api: bool) -> Response {
+    let mut answer = Answer::error(error, None, None).0;
+    // A browser asks its reader for `Basic`; a program knows what to do about `Bearer`.
+    let scheme = if is_api {
+        "Bearer"
+    } else {
+        "Basic realm=\"longrun\""
+    };
+    let headers = answer.headers_mut();
+    headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(scheme));
+    answer
+}
