@@ -78,6 +78,14 @@ fn file_with(key: &str, default: &str) -> String {
     let line = format!("{name} = {value}");
     match table {
         "" => format!("{line}\n[[endpoint]]\n{url}"),
+        "tls" => {
+            let other = if name == "key_file" {
+                "cert_file"
+            } else {
+                "key_file"
+            };
+            format!("[tls]\n{line}\n{other} = \"x\"\n[[endpoint]]\n{url}")
+        }
         "endpoint" => endpoint(&line),
         "log" => format!(
             "[log]\n{}{line}\n[[endpoint]]\n{url}",

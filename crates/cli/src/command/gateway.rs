@@ -5,21 +5,42 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Result;
-use clap::Args;
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
 use gateway::GatewayConfig;
 use gateway::config::Process;
+use gateway::keys::KEYS_FILE;
 use recorder::{Config, Context, Recorder};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files::{self, Unusable};
 use crate::{home_log, running};
+
+mod key;
 
 /// How long pending records may take to reach the log after the word to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `gateway`.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(crate) struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    serve: Serve,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say who may call: make, list, replace and take away keys.
+    #[command(subcommand)]
+    Key(key::Command),
+}
+
+/// Arguments of `gateway` without a further word.
+#[derive(Args)]
+struct Serve {
     /// Endpoints, log, limits and routing; docs/operating.md lists every key.
     #[arg(long, default_value = "longrun.toml")]
     config: PathBuf,
@@ -32,21 +53,42 @@ pub(crate) struct Arguments {
     /// Where to listen; overrides the file.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Answer anyone without a key, even beyond this machine.
+    #[arg(long)]
+    open: bool,
 }
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        match self.command {
+            Some(Command::Key(command)) => command.run(),
+            None => {
+                let serve = self.serve;
+                let config = serve.read()?;
+                running::block_on(serve.run(config))
+            }
+        }
+    }
+}
+
+impl Serve {
+    /// The configuration as the file and the command line say it together.
+    fn read(&self) -> Result<GatewayConfig> {
         let text = files::read_text(&self.config)?;
         let mut config = GatewayConfig::parse(&text, &self.config, &Process)
             .map_err(|error| Unusable(error.to_string()))?;
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
-        running::block_on(self.serve(config))
+        config.open |= self.open;
+        let keys_file = || self.dir.join(KEYS_FILE);
+        config.keys_file.get_or_insert_with(keys_file);
+        Ok(config)
     }
 
-    async fn serve(self, mut config: GatewayConfig) -> Result<ExitCode> {
+    async fn run(self, mut config: GatewayConfig) -> Result<ExitCode> {
         let stop = running::stop_signal()?;
+        let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let context = Context::system()?;
         let mut signer = Config::new(&self.dir, &self.name, "observer");
         signer.spool.pending_rows = config.spool.records_max;
@@ -63,9 +105,15 @@ impl Arguments {
         }
         let clients = gateway::client_secret(&self.dir, &*context.random)?;
         let log = config.log.as_ref().map(|log| log.url.to_string());
+        let vkey = config.log.as_ref().and_then(|log| log.vkey.clone());
+        let scheme = if config.tls.is_some() {
+            "https"
+        } else {
+            "http"
+        };
         let handle =
             gateway::serve(config, recorder.clone(), context, clients, web::router()).await?;
-        println!("gateway   http://{}", handle.address());
+        println!("gateway   {scheme}://{}", handle.address());
         println!("observer  {}", recorder.identity().id());
         match log {
             Some(url) => {
@@ -78,7 +126,24 @@ impl Arguments {
             ),
         }
         println!("Ctrl-C stops it: running answers finish, records are kept.");
-        stop.await;
+        handle.rereads_with(Box::new(move || {
+            let mut config = self.read().map_err(|error| format!("{error:#}"))?;
+            if let Some(log) = &mut config.log {
+                // As it was found at the start.
+                log.vkey = log.vkey.take().or_else(|| vkey.clone());
+            }
+            Ok(config)
+        }));
+        tokio::pin!(stop);
+        loop {
+            tokio::select! {
+                () = &mut stop => break,
+                _ = hangup.recv() => match handle.reread().await {
+                    Ok(()) => println!("reloaded"),
+                    Err(why) => eprintln!("longrun: the configuration stays as it was: {why}"),
+                },
+            }
+        }
         handle.stop().await;
         recorder.close(PATIENCE).await?;
         Ok(ExitCode::SUCCESS)

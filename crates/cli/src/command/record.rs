@@ -38,6 +38,9 @@ pub(crate) struct Fetch {
     /// The gateway that made the call.
     #[arg(long, default_value = "http://127.0.0.1:7411")]
     gateway: String,
+    /// The key that made the call, where the gateway wants one.
+    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
     /// Where the files go.
     #[arg(long, default_value = ".")]
     out: PathBuf,
@@ -109,7 +112,7 @@ fn fetch(arguments: &Fetch) -> Result<ExitCode> {
     );
     let deadline = Instant::now() + Duration::from_secs(arguments.wait_s);
     let call = loop {
-        let answer = http::get(&url, None)?;
+        let answer = http::get(&url, arguments.api_key.as_deref())?;
         match answer.status {
             200 => break answer.json()?,
             202 if Instant::now() < deadline => std::thread::sleep(POLL),
