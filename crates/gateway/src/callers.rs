@@ -33,6 +33,13 @@ pub(crate) struct Caller {
     holder: Option<Arc<Holder>>,
 }
 
+/// What callers are told apart by: their key where they have one, else their address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Who {
+    Key(CallerId),
+    Address(IpAddr),
+}
+
 /// A caller with a key.
 pub(crate) struct Holder {
     entry: Entry,
@@ -43,6 +50,13 @@ pub(crate) struct Holder {
 impl Caller {
     pub(crate) fn keyless(ip: IpAddr) -> Self {
         Self { ip, holder: None }
+    }
+
+    pub(crate) fn who(&self) -> Who {
+        match &self.holder {
+            Some(holder) => Who::Key(holder.entry.id),
+            None => Who::Address(self.ip),
+        }
     }
 
     /// Whether status, metrics and everyone's calls may be read. Where no keys are needed, whoever
@@ -358,19 +372,16 @@ impl Clients {
     /// and the week.
     pub(crate) fn cluster(&self, caller: &Caller, now_ms: u64) -> Digest {
         let mut context = ring::hmac::Context::with_key(&self.0);
-        match &caller.holder {
-            // No address is as long as these 19 bytes, so neither is taken for the other.
-            Some(holder) => {
+        match caller.who() {
+            // 19 bytes with the week, and an address has 24: neither is taken for the other.
+            Who::Key(id) => {
                 context.update(b"key");
-                context.update(holder.entry.id.as_bytes());
+                context.update(id.as_bytes());
             }
-            None => {
-                let address = match caller.ip {
-                    IpAddr::V4(address) => address.to_ipv6_mapped(),
-                    IpAddr::V6(address) => address,
-                };
-                context.update(&address.octets());
+            Who::Address(IpAddr::V4(address)) => {
+                context.update(&address.to_ipv6_mapped().octets());
             }
+            Who::Address(IpAddr::V6(address)) => context.update(&address.octets()),
         }
         context.update(&(now_ms / WEEK_MS).to_be_bytes());
         Digest::from_slice(context.sign().as_ref()).expect("HMAC-SHA-256 has 32 bytes")

@@ -170,7 +170,7 @@ impl Course<'_> {
             };
             return Some((self.order.remove(at), free));
         }
-        let client = self.request.client;
+        let client = self.request.ticket.caller.who();
         let mut waiting: FuturesUnordered<_> = self
             .order
             .iter()

@@ -64,6 +64,22 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// What the endpoint's declared prices make of the tokens, in billionths of a dollar; 0 where
+    /// there is no price, or no answer.
+    fn cost_nano(&self) -> u64 {
+        let price = self.live.site.config.offer.price;
+        let Some((prompt, completion)) = self.usage else {
+            return 0;
+        };
+        // Prices are in millionths per million tokens.
+        let of = |tokens: u64, price: Option<u64>| {
+            u128::from(tokens) * u128::from(price.unwrap_or(0)) / 1000
+        };
+        let request = u128::from(price.request.unwrap_or(0)) * 1000;
+        let sum = of(prompt, price.prompt) + of(completion, price.completion) + request;
+        u64::try_from(sum).unwrap_or(u64::MAX)
+    }
+
     /// Tokens of prompt and answer: as the answer says, or estimated where it does not.
     fn tokens(&self) -> u64 {
         if let Some((prompt, completion)) = self.usage {
@@ -277,7 +293,7 @@ fn record(gateway: &Gateway, mut facts: Box<Facts>, vouched: Vouched) {
         let endpoint = &facts.live.id;
         tracing::warn!(%endpoint, why, "a receipt is invalid");
     }
-    facts.ticket.used(facts.tokens(), 0);
+    facts.ticket.used(facts.tokens(), facts.cost_nano());
     let mut ended = Ended::of(&facts, vouched.check);
     if let (Some(number), Some(request)) = (facts.number.take(), facts.request) {
         // A receipt of the same home log is kept as a record of its own, to get its proof; any

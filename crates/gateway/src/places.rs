@@ -6,11 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 
+use crate::callers::Who;
 use crate::lock::lock;
 
 /// Calls that may wait, for each place.
@@ -77,7 +77,7 @@ pub(crate) struct Places {
 struct Inner {
     free: usize,
     waiting_max: usize,
-    waiting: Fair<IpAddr, oneshot::Sender<Place>>,
+    waiting: Fair<Who, oneshot::Sender<Place>>,
 }
 
 /// A place; given back when dropped.
@@ -103,7 +103,7 @@ impl Places {
     }
 
     /// Waits for a place; `None` if the queue is full. Whoever stops waiting just drops this.
-    pub(crate) async fn wait(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
+    pub(crate) async fn wait(self: &Arc<Self>, client: Who) -> Option<Place> {
         let coming = {
             let mut inner = lock(&self.inner);
             if let Some(free) = inner.free.checked_sub(1) {
@@ -165,8 +165,8 @@ mod tests {
     use super::*;
     use std::time::Duration;
 
-    fn client(last: u8) -> IpAddr {
-        IpAddr::from([10, 0, 0, last])
+    fn client(last: u8) -> Who {
+        Who::Address(std::net::IpAddr::from([10, 0, 0, last]))
     }
 
     #[test]
