@@ -324,12 +324,38 @@ const voided = object(
   },
 );
 
+const ppm = whole(0, 1_000_000);
+const forecast = object(
+  {
+    at_ms: time,
+    endpoint,
+    objective: object(
+      { dimension: words("availability", "first_token", "total"), target_ppm: ppm, within_us: optional(duration) },
+      ({ dimension, within_us }, path) =>
+        contradiction((dimension === "availability") === (within_us === undefined), path, "within_us", "of times only"),
+    ),
+    window: object({ start_ms: time, length: words("hour", "day", "week") }),
+    breach_ppm: ppm,
+    interval: optional(
+      object({ miss_ppm: ppm, lower_ppm: ppm, upper_ppm: ppm }, ({ lower_ppm, upper_ppm }, path) =>
+        contradiction(lower_ppm <= upper_ppm, path, "lower_ppm", "above the upper end"),
+      ),
+    ),
+    forecaster: name,
+    basis: object({ log: optional(logOrigin), size: integer, root: optional(digest) }, ({ log, root }, path) =>
+      contradiction(root === undefined || log !== undefined, path, "root", "the root of no log"),
+    ),
+  },
+  ({ at_ms, window }, path) => contradiction(at_ms <= window.start_ms, path, "at_ms", "made after its window began"),
+);
+
 const KINDS = {
   "control:v1": control,
   "manifest:v1": manifest,
   "receipt:v1": receipt,
   "observation:v1": observation,
   "void:v1": voided,
+  "forecast:v1": forecast,
 };
 
 const signer = object({ id: optional(digest), key });
@@ -381,6 +407,10 @@ async function checkSubjects({ kind, known, subjects, signer, body }) {
     if (kind === "manifest:v1") {
       const { sha256: weights } = body.weights;
       return [weights ? ["weights", weights] : ["model", toHex(await sha256(utf8(body.model)))]];
+    }
+    if (kind === "forecast:v1") {
+      const { provider, model } = body.endpoint;
+      return [["endpoint", toHex(await sha256(utf8(`longrun endpoint v1\n${provider}\n${model}\n`)))]];
     }
     return [["stream", await streamId(signer.key, body.stream.endpoint, body.stream.kind)]];
   };
