@@ -50,6 +50,12 @@ const TABLE: &[(&str, &[&str])] = &[
         ],
     ),
     ("xtask", &["record", "engine"]),
+    (
+        "fuzz",
+        &[
+            "record", "tlog", "engine", "store", "recorder", "gateway", "services",
+        ],
+    ),
 ];
 
 /// Pure crates: no sockets, files, environment, wall clock or ambient randomness.

@@ -29,7 +29,7 @@ use crate::numbers::lock;
 
 mod backoff;
 mod client;
-mod wire;
+pub mod wire;
 
 pub(crate) use client::Home;
 use client::ShipError;

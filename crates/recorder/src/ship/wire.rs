@@ -24,13 +24,13 @@ const AGAIN: &[&str] = &[
 
 /// What the log said about a batch, checked.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub struct Answer {
     /// The checkpoint, a signed note.
-    pub(super) checkpoint: Vec<u8>,
+    pub checkpoint: Vec<u8>,
     /// Rows that are done.
-    pub(super) settled: Vec<Settled>,
+    pub settled: Vec<Settled>,
     /// Rows to send again, with what the log said.
-    pub(super) again: Vec<(i64, String)>,
+    pub again: Vec<(i64, String)>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +62,7 @@ struct ErrorReply {
 /// Why an answer is not believed.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("the log's answer is not acceptable: {0}")]
-pub(super) struct Unbelievable(String);
+pub struct Unbelievable(String);
 
 fn not<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Unbelievable + '_ {
     move |error| Unbelievable(format!("{what}: {error}"))
@@ -81,7 +81,10 @@ pub(super) fn body(rows: &[Pending]) -> Vec<u8> {
 
 /// Reads an answer to these rows and checks every proof in it. `own` is the key that most of
 /// them are signed with.
-pub(super) fn read_answer(
+///
+/// # Errors
+/// [`Unbelievable`], which says what is not proven.
+pub fn read_answer(
     bytes: &[u8],
     rows: &[Pending],
     log: &NoteVerifier,
