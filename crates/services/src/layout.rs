@@ -13,6 +13,6 @@ pub const READ_TOKEN: &str = "read.token";
 /// The head: the commit point.
 pub const HEAD_DATABASE: &str = "head.sqlite";
 /// The index of recent entries; can be deleted while the log is stopped, and is rebuilt.
-pub const SEEN_DATABASE: &str = "seen.sqlite";
+pub const SEEN: &str = "seen";
 /// The log's witnesses and quorum: a C2SP tlog-policy without `log` lines.
 pub const WITNESSES: &str = "witnesses";

@@ -7,14 +7,15 @@ use std::time::Duration;
 use record::{Bundle, Digest, LogEntry, Record};
 use ring::rand::{SecureRandom, SystemRandom};
 use store::local::Local;
-use store::sqlite::{HeadDb, SeenDb};
+use store::seen::SeenFiles;
+use store::sqlite::HeadDb;
 use store::{Blobs, Error, ErrorKind};
 use tlog::note::NoteSigner;
 
 use crate::admission::Submission;
 use crate::clock::{Clock, SystemClock};
 use crate::cosigning::CosigningOptions;
-use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN_DATABASE};
+use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN};
 use crate::quota::{Gate, Rules, RulesError};
 use crate::reader::LogReader;
 use crate::sequencer::{
@@ -99,7 +100,7 @@ impl Log {
         let key = open_key(&local, options.origin.as_deref(), &*options.random)?;
         let read_token = open_token(&local, &*options.random)?;
         let heads = Arc::new(HeadDb::open(&directory.join(HEAD_DATABASE))?);
-        let seen = Box::new(SeenDb::open(&directory.join(SEEN_DATABASE))?);
+        let seen = Box::new(SeenFiles::open(&directory.join(SEEN))?);
         let identity = Identity::new(directory, &key, read_token);
         let unruly = |error: RulesError| OpenError::Key(error.to_string());
         if Rules::load(directory).map_err(unruly)?.is_none() {

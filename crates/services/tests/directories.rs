@@ -1,4 +1,4 @@
-//! A log in a directory: made, opened again, refused, checked and killed.
+//! A log in a directory: made, opened again, refused and checked.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -6,13 +6,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use common::{AT_ONCE, Author, append};
-use record::leaf::Leaf;
 use services::erase::{EraseError, erase};
 use services::fsck::{self, FsckError, FsckOptions, FsckReport};
 use services::log::{Log, LogOptions};
@@ -223,17 +219,7 @@ fn the_index_of_recent_entries_can_be_thrown_away() {
     let directory = TempDir::new().unwrap();
     let (root, author) = (directory.path(), Author::new());
     append(open(root).sequencer(), author.submissions(0..700)).unwrap();
-    for entry in fs::read_dir(root).unwrap() {
-        let path = entry.unwrap().path();
-        if path
-            .file_name()
-            .unwrap()
-            .to_string_lossy()
-            .starts_with("seen.")
-        {
-            fs::remove_file(path).unwrap();
-        }
-    }
+    fs::remove_dir_all(root.join("seen")).unwrap();
     let log = open(root);
     assert_eq!(
         append(log.sequencer(), author.submissions(698..702)).unwrap(),
@@ -454,133 +440,4 @@ fn erased_bodies_stay_erased_and_the_log_goes_on() {
         .into_values()
         .any(|bytes| bytes.windows(text.len()).any(|w| w == text));
     assert!(!found, "the erased statement is still in some file");
-}
-
-const CHILD: &str = "LONGRUN_TEST_LOG_CHILD";
-
-/// Not a test: the process that the next one kills. Appends for ever and says what was answered.
-#[test]
-#[ignore = "run by kill_9_loses_nothing_that_was_answered"]
-fn child() {
-    let Some(argument) = std::env::var_os(CHILD) else {
-        return;
-    };
-    let argument = argument.into_string().unwrap();
-    let (seed, directory) = argument.split_once(':').unwrap();
-    let seed: u64 = seed.parse().unwrap();
-    let log = Log::open(
-        Path::new(directory),
-        LogOptions {
-            period: Duration::from_millis(1),
-            ..options()
-        },
-    )
-    .unwrap();
-    let author = Author::new();
-    std::thread::scope(|scope| {
-        for writer in 0..3u64 {
-            let (log, author) = (&log, &author);
-            scope.spawn(move || {
-                for round in 0u64.. {
-                    let from = (writer << 40) + (round << 8);
-                    let size = 1 + (seed * 7 + writer * 13 + round * 29) % 60;
-                    let batch = author.submissions(from..from + size);
-                    let answer = log.sequencer().submit_and_wait(batch).unwrap();
-                    let mut said = String::new();
-                    for placed in answer.placed {
-                        let placed = placed.unwrap();
-                        said += &format!("answered {} {}\n", placed.index, placed.id);
-                    }
-                    std::io::stdout().lock().write_all(said.as_bytes()).unwrap();
-                }
-            });
-        }
-    });
-}
-
-#[test]
-fn kill_9_loses_nothing_that_was_answered() {
-    let directory = TempDir::new().unwrap();
-    let root = directory.path();
-    let mut answered: BTreeMap<u64, String> = BTreeMap::new();
-    // More of them: LONGRUN_KILLS=200.
-    let kills = std::env::var("LONGRUN_KILLS").map_or(14, |kills| kills.parse().unwrap());
-    for seed in 0..kills {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "child", "--ignored", "--nocapture", "--quiet"])
-            .env(CHILD, format!("{seed}:{}", root.display()))
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let said = BufReader::new(child.stdout.take().unwrap());
-        let reader = std::thread::spawn(move || {
-            let mut answered = Vec::new();
-            for line in said.split(b'\n').map_while(Result::ok) {
-                let line = String::from_utf8_lossy(&line).into_owned();
-                // The last line may be cut off by the kill.
-                if let Some((index, id)) = line
-                    .strip_prefix("answered ")
-                    .and_then(|l| l.split_once(' '))
-                    && id.len() == 64
-                {
-                    answered.push((index.parse::<u64>().unwrap(), id.to_owned()));
-                }
-            }
-            answered
-        });
-        std::thread::sleep(Duration::from_millis(120 + seed * 53 % 170));
-        child.kill().unwrap();
-        child.wait().unwrap();
-        for (index, id) in reader.join().unwrap() {
-            assert_eq!(
-                answered.insert(index, id),
-                None,
-                "entry {index} was given out twice"
-            );
-        }
-        // What a reader sees of the files as they were left.
-        check_all(root, &answered, seed);
-    }
-    assert!(
-        answered.len() > 500,
-        "only {} answers: the test shows little",
-        answered.len()
-    );
-    let log = open(root);
-    append(log.sequencer(), Author::new().submissions(0..10)).unwrap();
-    log.stop();
-    drop(log);
-    check_all(root, &answered, 99);
-    assert_eq!(
-        fs::read_dir(root.join("staging")).map_or(0, Iterator::count),
-        0
-    );
-}
-
-/// Opens the log, as the next start does, and looks for every answer.
-fn check_all(root: &Path, answered: &BTreeMap<u64, String>, seed: u64) {
-    let log = open(root);
-    let size = log.published().checkpoint.size;
-    let reader = log.reader().clone();
-    let mut loaded: Option<(Span, Vec<Vec<u8>>)> = None;
-    for (index, id) in answered {
-        let span = Span::of_leaf(*index, size).unwrap_or_else(|| {
-            panic!("seed {seed}: entry {index} was answered, the log has {size}")
-        });
-        if loaded.as_ref().is_none_or(|(found, _)| *found != span) {
-            loaded = Some((span, reader.entries(span).unwrap()));
-        }
-        let entries = &loaded.as_ref().unwrap().1;
-        let leaf = Leaf::parse(&entries[usize::try_from(index % 256).unwrap()]).unwrap();
-        assert_eq!(&leaf.record_id.to_hex(), id, "seed {seed}: entry {index}");
-    }
-    log.stop();
-    drop(log);
-    let report = fsck::run(root, &FsckOptions::default(), |_| {}).unwrap();
-    assert_eq!(
-        (report.size, report.bodies, report.unpublished),
-        (size, size, 0),
-        "seed {seed}"
-    );
 }

@@ -1,8 +1,12 @@
-//! The index of recent entries in memory, for tests and for logs that live in memory.
+//! The index of recent entries: in files, and in memory for tests and logs that live there.
 
 use std::collections::{HashMap, VecDeque};
 
 use crate::{Error, ErrorKind, Result, Seen};
+
+mod files;
+
+pub use files::SeenFiles;
 
 /// Entries that are recognised when they come again.
 pub const WINDOW_ENTRIES: u64 = 1_000_000;

@@ -19,10 +19,6 @@ fn sqlite_keeps_the_promises() {
         .map(|_| Arc::new(HeadDb::open(&path).unwrap()) as Arc<dyn Heads>)
         .collect();
     conformance::one_swap_wins(&handles);
-    let path = directory.path().join("seen.sqlite");
-    conformance::seen(SeenDb::open_with_window(&path, 10).unwrap());
-    let reopened = SeenDb::open_with_window(&path, 10).unwrap();
-    assert_eq!(reopened.covered().unwrap(), 101);
 }
 
 #[test]
@@ -72,7 +68,7 @@ fn other_files_are_refused_and_left_alone() {
         .unwrap()
         .execute_batch("PRAGMA user_version = 7")
         .unwrap();
-    let error = SeenDb::open(&path).unwrap_err();
+    let error = HeadDb::open(&path).unwrap_err();
     assert!(error.to_string().contains("version 7"), "{error}");
 
     let path = directory.path().join("unversioned.sqlite");
