@@ -30,79 +30,106 @@ struct Expected {
     logged: bool,
 }
 
+/// Entries before, and in the batch. The later ones complete tiles and reach level 1.
 const SIZES: [(u64, u64); 4] = [(0, 5), (250, 20), (256, 256), (700, 400)];
 
 fn run(operation: Operation, path_prefix: &str, effect: Effect, expected: &Expected) {
-    for (before, batch) in SIZES {
-        let context = format!("{operation:?} {path_prefix} {effect:?} at {before}+{batch}");
-        let log = MemoryLog::new();
-        let sequencer = log.start().unwrap();
-        if before > 0 {
-            append(&sequencer, submissions(0..before)).unwrap();
-        }
-        let records = submissions(before..before + batch);
-        log.store.fail(Fault {
-            operation,
-            path_prefix: path_prefix.to_owned(),
-            effect,
-            after: 0,
-        });
-        let error = append(&sequencer, records.clone()).unwrap_err();
-        assert!(
-            matches!(error, SubmitError::Failed(_)),
-            "{context}: {error}"
-        );
-        assert_eq!(log.store.pending_faults(), 0, "{context}");
-        // The thread needs a moment to end after it has answered.
-        if expected.fatal {
-            sequencer.stop();
-        }
-        assert_eq!(sequencer.failure().is_some(), expected.fatal, "{context}");
-        let committed = before + if expected.logged { batch } else { 0 };
-        assert_eq!(log.committed(), committed, "{context}");
+    run_at(&SIZES, operation, path_prefix, effect, expected);
+}
 
-        let sequencer = if expected.fatal {
+fn run_at(
+    sizes: &[(u64, u64)],
+    operation: Operation,
+    path_prefix: &str,
+    effect: Effect,
+    expected: &Expected,
+) {
+    for (before, batch) in sizes {
+        // A log that goes on must hold as it is, and after the next start as well.
+        for reload in [false, true] {
+            if reload || !expected.fatal {
+                let context =
+                    format!("{operation:?} {path_prefix} {effect:?} at {before}+{batch}, {reload}");
+                let fault = Fault {
+                    operation,
+                    path_prefix: path_prefix.to_owned(),
+                    effect,
+                    after: 0,
+                };
+                strike(*before, *batch, fault, expected, reload, &context);
+            }
+        }
+    }
+}
+
+fn strike(before: u64, batch: u64, fault: Fault, expected: &Expected, reload: bool, context: &str) {
+    let log = MemoryLog::new();
+    let sequencer = log.start().unwrap();
+    if before > 0 {
+        append(&sequencer, submissions(0..before)).unwrap();
+    }
+    let records = submissions(before..before + batch);
+    log.store.fail(fault);
+    let error = append(&sequencer, records.clone()).unwrap_err();
+    assert!(
+        matches!(error, SubmitError::Failed(_)),
+        "{context}: {error}"
+    );
+    assert_eq!(log.store.pending_faults(), 0, "{context}");
+    // The thread needs a moment to end after it has answered.
+    if expected.fatal {
+        sequencer.stop();
+    }
+    assert_eq!(sequencer.failure().is_some(), expected.fatal, "{context}");
+    let committed = before + if expected.logged { batch } else { 0 };
+    assert_eq!(log.committed(), committed, "{context}");
+    // The whole tree, as the failure left it: what is published holds.
+    let fsck = || {
+        log.fsck()
+            .unwrap_or_else(|error| panic!("{context}: {error}"))
+    };
+    let left = fsck();
+    assert_eq!(left.size, log.checkpoint().size, "{context}");
+    assert!((before..=committed).contains(&left.size), "{context}");
+
+    let sequencer = if reload {
+        if expected.fatal {
             let again = append(&sequencer, records.clone()).unwrap_err();
             assert!(
                 matches!(again, SubmitError::Stopped(_)),
                 "{context}: {again}"
             );
-            log.start()
-                .unwrap_or_else(|error| panic!("{context}: {error}"))
-        } else {
-            sequencer
-        };
-        // The same batch again: places as if nothing had happened, whether or not it was logged.
-        let places = append(&sequencer, records).unwrap();
-        assert_eq!(
-            places,
-            (before..before + batch).collect::<Vec<_>>(),
-            "{context}"
-        );
-        let report = log
-            .fsck()
-            .unwrap_or_else(|error| panic!("{context}: {error}"));
-        assert_eq!(report.size, before + batch, "{context}");
-        assert_eq!(
-            log.store.list("staging").unwrap(),
-            Vec::<String>::new(),
-            "{context}"
-        );
-
-        // And once more from the files, as after any crash.
+        }
         sequencer.stop();
-        let sequencer = log
-            .start()
-            .unwrap_or_else(|error| panic!("{context}: {error}"));
-        let next = submissions(before + batch..before + batch + 1);
-        assert_eq!(
-            append(&sequencer, next).unwrap(),
-            [before + batch],
-            "{context}"
-        );
-        log.fsck()
-            .unwrap_or_else(|error| panic!("{context}: {error}"));
-    }
+        let started = log.start();
+        let started = started.unwrap_or_else(|error| panic!("{context}: {error}"));
+        // A start publishes what is committed, and no more.
+        assert_eq!(log.checkpoint().size, committed, "{context}");
+        assert_eq!(fsck().size, committed, "{context}");
+        started
+    } else {
+        sequencer
+    };
+    // The same batch again: places as if nothing had happened, whether or not it was logged.
+    let places = append(&sequencer, records).unwrap();
+    let wanted: Vec<u64> = (before..before + batch).collect();
+    assert_eq!(places, wanted, "{context}");
+    assert_eq!(fsck().size, before + batch, "{context}");
+    let staged = log.store.list("staging").unwrap();
+    assert_eq!(staged, Vec::<String>::new(), "{context}");
+
+    // And once more from the files, as after any crash.
+    sequencer.stop();
+    let sequencer = log
+        .start()
+        .unwrap_or_else(|error| panic!("{context}: {error}"));
+    let next = submissions(before + batch..before + batch + 1);
+    assert_eq!(
+        append(&sequencer, next).unwrap(),
+        [before + batch],
+        "{context}"
+    );
+    fsck();
 }
 
 const GOES_ON: Expected = Expected {
@@ -158,6 +185,20 @@ fn level_0_tile() {
         Effect::PersistedAnyway,
         &ENDS_LOGGED,
     );
+}
+
+/// Tiles above the leaves' come with them, in trees that reach so far.
+#[test]
+fn level_1_tile() {
+    for effect in [Effect::NotPersisted, Effect::PersistedAnyway] {
+        run_at(
+            &SIZES[1..],
+            Operation::PutNew,
+            "tile/1/",
+            effect,
+            &ENDS_LOGGED,
+        );
+    }
 }
 
 #[test]

@@ -22,6 +22,7 @@ use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::note::NoteVerifier;
 use tlog::proof::verify_inclusion;
+use tlog::tile::Span;
 use tokio::sync::oneshot;
 
 struct Answer {
@@ -440,6 +441,63 @@ fn each_bad_record_is_refused_beside_the_good_ones() {
         Some("malformed")
     );
     assert_eq!(served.log.totals().rounds, 1);
+    served.stop().unwrap();
+}
+
+/// A signature that verifies does not make a statement of what cannot be one.
+#[test]
+fn what_is_signed_but_no_statement_is_refused() {
+    let directory = TempDir::new().unwrap();
+    let (served, author) = (Served::start(directory.path()), Author::new());
+    let good = String::from_utf8(author.envelope(0).payload().to_vec()).unwrap();
+    let number = "\"seq\":1";
+    assert!(good.contains(number), "{good}");
+    let changed = |to: &str| good.replace(number, to).into_bytes();
+    let mut not_utf8 = good.clone().into_bytes();
+    let at = good.find("record 0").unwrap();
+    not_utf8[at] = 0xff;
+    let payloads = [
+        changed("\"seq\":1.0"),
+        changed("\"seq\":1e0"),
+        changed("\"seq\":-0"),
+        changed("\"seq\":1,\"seq\":1"),
+        changed("\"seq\":null"),
+        [good.as_bytes(), b" x"].concat(),
+        not_utf8,
+        good.replace("{\"create\"", "{\"destroy\"").into_bytes(),
+    ];
+    let mut body = Vec::new();
+    for payload in &payloads {
+        body.extend(author.sign(payload).to_json());
+        body.push(b'\n');
+    }
+    let answer = served.post(&body).json();
+    for (payload, entry) in payloads.iter().zip(answer["entries"].as_array().unwrap()) {
+        let text = String::from_utf8_lossy(payload);
+        assert_eq!(entry["error"]["code"], "malformed", "{text}: {entry}");
+    }
+    assert_eq!(served.log.published().checkpoint.size, 0);
+    served.stop().unwrap();
+}
+
+/// Whoever reads it later may know its kind.
+#[test]
+fn a_record_of_an_unknown_kind_is_logged_as_it_is() {
+    let directory = TempDir::new().unwrap();
+    let served = Served::start(directory.path());
+    let line = include_bytes!("../../../vectors/record/golden/kept-unknown-kind.envelope.json");
+    let payload = record::Envelope::from_json(line)
+        .unwrap()
+        .payload()
+        .to_vec();
+    let answer = served.post(line).json();
+    assert_eq!(answer["entries"][0]["index"], 0, "{answer}");
+    let bodies = served
+        .log
+        .reader()
+        .bodies(Span::new(0, 1).unwrap())
+        .unwrap();
+    assert_eq!(bodies, [Some(payload)]);
     served.stop().unwrap();
 }
 

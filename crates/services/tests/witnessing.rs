@@ -206,6 +206,32 @@ fn witnesses_that_are_down_slow_or_lie_hold_nothing_up() {
     log.fsck().unwrap();
 }
 
+/// One that answers 409 whatever it is asked, with sizes that make no sense.
+#[test]
+fn a_witness_that_always_knows_better_holds_nothing_up() {
+    let (log, author) = (MemoryLog::new(), Author::new());
+    let mut asked = 0u64;
+    let stubborn = Scripted(move |_: &[u8], _| {
+        asked += 1;
+        Err(match asked {
+            // A start that is told of something later does not go on.
+            1 => ClientError::Unreachable("not yet".to_owned()),
+            _ => ClientError::Conflict([0, 3, u64::MAX, 10][usize::try_from(asked % 4).unwrap()]),
+        })
+    });
+    let sequencer = start(&log, policy(&[1], 1), vec![client(1, stubborn)]).unwrap();
+    for from in (0..50).step_by(10) {
+        append(&sequencer, author.submissions(from..from + 10)).unwrap();
+    }
+    let published = sequencer.published();
+    assert_eq!(
+        (published.checkpoint.size, published.witnessed),
+        (50, Some(false))
+    );
+    assert_eq!(cosigned_by(&log, 1..=1), Vec::<u8>::new());
+    assert_eq!(log.fsck().unwrap().size, 50);
+}
+
 #[test]
 fn a_checkpoint_is_published_again_once_witnesses_are_back() {
     let (log, author) = (MemoryLog::new(), Author::new());

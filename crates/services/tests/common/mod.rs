@@ -11,9 +11,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use record::control::{Control, Create, LogOrigin, SignerName};
 use record::{Envelope, Record, Signer, SigningKey, Statement, bucket};
 use ring::rand::SystemRandom;
+use ring::signature::EcdsaKeyPair;
 use services::admission::Submission;
 use services::clock::Clock;
 use services::fsck::{self, FsckError, FsckOptions, FsckReport};
@@ -59,6 +62,19 @@ impl Author {
         let control = Control::create(bucket::start_ms(1_700_000_000_000), create);
         let statement = Statement::new(signer, control).unwrap();
         self.key.sign_statement(&statement, &self.random).unwrap()
+    }
+
+    /// Any bytes under this author's signature, also those that no signer of ours would sign.
+    pub fn sign(&self, payload: &[u8]) -> Envelope {
+        let pem = self.key.to_pem();
+        let base64: String = pem.lines().filter(|line| !line.starts_with('-')).collect();
+        let pkcs8 = STANDARD.decode(base64).unwrap();
+        let algorithm = &ring::signature::ECDSA_P256_SHA256_ASN1_SIGNING;
+        let pair = EcdsaKeyPair::from_pkcs8(algorithm, &pkcs8, &self.random).unwrap();
+        let signature = pair
+            .sign(&self.random, &record::envelope::pae(payload))
+            .unwrap();
+        Envelope::new(payload.to_vec(), signature.as_ref().to_vec()).unwrap()
     }
 
     pub fn record(&self, number: u64) -> Record {
