@@ -4,12 +4,24 @@
 //!
 //! | Module | Holds |
 //! |---|---|
+//! | [`fold`] | records into forecasts and scores |
+//! | [`track`] | one endpoint under one objective, and what is expected of its next windows |
 //! | [`pool`] | the prior that endpoints share: partial pooling |
+//! | [`mixture`], [`incident`], [`shares`] | ways to foretell a breach; the next incident; what shares windows had |
 //! | [`adaptive`] | intervals that keep their coverage under any drift |
 //! | [`score`] | scores of single forecasts |
-//! | [`compare`] | who forecasts better, and calibration |
+//! | [`compare`], [`scores`] | who forecasts better, and calibration; sums over scored forecasts |
 
 pub mod adaptive;
 pub mod compare;
+pub mod fold;
+pub mod incident;
+pub mod mixture;
 pub mod pool;
 pub mod score;
+pub mod scores;
+mod series;
+pub mod shares;
+pub mod track;
+
+pub use series::{Expected, Pools, step_ms};

@@ -14,6 +14,7 @@
 //! | [`evidence`], [`parity`], [`conformal`] | evidence against one hypothesis, parity, exchangeability |
 //! | [`fold`] | records into histories |
 //! | [`forecast`] | what to expect next, and how good such forecasts were |
+//! | [`objective`] | error budgets, and how fast they burn |
 //! | [`route`] | which endpoint gets a call |
 //! | [`level`], [`special`] | levels and intervals; special functions |
 
@@ -27,6 +28,7 @@ pub mod hedged;
 pub mod kt;
 pub mod latency;
 pub mod level;
+pub mod objective;
 pub mod parity;
 pub mod route;
 pub mod share;
