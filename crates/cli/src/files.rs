@@ -2,7 +2,7 @@
 //! not at all, and secrets readable by their owner alone.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -56,15 +56,42 @@ pub(crate) fn write_secret_new(path: &Path, bytes: &[u8]) -> Result<()> {
 
 /// Writes a file whole: a reader, or a crash, sees the old one or the new one.
 pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
+    write_streamed(path, |out| Ok(out.write_all(bytes)?))
+}
+
+/// As [`write_whole`], for what does not fit in memory. What `write` leaves behind when it fails
+/// is removed.
+pub(crate) fn write_streamed(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<fs::File>) -> Result<()>,
+) -> Result<()> {
     let named = || format!("cannot write {}", path.display());
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(format!(".{}.tmp", std::process::id()));
     let temporary = PathBuf::from(temporary);
-    let mut file = fs::File::create(&temporary).with_context(named)?;
-    file.write_all(bytes).with_context(named)?;
-    file.sync_all().with_context(named)?;
+    let mut out = BufWriter::new(fs::File::create(&temporary).with_context(named)?);
+    let written = write(&mut out).and_then(|()| {
+        let file = out.into_inner().context("the last bytes")?;
+        Ok(file.sync_all()?)
+    });
+    if let Err(error) = written {
+        // Another failure here leaves a file that is named as temporary.
+        let _ = fs::remove_file(&temporary);
+        return Err(error.context(named()));
+    }
     fs::rename(&temporary, path).with_context(named)?;
     Ok(())
+}
+
+/// Whether a file starts with these bytes.
+pub(crate) fn starts_with(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let unusable = |why: std::io::Error| Unusable(format!("{}: {why}", path.display()));
+    let mut start = Vec::new();
+    let mut file = fs::File::open(path)
+        .map_err(unusable)?
+        .take(bytes.len() as u64);
+    file.read_to_end(&mut start).map_err(unusable)?;
+    Ok(start == bytes)
 }
 
 /// Makes a directory and its parents, and says which one could not be made.

@@ -16,9 +16,10 @@ use tlog::proof::inclusion;
 use tlog::tile::Span;
 
 use crate::files::{self, Unusable};
+use crate::remote_log::RemoteLog;
 
 /// Entries in a full bundle.
-const BUNDLE_WIDTH: u64 = 256;
+pub(crate) const BUNDLE_WIDTH: u64 = 256;
 
 /// A log's files as its published checkpoint covers them.
 pub(crate) struct LogFiles {
@@ -38,6 +39,18 @@ pub(crate) struct Logged {
 }
 
 impl LogFiles {
+    /// Opens a log's directory, or a log over HTTP: then with the token that opens its bodies, and
+    /// with its key, which it is asked for if none is given.
+    pub(crate) fn open_any(log: &str, token: Option<&str>, vkey: Option<&str>) -> Result<Self> {
+        if log.starts_with("http://") || log.starts_with("https://") {
+            let remote = RemoteLog::connect(log, token)?;
+            let key = remote.key(vkey)?;
+            Self::covering(LogReader::new(Arc::new(remote)), key, log)
+        } else {
+            Self::open(Path::new(log))
+        }
+    }
+
     /// Opens a log's directory for reading and verifies its checkpoint under its own key.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let unusable = |why: String| Unusable(format!("{}: {why}", directory.display()));
@@ -48,22 +61,38 @@ impl LogFiles {
             .map_err(|error| unusable(format!("{}: {error}", layout::LOG_KEY)))?
             .verifier();
         let reader = LogReader::new(Arc::new(local));
+        let mut log = Self::covering(reader, key, &directory.display().to_string())?;
+        let witnesses = directory.join(layout::WITNESSES);
+        if witnesses.exists() {
+            log.witnesses = Some(files::read_text(&witnesses)?);
+        }
+        Ok(log)
+    }
+
+    /// The files as the checkpoint that is published now covers them.
+    fn covering(reader: LogReader, key: NoteVerifier, name: &str) -> Result<Self> {
+        let unusable = |why: String| Unusable(format!("{name}: {why}"));
         let text = reader
             .file(layout::CHECKPOINT)?
             .ok_or_else(|| unusable("nothing is published in this log yet".to_owned()))?;
         let checkpoint = SignedCheckpoint::open(&text, &key)
             .map_err(|error| unusable(format!("{}: {error}", layout::CHECKPOINT)))?;
-        let witnesses = directory.join(layout::WITNESSES);
-        let witnesses = witnesses
-            .exists()
-            .then(|| files::read_text(&witnesses))
-            .transpose()?;
         Ok(Self {
             reader,
             key,
             checkpoint,
-            witnesses,
+            witnesses: None,
         })
+    }
+
+    /// The published checkpoint.
+    pub(crate) fn checkpoint(&self) -> &SignedCheckpoint {
+        &self.checkpoint
+    }
+
+    /// The files themselves.
+    pub(crate) fn reader(&self) -> &LogReader {
+        &self.reader
     }
 
     pub(crate) fn key(&self) -> &NoteVerifier {

@@ -12,6 +12,8 @@ mod files;
 mod home_log;
 mod http;
 mod log_files;
+mod log_scan;
+mod remote_log;
 mod running;
 
 use std::process::ExitCode;

@@ -201,8 +201,15 @@ impl<R: TileReader> TreeView<R> {
         Ok(proof)
     }
 
+    /// Forgets what was read. Whoever walks a large tree from left to right calls this now and
+    /// then, or the whole tree ends up in memory.
+    pub fn forget(&mut self) {
+        self.tiles.borrow_mut().clear();
+        self.ranges.borrow_mut().clear();
+    }
+
     /// MTH(D[from:to]) for a range that starts at a multiple of the power of two it fills.
-    fn range(&self, from: u64, to: u64) -> Result<Digest, TileError> {
+    pub(crate) fn range(&self, from: u64, to: u64) -> Result<Digest, TileError> {
         let leaves = to - from;
         if leaves == 0 {
             return Ok(empty_root());

@@ -16,6 +16,7 @@ use crate::policy::TrustPolicy;
 use crate::tlog_proof::TlogProof;
 
 mod evidence;
+pub mod history;
 mod kind;
 mod place;
 mod report;
@@ -83,6 +84,7 @@ impl<'p> Verifier<'p> {
             FileKind::Call => self.verify_call(bytes),
             FileKind::Policy => vec![verify_policy(bytes)],
             FileKind::Evidence => vec![self.verify_evidence(bytes)],
+            FileKind::History => vec![self.verify_history(bytes)],
             FileKind::Statement | FileKind::TrustedRoot | FileKind::Unknown => {
                 vec![Draft::unusable("format", kind.why_unusable()).finish()]
             }
@@ -196,6 +198,14 @@ impl<'p> Verifier<'p> {
         place::check_time(&mut draft, Some(&record), place.as_ref());
         draft.content_not_checked();
         draft.finish()
+    }
+
+    /// Verifies a history; [`history`] tells more, and verifies large ones.
+    pub fn verify_history(&mut self, bytes: &[u8]) -> Report {
+        match history::verify_history(bytes, self.policy, None) {
+            Ok(found) => found.report,
+            Err(error) => Draft::unusable("format", error).finish(),
+        }
     }
 
     /// A gateway's answer about one call: each of its bundles.

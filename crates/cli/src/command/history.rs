@@ -1,15 +1,17 @@
-//! `longrun history`: what a log says about each endpoint.
+//! `longrun history`: what a log says about each endpoint, and files that take it elsewhere.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, Subcommand};
-use record::control::LogOrigin;
-use reliability::fold::{EndpointReport, History, Policy, Report};
+use reliability::fold::{EndpointReport, Report};
 use reliability::kt::Alpha;
 
-use crate::log_files::LogFiles;
+mod export;
+mod source;
+pub(crate) mod verify;
+
+use source::Source;
 
 mod dimensions;
 
@@ -18,14 +20,17 @@ mod dimensions;
 pub(crate) enum Command {
     /// Fold a log and print calls, failures and intervals per endpoint.
     Show(Show),
+    /// Write a log, or what it says about some endpoints, as one file that others can check.
+    Export(export::Export),
+    /// Check a history file offline, and fold it again.
+    Verify(verify::Verify),
 }
 
 /// Arguments of `history show`.
 #[derive(Args)]
 pub(crate) struct Show {
-    /// The directory of a log.
-    #[arg(long, default_value = "longrun-data/log")]
-    log: PathBuf,
+    #[command(flatten)]
+    source: Source,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -33,21 +38,27 @@ pub(crate) struct Show {
 
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let Self::Show(arguments) = self;
-        let log = LogFiles::open(&arguments.log)?;
-        let origin = LogOrigin::new(log.key().name()).context("the log's name")?;
-        let mut history = History::new(Policy::own_log(origin));
-        let erased = log.each_record(|logged| {
-            history.apply(&logged.record, logged.index);
-            Ok(())
-        })?;
+        match self {
+            Self::Show(arguments) => arguments.run()?,
+            Self::Export(arguments) => arguments.run()?,
+            Self::Verify(arguments) => return arguments.run(),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Show {
+    fn run(&self) -> Result<()> {
+        let selection = self.source.selection()?;
+        let log = self.source.open()?;
+        let (history, erased) = source::fold(&log, &selection)?;
         let report = history.report(Alpha::FIVE_PERCENT);
-        if arguments.json {
+        if self.json {
             println!("{}", serde_json::to_string_pretty(&report)?);
         } else {
             print(&report, log.key().name(), erased);
         }
-        Ok(ExitCode::SUCCESS)
+        Ok(())
     }
 }
 
@@ -57,6 +68,10 @@ fn print(report: &Report, origin: &str, erased: u64) {
         report.records
     );
     println!("digest {}", report.digest);
+    print_endpoints(report);
+}
+
+fn print_endpoints(report: &Report) {
     if report.endpoints.is_empty() {
         println!("No endpoint has been observed yet.");
         return;

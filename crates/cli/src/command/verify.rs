@@ -1,14 +1,16 @@
 //! `longrun verify`: every check by name, one verdict, one exit code.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
+use tlog::history::MAGIC;
 use tlog::policy::TrustPolicy;
-use tlog::verify::{FileReport, Report, Status, Verdict, Verifier};
+use tlog::verify::{FileKind, FileReport, Report, Status, Verdict, Verifier};
 
+use super::history::verify::check_file;
 use crate::files::{self, Unusable};
 
 /// Arguments of `verify`.
@@ -18,7 +20,7 @@ Exit codes: 0 valid under the policy you supplied; 1 invalid; 2 unusable input; 
 signer or the log is not one that you trust. Nothing inside a file makes that file trusted: \
 without --policy the best possible answer is 3.")]
 pub(crate) struct Arguments {
-    /// Files to check: bundles, envelopes, checkpoints, saved answers about calls.
+    /// Files to check: bundles, envelopes, checkpoints, histories, saved answers about calls.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Whom you trust: a policy that you got from somewhere else than the files.
@@ -31,26 +33,34 @@ pub(crate) struct Arguments {
 
 impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let policy = match &self.policy {
-            Some(file) => Some(
-                TrustPolicy::parse(&files::read(file)?)
-                    .map_err(|error| Unusable(format!("{}: {error}", file.display())))?,
-            ),
-            None => None,
-        };
+        let policy = read_policy(self.policy.as_deref())?;
         let mut verifier = Verifier::new(policy.as_ref());
         let mut worst = Verdict::Valid;
         let mut documents = Vec::new();
         for file in &self.files {
+            let name = file.display().to_string();
+            // Histories may be large, and are folded as well.
+            if files::starts_with(file, MAGIC)? {
+                let checked = check_file(file, policy.as_ref(), None)?;
+                let verdict = checked.found.report.verdict;
+                worst = worse(worst, verdict);
+                if self.json {
+                    let result = json!({"kind": FileKind::History, "verdict": verdict,
+                        "reports": [checked.found.report], "history": checked.to_json()});
+                    documents.push(json!({"file": name, "result": result}));
+                } else {
+                    println!("{name}");
+                    checked.print();
+                }
+                continue;
+            }
             let bytes = files::read(file)?;
             let report = verifier.verify_file(&bytes);
-            if report.verdict.severity() > worst.severity() {
-                worst = report.verdict;
-            }
+            worst = worse(worst, report.verdict);
             if self.json {
-                documents.push(json!({"file": file.display().to_string(), "result": report}));
+                documents.push(json!({"file": name, "result": report}));
             } else {
-                print(&file.display().to_string(), &report);
+                print(&name, &report);
             }
         }
         if self.json {
@@ -59,6 +69,18 @@ impl Arguments {
         }
         Ok(ExitCode::from(worst.exit_code()))
     }
+}
+
+fn worse(a: Verdict, b: Verdict) -> Verdict {
+    if b.severity() > a.severity() { b } else { a }
+}
+
+/// The policy in a file, if one is given.
+pub(super) fn read_policy(file: Option<&Path>) -> Result<Option<TrustPolicy>> {
+    let Some(file) = file else { return Ok(None) };
+    let policy = TrustPolicy::parse(&files::read(file)?)
+        .map_err(|error| Unusable(format!("{}: {error}", file.display())))?;
+    Ok(Some(policy))
 }
 
 fn print(name: &str, file: &FileReport) {
@@ -75,6 +97,12 @@ fn print_report(report: &Report) {
     if let (Some(kind), Some(record)) = (&report.record_kind, &report.record) {
         println!("  {kind} {record}");
     }
+    print_checks(report);
+    println!("  {}", in_words(report.verdict));
+}
+
+/// Each check by name, a line each.
+pub(super) fn print_checks(report: &Report) {
     for check in &report.checks {
         let status = match check.status {
             Status::Passed => "passed",
@@ -83,10 +111,9 @@ fn print_report(report: &Report) {
         };
         println!("    {status:<12} {:<11} {}", check.name, check.reason);
     }
-    println!("  {}", in_words(report.verdict));
 }
 
-fn in_words(verdict: Verdict) -> &'static str {
+pub(super) fn in_words(verdict: Verdict) -> &'static str {
     match verdict {
         Verdict::Valid => "VALID under the policy you supplied",
         Verdict::Invalid => "INVALID: something in it is not what it says it is",

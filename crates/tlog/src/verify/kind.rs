@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::FILE_BYTES_MAX;
+use crate::history::MAGIC;
 use crate::tlog_proof::HEADER;
 
 /// The files that verification knows.
@@ -24,6 +25,8 @@ pub enum FileKind {
     Proof,
     /// A gateway's answer about one call, with its bundles.
     Call,
+    /// A history: many records with one proof.
+    History,
     /// A trust policy.
     Policy,
     /// Evidence that a log has signed two histories.
@@ -54,6 +57,9 @@ impl FileKind {
     /// Looks at a file without verifying anything.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Self {
+        if bytes.starts_with(MAGIC) {
+            return Self::History;
+        }
         if bytes.len() > FILE_BYTES_MAX {
             return Self::Unknown;
         }
@@ -112,7 +118,7 @@ impl FileKind {
             }
             _ => {
                 "not a file that can be verified: expected a Sigstore bundle, a DSSE envelope, \
-                 a checkpoint, a tlog-proof, the answer of /longrun/v1/calls/<id>, \
+                 a checkpoint, a tlog-proof, a history, the answer of /longrun/v1/calls/<id>, \
                  evidence of a split view or a trust policy"
             }
         }

@@ -97,7 +97,7 @@ impl CheckpointFacts {
         }
     }
 
-    fn cosigned_s(&self) -> Option<u64> {
+    pub(super) fn cosigned_s(&self) -> Option<u64> {
         let witnessing = self.witnessing.as_ref()?.as_ref().ok()?;
         witnessing
             .cosigned

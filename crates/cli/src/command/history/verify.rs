@@ -1,0 +1,198 @@
+//! `longrun history verify`: a history file, checked offline and folded again.
+
+use std::fs::File;
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use reliability::fold::{History, Report};
+use reliability::kt::Alpha;
+use serde_json::json;
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::history::{HistoryReader, Item, RecordItem};
+use tlog::policy::TrustPolicy;
+use tlog::verify::history::{HistoryCheck, HistoryReport, open};
+
+use super::source;
+use crate::command::verify::{in_words, print_checks, read_policy};
+use crate::files::{self, Unusable};
+use crate::log_scan::on_all_cores;
+
+/// Records, and bytes of them, that are verified together.
+const BATCH_RECORDS: usize = 2048;
+const BATCH_BYTES: usize = 8 << 20;
+/// Findings that are printed; JSON has more.
+const FINDINGS_PRINTED: usize = 10;
+
+/// Arguments of `history verify`.
+#[derive(Args)]
+#[command(after_help = "\
+Exit codes: 0 valid under the policy you supplied; 1 invalid; 2 unusable input; 3 intact, but a \
+signer or the log is not one that you trust. The digest is the one that `longrun history show` \
+prints where the log is, for the same endpoints and up to the same checkpoint.")]
+pub(crate) struct Verify {
+    /// The history to check.
+    file: PathBuf,
+    /// Whom you trust: a policy that you got from somewhere else than the file.
+    #[arg(long)]
+    policy: Option<PathBuf>,
+    /// A checkpoint of the log that you have from elsewhere: an older history is then cut short.
+    #[arg(long, value_name = "CHECKPOINT")]
+    known: Option<PathBuf>,
+    /// Print one JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Verify {
+    pub(super) fn run(&self) -> Result<ExitCode> {
+        let policy = read_policy(self.policy.as_deref())?;
+        let known = self.known.as_deref().map(read_checkpoint).transpose()?;
+        let checked = check_file(&self.file, policy.as_ref(), known.as_ref())?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&checked.to_json())?);
+        } else {
+            println!("{}", self.file.display());
+            checked.print();
+            if let Some(report) = checked.report() {
+                println!();
+                super::print_endpoints(&report);
+            }
+        }
+        Ok(ExitCode::from(checked.found.report.verdict.exit_code()))
+    }
+}
+
+fn read_checkpoint(path: &Path) -> Result<SignedCheckpoint> {
+    SignedCheckpoint::parse(&files::read(path)?)
+        .map_err(|error| Unusable(format!("{}: {error}", path.display())).into())
+}
+
+/// What a history turned out to be, and its fold.
+pub(crate) struct Checked {
+    pub(crate) found: HistoryReport,
+    /// Everything whose signature held, folded as the log's owner folds it.
+    pub(crate) history: History,
+}
+
+impl Checked {
+    /// The history, unless something in the file does not hold: then there is no digest to print.
+    pub(crate) fn report(&self) -> Option<Report> {
+        self.found
+            .holds()
+            .then(|| self.history.report(Alpha::FIVE_PERCENT))
+    }
+
+    /// One document.
+    pub(crate) fn to_json(&self) -> serde_json::Value {
+        let verdict = self.found.report.verdict;
+        json!({"verdict": verdict, "file": self.found, "history": self.report()})
+    }
+
+    /// Checks, findings and digest, as text.
+    pub(crate) fn print(&self) {
+        print_checks(&self.found.report);
+        let findings = &self.found.findings;
+        for finding in findings.iter().take(FINDINGS_PRINTED) {
+            println!("    {:<12} {:<11} {finding}", "named", finding.check);
+        }
+        if findings.len() > FINDINGS_PRINTED {
+            println!(
+                "    and {} more; see --json",
+                findings.len() - FINDINGS_PRINTED
+            );
+        }
+        match self.report() {
+            Some(report) => println!("  digest {}", report.digest),
+            None => println!("  no digest: something in the file does not hold"),
+        }
+        println!("  {}", in_words(self.found.report.verdict));
+    }
+}
+
+/// Verifies and folds a history, whatever its size, in bounded memory.
+pub(crate) fn check_file(
+    path: &Path,
+    policy: Option<&TrustPolicy>,
+    known: Option<&SignedCheckpoint>,
+) -> Result<Checked> {
+    let unusable = |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", path.display()));
+    let file = File::open(path).map_err(|error| unusable(&error))?;
+    let mut reader = HistoryReader::open(BufReader::with_capacity(1 << 20, file))
+        .map_err(|error| unusable(&error))?;
+    let header = reader.header().clone();
+    let history = source::own_log(&header.checkpoint.checkpoint().origin)?;
+    let mut checking = Checking {
+        check: HistoryCheck::new(header),
+        history,
+        batch: Vec::new(),
+        batch_bytes: 0,
+    };
+    loop {
+        match reader.next_item() {
+            Ok(Some(Item::Record(item))) => checking.record(item),
+            Ok(Some(other)) => checking.other(other),
+            Ok(None) => break,
+            Err(tlog::history::HistoryError::Io(error)) => {
+                return Err(error).context(format!("cannot read {}", path.display()));
+            }
+            Err(error) => {
+                checking.settle();
+                checking.check.broken(&error);
+                break;
+            }
+        }
+    }
+    checking.settle();
+    let found = checking.check.finish(policy, known);
+    Ok(Checked {
+        found,
+        history: checking.history,
+    })
+}
+
+/// A file on its way through: records wait until enough of them are there for all cores.
+struct Checking {
+    check: HistoryCheck,
+    history: History,
+    batch: Vec<RecordItem>,
+    batch_bytes: usize,
+}
+
+impl Checking {
+    fn record(&mut self, item: RecordItem) {
+        self.batch_bytes += item.statement.len();
+        self.batch.push(item);
+        if self.batch.len() >= BATCH_RECORDS || self.batch_bytes >= BATCH_BYTES {
+            self.settle();
+        }
+    }
+
+    fn other(&mut self, item: Item) {
+        self.settle();
+        match item {
+            Item::Record(item) => self.record(item),
+            Item::Erased(item) => self.check.erased(&item),
+            Item::Tail(gap) => self.check.tail(&gap),
+            Item::Stream(told) => self.check.stream(told),
+            Item::Signer(told) => self.check.signer(told),
+        }
+    }
+
+    /// Verifies what waits and folds it, in order.
+    fn settle(&mut self) {
+        self.batch_bytes = 0;
+        let batch = std::mem::take(&mut self.batch);
+        let opened = on_all_cores(batch, |item| {
+            (item.place, open(item.signature, item.statement))
+        });
+        for (place, opened) in opened {
+            self.check.record(&place, &opened);
+            if let Ok(record) = &opened.record {
+                self.history.apply(record, place.index);
+            }
+        }
+    }
+}
