@@ -102,6 +102,7 @@ pub fn endpoint_of(record: &Record) -> Option<Endpoint> {
             provider: Provider::Joined(record.signer_id()),
             model: manifest.model.clone(),
         }),
+        Predicate::Forecast(forecast) => Some(forecast.endpoint.clone()),
         _ => None,
     }
 }
