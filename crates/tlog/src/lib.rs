@@ -17,6 +17,7 @@ pub mod multiproof;
 pub mod note;
 pub mod policy;
 pub mod proof;
+pub mod shard;
 pub mod tile;
 pub mod tlog_proof;
 pub mod verify;

@@ -18,6 +18,7 @@ use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::growth::Edge;
 use crate::note::NoteVerifier;
 use crate::proof::{ProveError, TreeView, prefix_roots};
+use crate::shard::Link;
 use crate::tile::{Span, Tile, TileError, TileId, TileReader, WIDTH};
 
 pub mod evidence;
@@ -41,6 +42,7 @@ pub struct Followed {
     unproven: Vec<SignedCheckpoint>,
     contradicted: Vec<Contradicted>,
     witnesses: BTreeMap<String, WitnessMark>,
+    end: Option<Link>,
 }
 
 /// A checkpoint that contradicts the log's history, and where the evidence is kept.
@@ -131,6 +133,7 @@ impl Followed {
             unproven: Vec::new(),
             contradicted: Vec::new(),
             witnesses: BTreeMap::new(),
+            end: None,
         }
     }
 
@@ -168,6 +171,22 @@ impl Followed {
     #[must_use]
     pub fn unproven(&self) -> &[SignedCheckpoint] {
         &self.unproven
+    }
+
+    /// Where the log has said that it ended, and which goes on.
+    #[must_use]
+    pub fn end(&self) -> Option<&Link> {
+        self.end.as_ref()
+    }
+
+    /// Takes note of where the log has said that it ends; the first word holds. The caller lets the
+    /// last checkpoint be considered like any other. `false` if the link ends another log.
+    pub fn ends(&mut self, link: &Link) -> bool {
+        let own = *link.predecessor() == self.key;
+        if own && self.end.is_none() {
+            self.end = Some(link.clone());
+        }
+        own
     }
 
     /// Judges a checkpoint by the log's tiles. What cannot be judged now is kept for

@@ -7,6 +7,7 @@ use super::{Contradicted, Followed, WitnessMark};
 use crate::checkpoint::{CheckpointError, SignedCheckpoint};
 use crate::growth::Edge;
 use crate::note::NoteVerifier;
+use crate::shard::{Link, LinkError};
 
 const VERSION: u32 = 1;
 
@@ -23,6 +24,9 @@ pub enum StateError {
     /// A checkpoint in it does not hold.
     #[error("a checkpoint in it does not hold: {0}")]
     Checkpoint(#[from] CheckpointError),
+    /// The end of the log in it does not hold.
+    #[error(transparent)]
+    End(#[from] LinkError),
 }
 
 #[derive(Serialize, Deserialize)]
@@ -35,6 +39,9 @@ struct Kept {
     unproven: Vec<String>,
     contradicted: Vec<Contradicted>,
     witnesses: BTreeMap<String, WitnessMark>,
+    /// The file, as the log serves it.
+    #[serde(default)]
+    end: Option<String>,
 }
 
 impl Followed {
@@ -50,6 +57,10 @@ impl Followed {
             unproven: self.unproven.iter().map(note).collect(),
             contradicted: self.contradicted.clone(),
             witnesses: self.witnesses.clone(),
+            end: self
+                .end
+                .as_ref()
+                .map(|end| String::from_utf8_lossy(&end.to_bytes()).into_owned()),
         };
         // Strings, numbers and hashes can always be written.
         serde_json::to_vec(&kept).unwrap_or_default()
@@ -90,6 +101,10 @@ impl Followed {
                 .collect::<Result<Vec<_>, _>>()?,
             contradicted: kept.contradicted,
             witnesses: kept.witnesses,
+            end: kept
+                .end
+                .map(|end| Link::parse(end.as_bytes()))
+                .transpose()?,
         })
     }
 }
