@@ -165,3 +165,132 @@ fn a_log_that_signs_two_histories_is_proven_to_anybody() {
     let garbage = run(&["log", "evidence", arg(&one.join("checkpoint"))]);
     assert_eq!(garbage.status.code(), Some(2));
 }
+
+#[test]
+fn a_log_is_ended_and_its_successor_found_from_files() {
+    let origin = "log.example/2026";
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (old, new) = (dir.path().join("old"), dir.path().join("new"));
+    let vkey = init(&old, origin);
+    append(&old, origin);
+    let stated = run(&[
+        "log",
+        "retention",
+        "--dir",
+        arg(&old),
+        "--until",
+        "2026-12-31",
+        "--bodies-days",
+        "365",
+    ]);
+    assert!(stated.status.success(), "{}", text(&stated.stderr));
+    let no_day = [
+        "log",
+        "retention",
+        "--dir",
+        arg(&old),
+        "--until",
+        "2026-12-32",
+    ];
+    assert_eq!(run(&no_day).status.code(), Some(2));
+
+    let shard = [
+        "log",
+        "shard",
+        arg(&old),
+        arg(&new),
+        "--origin",
+        "log.example/2027",
+        "--url",
+        "https://log.example/2027",
+    ];
+    assert!(run(&shard).status.success());
+    assert!(!old.join("successor.json").exists(), "not without --yes");
+    let ended = run(&[&shard[..], &["--yes"]].concat());
+    assert!(ended.status.success(), "{}", text(&ended.stderr));
+    let shown = text(&run(&["log", "show", arg(&old)]).stdout);
+    let successor = word_after(&shown, "successor");
+    assert!(successor.starts_with("log.example/2027+"), "{shown}");
+    assert!(
+        shown.contains("until 2026-12-31") && shown.contains("365 days after"),
+        "{shown}"
+    );
+    append(&new, "log.example/2027");
+    let shown = text(&run(&["log", "show", arg(&new)]).stdout);
+    assert_eq!(word_after(&shown, "continues"), vkey);
+
+    let mut log = serve(&old);
+    let url = log.url("log");
+    let over_http = text(&run(&["log", "show", &url]).stdout);
+    assert_eq!(word_after(&over_http, "successor"), successor);
+    assert!(log.interrupt().success());
+    for directory in [&old, &new] {
+        let checked = run(&["log", "fsck", arg(directory)]);
+        assert!(checked.status.success(), "{}", text(&checked.stderr));
+    }
+}
+
+/// `python3 -m http.server` over links to the public files; killed when dropped.
+struct StaticServer(std::process::Child);
+
+impl StaticServer {
+    fn start(log: &Path, public: &Path) -> (Self, String) {
+        std::fs::create_dir(public).expect("a new directory");
+        for name in ["checkpoint", "tile"] {
+            std::os::unix::fs::symlink(log.join(name), public.join(name)).expect("linked");
+        }
+        let mut python = std::process::Command::new("python3")
+            .args(["-u", "-m", "http.server", "0", "--bind", "127.0.0.1"])
+            .args(["--directory", arg(public)])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("python3 is there");
+        let mut line = String::new();
+        let stdout = python.stdout.take().expect("it is piped");
+        std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line)
+            .expect("it says where it listens");
+        let port = line.split_whitespace().skip_while(|w| *w != "port").nth(1);
+        let url = format!("http://127.0.0.1:{}", port.expect("a port"));
+        (Self(python), url)
+    }
+}
+
+impl Drop for StaticServer {
+    fn drop(&mut self) {
+        // It may be gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+#[ignore = "needs python3; scripts/test runs it"]
+fn any_static_server_is_enough_for_readers_and_monitors() {
+    let origin = "log.example/static";
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let log = dir.path().join("log");
+    let vkey = init(&log, origin);
+    append(&log, origin);
+    append(&log, origin);
+    let (_python, url) = StaticServer::start(&log, &dir.path().join("public"));
+    let shown = run(&["log", "show", &url, "--vkey", &vkey]);
+    assert_eq!(word_after(&text(&shown.stdout), "size"), "2");
+    let monitor_dir = dir.path().join("monitor");
+    let look = [
+        "log",
+        "monitor",
+        "--once",
+        "--dir",
+        arg(&monitor_dir),
+        "--log",
+        &vkey,
+        &url,
+    ];
+    for words in ["first seen, 2 entries", "grew from 2 to 3 entries"] {
+        let looked = run(&look);
+        let said = text(&looked.stdout);
+        assert!(looked.status.success() && said.contains(words), "{said}");
+        append(&log, origin);
+    }
+}

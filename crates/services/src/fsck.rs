@@ -6,7 +6,7 @@
 //! file that does not hold is named. Nothing is changed, and the log may be running meanwhile.
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::available_parallelism;
 
@@ -16,6 +16,7 @@ use store::sqlite::HeadDb;
 use store::{Blobs, Heads as _};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use tlog::growth::Edge;
+use tlog::log_policy::LogPolicy;
 use tlog::note::NoteVerifier;
 use tlog::tile::{Span, TileReader as _, WIDTH};
 
@@ -24,9 +25,13 @@ use crate::log::read_key;
 use crate::reader::{LogReader, ReadError};
 use crate::sequencer::Head;
 
+mod kept;
 mod span;
+mod words;
 
+use kept::Kept;
 use span::{SpanFacts, check_span};
+use words::{check_cosignatures, check_links};
 
 /// Bundles that are checked between two reports of progress.
 const SPANS_PER_STEP: u64 = 256;
@@ -38,6 +43,10 @@ pub struct FsckOptions {
     pub signatures: bool,
     /// The log's verifier key; otherwise the one in its directory.
     pub vkey: Option<String>,
+    /// The witnesses that are known; otherwise those that the log's directory names.
+    pub policy: Option<LogPolicy>,
+    /// Where an interrupted check is kept, and gone on with. The file is removed at the end.
+    pub state: Option<PathBuf>,
 }
 
 /// How far a check is.
@@ -68,6 +77,16 @@ pub struct FsckReport {
     pub tiles: u64,
     /// Entries that are committed but not published yet.
     pub unpublished: u64,
+    /// Entries that an earlier, interrupted check had found to hold.
+    pub resumed_from: u64,
+    /// The known witnesses whose cosignatures on the checkpoint verify.
+    pub cosigned: Vec<String>,
+    /// Whether they are enough; `None` if no quorum is known.
+    pub quorum: Option<bool>,
+    /// The verifier key of the log that this one continues, if it does.
+    pub predecessor: Option<String>,
+    /// The verifier key of the log that goes on, if this one has ended.
+    pub successor: Option<String>,
 }
 
 /// Why a log does not hold, or could not be checked.
@@ -109,7 +128,8 @@ fn bad(path: &dyn fmt::Display, reason: &dyn fmt::Display) -> FsckError {
 ///
 /// # Errors
 /// [`FsckError::Bad`] naming the first file that does not hold; [`FsckError::Unusable`] if the
-/// directory is not a log or its key cannot be read.
+/// directory is not a log, its key cannot be read, or the state of an interrupted check cannot be
+/// kept.
 pub fn run(
     directory: &Path,
     options: &FsckOptions,
@@ -157,38 +177,55 @@ pub fn check(
         .file(CHECKPOINT)?
         .ok_or_else(|| bad(&CHECKPOINT, &"it is missing"))?;
     let signed = SignedCheckpoint::open(&bytes, log).map_err(|error| bad(&CHECKPOINT, &error))?;
-    let Checkpoint { origin, size, root } = signed.checkpoint().clone();
-    let mut report = FsckReport {
-        origin,
-        size,
-        root,
-        bodies: 0,
-        bodies_erased: 0,
-        signatures: 0,
-        tiles: 0,
-        unpublished: 0,
+    let checkpoint = signed.checkpoint();
+    let Checkpoint { size, root, .. } = *checkpoint;
+    let links = check_links(&reader, log, checkpoint)?;
+    let witnessing = check_cosignatures(&reader, &signed, options.policy.as_ref())?;
+    let mut done = match &options.state {
+        Some(path) => Kept::load(path, log, options.signatures)?
+            .filter(|kept| kept.still_holds(&reader, checkpoint))
+            .unwrap_or_else(|| Kept::new(log, options.signatures)),
+        None => Kept::new(log, options.signatures),
     };
+    let resumed_from = done.edge.size();
     let spans = size.div_ceil(u64::from(WIDTH));
-    let mut edge = Edge::empty();
-    let mut from = 0;
+    let mut from = resumed_from / u64::from(WIDTH);
     while from < spans {
         let to = (from + SPANS_PER_STEP).min(spans);
         for facts in check_spans(&reader, from..to, size, options)? {
-            report.bodies += facts.bodies;
-            report.bodies_erased += facts.erased;
-            report.signatures += facts.signatures;
-            report.tiles += check_tiles(&reader, &mut edge, &facts.hashes, size)?;
+            done.counts.add(&facts);
+            done.counts.tiles += check_tiles(&reader, &mut done.edge, &facts.hashes, size)?;
         }
         from = to;
         progress(Progress {
-            entries_done: edge.size(),
+            entries_done: done.edge.size(),
             entries_total: size,
         });
+        if let Some(path) = options.state.as_ref().filter(|_| from < spans) {
+            done.save(path)?;
+        }
     }
-    if edge.root() != root {
+    if done.edge.root() != root {
         return Err(bad(&CHECKPOINT, &"its root is not that of the entries"));
     }
-    Ok(report)
+    if let Some(path) = &options.state {
+        kept::remove(path)?;
+    }
+    Ok(FsckReport {
+        origin: checkpoint.origin.clone(),
+        size,
+        root,
+        bodies: done.counts.bodies,
+        bodies_erased: done.counts.bodies_erased,
+        signatures: done.counts.signatures,
+        tiles: done.counts.tiles,
+        unpublished: 0,
+        resumed_from,
+        cosigned: witnessing.cosigned.into_iter().map(|(n, _)| n).collect(),
+        quorum: witnessing.quorum,
+        predecessor: links.predecessor,
+        successor: links.successor,
+    })
 }
 
 /// Checks a run of bundles on all cores; the answers are in order, as is the first error.

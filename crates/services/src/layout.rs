@@ -6,6 +6,12 @@ pub const LOG_VERSION: &str = "longrun log 1\n";
 pub const CHECKPOINT: &str = "checkpoint";
 /// Bundles of rounds that are under way.
 pub const STAGING: &str = "staging";
+/// In a log that was ended: its end, and the log that goes on. Public.
+pub const SUCCESSOR: &str = "successor.json";
+/// In a log that goes on from another: the same file. Public.
+pub const PREDECESSOR: &str = "predecessor.json";
+/// What the log says about how long it keeps what; optional, public.
+pub const RETENTION: &str = "retention.json";
 /// The log's private key, mode 0600.
 pub const LOG_KEY: &str = "log.key";
 /// The token that opens bodies, mode 0600.

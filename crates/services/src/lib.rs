@@ -11,6 +11,8 @@
 //! | [`reader`] | its files |
 //! | [`fsck`] | checking all of them |
 //! | [`monitor`] | following logs and witnesses of others |
+//! | [`shard`] | ending a log and going on in another |
+//! | [`retention`] | what it says about how long it keeps what |
 //! | [`erase`] | taking bodies out |
 //! | [`witness`] | a witness, for any log |
 
@@ -25,5 +27,7 @@ pub mod log_server;
 pub mod monitor;
 pub mod quota;
 pub mod reader;
+pub mod retention;
 pub mod sequencer;
+pub mod shard;
 pub mod witness;

@@ -11,16 +11,18 @@ use store::seen::SeenFiles;
 use store::sqlite::HeadDb;
 use store::{Blobs, Error, ErrorKind};
 use tlog::note::NoteSigner;
+use tlog::shard::Link;
 
 use crate::admission::Submission;
 use crate::clock::{Clock, SystemClock};
 use crate::cosigning::CosigningOptions;
-use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN};
+use crate::layout::{HEAD_DATABASE, LOG_KEY, LOG_VERSION, READ_TOKEN, SEEN, SUCCESSOR};
 use crate::quota::{Gate, Rules, RulesError};
 use crate::reader::LogReader;
 use crate::sequencer::{
     Answer, LogParts, OpenError, PERIOD, Placed, Published, Sequencer, SubmitError, Totals,
 };
+use crate::shard::{check_end, closed, read_link};
 
 /// Bytes of the token that opens bodies.
 const TOKEN_BYTES: usize = 32;
@@ -72,7 +74,7 @@ pub fn prepare(
     Ok(key.verifier().to_vkey())
 }
 
-/// A log that is open for appending. Clones are handles to the same one.
+/// An open log. Clones are handles to the same one.
 #[derive(Clone)]
 pub struct Log {
     sequencer: Sequencer,
@@ -87,6 +89,8 @@ struct Identity {
     vkey: String,
     log_id: Digest,
     read_token: String,
+    /// Where it ended, if it did: then it takes nothing.
+    end: Option<Link>,
 }
 
 impl Log {
@@ -101,7 +105,8 @@ impl Log {
         let read_token = open_token(&local, &*options.random)?;
         let heads = Arc::new(HeadDb::open(&directory.join(HEAD_DATABASE))?);
         let seen = Box::new(SeenFiles::open(&directory.join(SEEN))?);
-        let identity = Identity::new(directory, &key, read_token);
+        let end = read_end(&*local, &key)?;
+        let identity = Identity::new(directory, &key, read_token, end);
         let unruly = |error: RulesError| OpenError::Key(error.to_string());
         if Rules::load(directory).map_err(unruly)?.is_none() {
             options.admission.save(directory).map_err(unruly)?;
@@ -117,6 +122,13 @@ impl Log {
             cosigning: options.cosigning,
         };
         let sequencer = Sequencer::start(parts, options.period)?;
+        if let Some(end) = &identity.end {
+            // What was left undone is done now, and nothing new begins.
+            sequencer.stop();
+            let said = sequencer.published().checkpoint.clone();
+            check_end(end, end.predecessor(), &said)
+                .map_err(|reason| OpenError::Inconsistent(format!("{SUCCESSOR}: {reason}")))?;
+        }
         Ok(Self {
             sequencer,
             reader,
@@ -155,6 +167,12 @@ impl Log {
         &self.gate
     }
 
+    /// Where it ended and which log goes on, if it was ended: then it takes nothing more.
+    #[must_use]
+    pub fn end(&self) -> Option<&Link> {
+        self.identity.end.as_ref()
+    }
+
     /// Its files.
     #[must_use]
     pub fn reader(&self) -> &LogReader {
@@ -184,6 +202,9 @@ impl Log {
     /// # Errors
     /// [`SubmitError`].
     pub async fn append(&self, batch: Vec<Submission>) -> Result<Answer, SubmitError> {
+        if let Some(end) = self.end() {
+            return Err(SubmitError::Stopped(format!(": {}", closed(end))));
+        }
         let answer = self.sequencer.submit(batch)?;
         answer
             .await
@@ -217,7 +238,7 @@ impl Log {
 }
 
 impl Identity {
-    fn new(directory: &Path, key: &NoteSigner, read_token: String) -> Self {
+    fn new(directory: &Path, key: &NoteSigner, read_token: String, end: Option<Link>) -> Self {
         let verifier = key.verifier();
         Self {
             directory: directory.to_owned(),
@@ -225,7 +246,25 @@ impl Identity {
             vkey: verifier.to_vkey(),
             log_id: record::bundle::log_id(verifier.name(), verifier.public()),
             read_token,
+            end,
         }
+    }
+}
+
+/// The link that ended this log, if there is one.
+fn read_end(blobs: &dyn Blobs, key: &NoteSigner) -> Result<Option<Link>, OpenError> {
+    let Some(link) =
+        read_link(blobs, SUCCESSOR).map_err(|error| OpenError::Inconsistent(error.to_string()))?
+    else {
+        return Ok(None);
+    };
+    if *link.predecessor() == key.verifier() {
+        Ok(Some(link))
+    } else {
+        let other = link.predecessor().name();
+        Err(OpenError::Inconsistent(format!(
+            "{SUCCESSOR} ends {other}, another log"
+        )))
     }
 }
 

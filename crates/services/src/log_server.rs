@@ -3,6 +3,7 @@
 //! | | |
 //! |---|---|
 //! | `GET /checkpoint`, `/tile/<L>/<N>[.p/<W>]`, `/tile/entries/<N>[.p/<W>]` | C2SP tlog-tiles |
+//! | `GET /successor.json`, `/predecessor.json`, `/retention.json` | the shard before and after, and what is kept; see [`crate::shard`], [`crate::retention`] |
 //! | `POST /longrun/v1/records` | envelopes, one JSON object a line; answered once published |
 //! | `GET /longrun/v1/bodies/<N>[.p/<W>]` | bodies, for whoever has the read token |
 //! | `GET /longrun/v1/log` | origin, key, size, limits |
@@ -132,13 +133,15 @@ impl LogServer {
     ) -> Result<(), ServeError> {
         let log = self.log;
         let stopping = log.clone();
+        // A log that was ended has no such thread, and is served all the same.
+        let ended = log.end().is_some();
         let (told, asked) = tokio::sync::oneshot::channel::<()>();
         let stopped = tokio::spawn(async move {
             let mut published = stopping.sequencer().watch();
             tokio::select! {
                 () = shutdown => {}
                 // The channel closes when the sequencer's thread ends.
-                () = async { while published.changed().await.is_ok() {} } => {}
+                () = async { while published.changed().await.is_ok() {} }, if !ended => {}
             }
             drop(told);
             // At once, so that requests which wait for the next round get their answers.
@@ -162,6 +165,9 @@ pub fn router(log: Log) -> Router {
     Router::new()
         .route("/checkpoint", get(read::checkpoint))
         .route("/tile/{*path}", get(read::tile))
+        .route("/successor.json", get(read::successor))
+        .route("/predecessor.json", get(read::predecessor))
+        .route("/retention.json", get(read::retention))
         .route("/longrun/v1/bodies/{*path}", get(read::bodies))
         .route("/longrun/v1/log", get(read::about))
         .route("/longrun/v1/records", post(records::append))

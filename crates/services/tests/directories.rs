@@ -41,7 +41,7 @@ fn check(directory: &Path) -> Result<FsckReport, FsckError> {
         directory,
         &FsckOptions {
             signatures: true,
-            vkey: None,
+            ..FsckOptions::default()
         },
         |_| {},
     )
@@ -373,12 +373,14 @@ fn fsck_counts_erased_bodies_and_needs_only_the_key() {
     let with_key = FsckOptions {
         signatures: false,
         vkey: Some(vkey),
+        ..FsckOptions::default()
     };
     fsck::run(root, &with_key, |_| {}).unwrap();
     let other = tlog::note::NoteSigner::from_seed(common::ORIGIN, &[9; 32]).unwrap();
     let other = FsckOptions {
         signatures: false,
         vkey: Some(other.verifier().to_vkey()),
+        ..FsckOptions::default()
     };
     assert!(matches!(
         fsck::run(root, &other, |_| {}),

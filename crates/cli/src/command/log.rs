@@ -11,6 +11,8 @@ mod evidence;
 mod fsck;
 mod monitor;
 mod serve;
+mod shard;
+mod show;
 
 /// What to do with a log.
 #[derive(Subcommand)]
@@ -25,6 +27,12 @@ pub(crate) enum Command {
     Erase(erase::Erase),
     /// Recheck every file of a log: tiles, bodies, checkpoint, head.
     Fsck(fsck::Fsck),
+    /// Say what a log is, from its directory or its address.
+    Show(show::Show),
+    /// Say how long this log keeps what, in public.
+    Retention(show::State),
+    /// End a log and go on in a new one, linked by both their signatures.
+    Shard(shard::Shard),
     /// Follow logs and witnesses, and keep proof if one shows two histories.
     Monitor(monitor::Monitor),
     /// Check a monitor's evidence against a log, offline.
@@ -39,6 +47,9 @@ impl Command {
             Self::Admit(arguments) => arguments.run(),
             Self::Erase(arguments) => arguments.run(),
             Self::Fsck(arguments) => fsck::check(&arguments),
+            Self::Show(arguments) => arguments.run(),
+            Self::Retention(arguments) => arguments.run(),
+            Self::Shard(arguments) => arguments.run(),
             Self::Monitor(arguments) => arguments.run(),
             Self::Evidence(arguments) => arguments.run(),
         }

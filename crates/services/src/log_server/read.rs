@@ -9,17 +9,21 @@ use tlog::tile::Resource;
 
 use super::answer::{Problem, json};
 use super::records::{LINES_MAX, REQUEST_BYTES_MAX, Served};
+use crate::layout::{PREDECESSOR, RETENTION, SUCCESSOR};
 use crate::reader::ReadError;
 
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 const FRESH: HeaderValue = HeaderValue::from_static("public, max-age=1");
 const PRIVATE: HeaderValue = HeaderValue::from_static("private, no-store");
+/// Small files that appear or change once in a while.
+const SHORT: HeaderValue = HeaderValue::from_static("public, max-age=60");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
-pub(super) async fn checkpoint(State(served): State<Served>) -> Response {
+pub(super) async fn checkpoint(State(served): State<Served>, headers: HeaderMap) -> Response {
     let published = served.log().published();
-    file(published.note.clone().into_bytes(), TEXT, FRESH)
+    tagged(&headers, published.note.clone().into_bytes(), TEXT, FRESH)
 }
 
 pub(super) async fn tile(
@@ -33,6 +37,42 @@ pub(super) async fn tile(
             Ok(file(bytes, BYTES, IMMUTABLE))
         }
         _ => Err(Problem::missing(&path)),
+    }
+}
+
+pub(super) async fn successor(
+    State(served): State<Served>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    small(served, &headers, SUCCESSOR).await
+}
+
+pub(super) async fn predecessor(
+    State(served): State<Served>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    small(served, &headers, PREDECESSOR).await
+}
+
+pub(super) async fn retention(
+    State(served): State<Served>,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    small(served, &headers, RETENTION).await
+}
+
+/// A small file that need not be there.
+async fn small(
+    served: Served,
+    headers: &HeaderMap,
+    name: &'static str,
+) -> Result<Response, Problem> {
+    let read = tokio::task::spawn_blocking(move || served.log().reader().file(name)).await;
+    match read {
+        Ok(Ok(Some(bytes))) => Ok(tagged(headers, bytes, JSON, SHORT)),
+        Ok(Ok(None)) => Err(Problem::missing(name)),
+        Ok(Err(error)) => Err(Problem::internal(error.to_string())),
+        Err(error) => Err(Problem::internal(error.to_string())),
     }
 }
 
@@ -59,6 +99,14 @@ pub(super) async fn bodies(
 }
 
 #[derive(Serialize)]
+struct Closed<'a> {
+    size: u64,
+    successor: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    url: Option<&'a str>,
+}
+
+#[derive(Serialize)]
 struct About<'a> {
     origin: &'a str,
     vkey: &'a str,
@@ -66,6 +114,9 @@ struct About<'a> {
     /// Whether the published checkpoint has the log's quorum; absent if the log asks for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     witnessed: Option<bool>,
+    /// If the log was ended: where, and which log goes on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    closed: Option<Closed<'a>>,
     records_per_request_max: usize,
     request_bytes_max: usize,
 }
@@ -78,6 +129,11 @@ pub(super) async fn about(State(served): State<Served>) -> Response {
         vkey: log.vkey(),
         size: published.checkpoint.size,
         witnessed: published.witnessed,
+        closed: log.end().map(|end| Closed {
+            size: end.size(),
+            successor: end.successor().to_vkey(),
+            url: end.url(),
+        }),
         records_per_request_max: LINES_MAX,
         request_bytes_max: REQUEST_BYTES_MAX,
     };
@@ -98,6 +154,28 @@ async fn read(served: Served, resource: Resource) -> Result<Vec<u8>, Problem> {
         }
         Err(error) => Err(Problem::internal(error.to_string())),
     }
+}
+
+/// A file that may change, under a tag of its content: whoever has it already is told so in 304
+/// instead of sent it again (RFC 9110 §13.1.2). Files that never change need none.
+fn tagged(asked: &HeaderMap, bytes: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {
+    let tag = format!("\"{}\"", &record::sha256(&bytes).to_hex()[..32]);
+    let known = asked
+        .get_all(header::IF_NONE_MATCH)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|known| known.trim().trim_start_matches("W/"))
+        .any(|known| known == tag || known == "*");
+    let mut response = file(bytes, kind, cache);
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        *response.body_mut() = Body::empty();
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
 }
 
 fn file(bytes: Vec<u8>, kind: HeaderValue, cache: HeaderValue) -> Response {

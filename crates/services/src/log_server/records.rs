@@ -19,6 +19,7 @@ use super::answer::{Problem, json};
 use crate::admission::{Refusal, Submission};
 use crate::log::Log;
 use crate::sequencer::{Answer, BATCH_RECORDS_MAX, Placed, SubmitError};
+use crate::shard::closed;
 
 /// Bytes of the largest request.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -120,6 +121,9 @@ pub(super) async fn append(
         ),
         status => Problem::new(status, "malformed", error.body_text()),
     })?;
+    if let Some(end) = served.log().end() {
+        return Err(Problem::new(StatusCode::GONE, "closed", closed(end)));
+    }
     let lines = split(&body)?;
     if let Some(Extension(Peer(address))) = peer {
         let records = u32::try_from(lines.len()).unwrap_or(u32::MAX);

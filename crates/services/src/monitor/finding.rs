@@ -73,6 +73,22 @@ pub enum What {
         /// The file that proves it.
         evidence: PathBuf,
     },
+    /// The log has ended, and another goes on.
+    Ended {
+        /// Entries in it.
+        size: u64,
+        /// The verifier key of the log that goes on.
+        successor: String,
+        /// Where that is, as far as the link says.
+        url: Option<String>,
+    },
+    /// The log signed that it ended and has signed more since.
+    AfterEnd {
+        /// Where it ended.
+        end: u64,
+        /// Where it is.
+        size: u64,
+    },
     /// It does not answer.
     Down(String),
     /// It answers, but not with a checkpoint that could be believed.
@@ -118,6 +134,7 @@ impl What {
             | Self::Same { .. }
             | Self::Grew { .. }
             | Self::Cosigned { .. }
+            | Self::Ended { .. }
             | Self::Rebuilt { .. } => Gravity::Fine,
             Self::Split { .. } | Self::KnownSplit { .. } => Gravity::Split,
             _ => Gravity::Trouble,

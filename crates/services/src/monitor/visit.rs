@@ -9,11 +9,12 @@ use tlog::checkpoint::SignedCheckpoint;
 use tlog::log_policy::{KnownWitness, LogPolicy};
 use tlog::monitor::{Evidence, Sighting, Trouble, WitnessMark};
 use tlog::note::NOTE_BYTES_MAX;
+use tlog::shard::{LINK_BYTES_MAX, Link};
 
 use super::remote::FetchError;
 use super::{EVIDENCE, Fetch, MonitorError, MonitorOptions, RemoteTiles, Watched};
 use super::{Finding, What};
-use crate::layout::CHECKPOINT;
+use crate::layout::{CHECKPOINT, SUCCESSOR};
 
 /// Lowest tiles that are read before what was computed is kept.
 const TILES_PER_STEP: usize = 256;
@@ -48,6 +49,9 @@ impl<'m> Visit<'m> {
         let shown = self.ask_log(furthest.unwrap_or(0));
         if let Some(signed) = &shown {
             self.judge_log(signed)?;
+        }
+        if shown.is_some() {
+            self.ask_end()?;
         }
         for (signed, judged) in self.watched.followed.reconsider(&self.tiles) {
             self.contradiction(None, &signed, judged)?;
@@ -162,6 +166,44 @@ impl<'m> Visit<'m> {
             Ok(_) => {}
             Err(error) => self.say(None, What::Unusable(error.to_string())),
         }
+        Ok(())
+    }
+
+    /// Whether the log was ended. Once it has said so, that holds.
+    fn ask_end(&mut self) -> Result<(), MonitorError> {
+        let url = format!("{}/{SUCCESSOR}", self.watched.url);
+        if let Ok(bytes) = self.fetch.get(&url, LINK_BYTES_MAX) {
+            match Link::parse(&bytes) {
+                Ok(link) if self.watched.followed.ends(&link) => {
+                    let judged = self.watched.followed.consider(link.last(), &self.tiles);
+                    self.contradiction(None, link.last(), judged)?;
+                }
+                Ok(link) => {
+                    let other = link.predecessor().name().to_owned();
+                    let reason = format!("{SUCCESSOR} ends {other}, another log");
+                    self.say(None, What::Unusable(reason));
+                }
+                Err(error) => self.say(None, What::Unusable(format!("{SUCCESSOR}: {error}"))),
+            }
+        }
+        let followed = &self.watched.followed;
+        let Some(end) = followed.end() else {
+            return Ok(());
+        };
+        let (size, now) = (end.size(), followed.size());
+        let what = if now > size {
+            What::AfterEnd {
+                end: size,
+                size: now,
+            }
+        } else {
+            What::Ended {
+                size,
+                successor: end.successor().to_vkey(),
+                url: end.url().map(str::to_owned),
+            }
+        };
+        self.say(None, what);
         Ok(())
     }
 

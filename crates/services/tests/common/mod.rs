@@ -171,7 +171,7 @@ impl MemoryLog {
     pub fn fsck(&self) -> Result<FsckReport, FsckError> {
         let options = FsckOptions {
             signatures: true,
-            vkey: None,
+            ..FsckOptions::default()
         };
         fsck::check(Arc::new(self.store.clone()), &verifier(), &options, |_| {})
     }

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Args;
 use services::fsck::{self, FsckError, FsckOptions};
+use tlog::log_policy::LogPolicy;
 
-use crate::files::Unusable;
+use crate::files::{self, Unusable};
 
 /// Arguments of `log fsck`.
 #[derive(Args)]
@@ -21,15 +22,31 @@ pub(crate) struct Fsck {
     /// The log's verifier key, where the directory has no `log.key`.
     #[arg(long)]
     vkey: Option<String>,
+    /// A C2SP tlog-policy whose witnesses' cosignatures are checked; without it, that of the log.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// A file outside the log in which an interrupted check is kept, and gone on with when the same
+    /// command is given again.
+    #[arg(long, value_name = "FILE")]
+    state: Option<PathBuf>,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn check(arguments: &Fsck) -> Result<ExitCode> {
+    let policy = match &arguments.policy {
+        Some(file) => Some(
+            LogPolicy::parse(&files::read(file)?)
+                .map_err(|error| Unusable(format!("{}: {error}", file.display())))?,
+        ),
+        None => None,
+    };
     let options = FsckOptions {
         signatures: arguments.signatures,
         vkey: arguments.vkey.clone(),
+        policy,
+        state: arguments.state.clone(),
     };
     let visible = std::io::stderr().is_terminal();
     let checked = fsck::run(&arguments.dir, &options, |progress| {
@@ -64,6 +81,30 @@ pub(super) fn check(arguments: &Fsck) -> Result<ExitCode> {
         println!("signed    {} signatures verified", report.signatures);
     } else {
         println!("signed    not checked (--signatures)");
+    }
+    match report.quorum {
+        None => println!("cosigned  no witnesses are known"),
+        Some(enough) => println!(
+            "cosigned  {}{}",
+            report.cosigned.join(", "),
+            if enough {
+                ""
+            } else {
+                " (too few for the quorum)"
+            }
+        ),
+    }
+    if let Some(vkey) = &report.predecessor {
+        println!("continues {vkey}");
+    }
+    if let Some(vkey) = &report.successor {
+        println!("closed    {vkey} goes on");
+    }
+    if report.resumed_from > 0 {
+        println!(
+            "resumed   from entry {}; what is before was checked earlier",
+            report.resumed_from
+        );
     }
     if report.unpublished > 0 {
         println!(

@@ -200,6 +200,18 @@ fn in_words(what: &What) -> String {
             latest,
             age_s,
         } => format!("STALE: cosigned {size} of {latest} entries, {age_s} seconds ago"),
+        What::Ended {
+            size,
+            successor,
+            url,
+        } => format!(
+            "ended at {size} entries; {successor} goes on{}",
+            url.as_ref()
+                .map_or(String::new(), |url| format!(" at {url}"))
+        ),
+        What::AfterEnd { end, size } => format!(
+            "GREW AFTER ITS END: it has signed that it ended at {end} entries, and {size} since"
+        ),
         other => format!("{other:?}"),
     }
 }

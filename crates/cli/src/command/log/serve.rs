@@ -116,7 +116,10 @@ impl Serve {
             ),
             asked => println!("witnesses {asked}"),
         }
-        println!("takes     {}", log.gate().summary());
+        match log.end() {
+            Some(end) => println!("closed    {}", services::shard::closed(end)),
+            None => println!("takes     {}", log.gate().summary()),
+        }
         println!("Ctrl-C stops it; everything accepted is kept.");
         server.run(stop).await?;
         Ok(ExitCode::SUCCESS)
