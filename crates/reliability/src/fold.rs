@@ -35,7 +35,7 @@
 
 use std::collections::BTreeMap;
 
-use record::control::{Chain, LogOrigin, LogPosition};
+use record::control::{Action, Chain, Control, LogOrigin, LogPosition};
 use record::manifest::Manifest;
 use record::observation::{Observation, ReceiptCheck};
 use record::receipt::Receipt;
@@ -194,17 +194,30 @@ impl History {
 
     /// Folds one record, whose signature has been verified, found at `index` of the log.
     pub fn apply(&mut self, record: &Record, index: u64) -> Applied {
+        self.settle(record, None, index)
+    }
+
+    /// The same for a record at `index` of one of several logs, in the order of
+    /// [`crate::merge`]: it counts if that log is its signer's home, whatever the policy's origin.
+    pub fn apply_from(&mut self, record: &Record, log: &LogOrigin, index: u64) -> Applied {
+        self.settle(record, Some(log), index)
+    }
+
+    fn settle(&mut self, record: &Record, log: Option<&LogOrigin>, index: u64) -> Applied {
         self.records += 1;
-        let applied = self.fold(record, index);
+        let applied = self.fold(record, log, index);
         self.skipped.count(applied);
         applied
     }
 
-    fn fold(&mut self, record: &Record, index: u64) -> Applied {
-        if let Predicate::Control(_) = &record.statement.predicate {
+    fn fold(&mut self, record: &Record, log: Option<&LogOrigin>, index: u64) -> Applied {
+        if let Predicate::Control(control) = &record.statement.predicate {
+            if log.is_some_and(|log| !self.is_home(record, control, log)) {
+                return Applied::OtherHome;
+            }
             return self.control(record, index);
         }
-        if let Err(refusal) = self.authorised(record, index) {
+        if let Err(refusal) = self.authorised(record, log, index) {
             return refusal;
         }
         match &record.statement.predicate {
@@ -215,6 +228,16 @@ impl History {
             // A forecast is an opinion: known, and part of no figure.
             Predicate::Forecast(_) => Applied::Counted,
             _ => Applied::UnknownKind,
+        }
+    }
+
+    /// Whether a control record counts from this log: the one that its signer's chain names so far,
+    /// or, for the first one, the one that it names itself.
+    fn is_home(&self, record: &Record, control: &Control, log: &LogOrigin) -> bool {
+        match (self.signers.get(&record.signer_id()), &control.action) {
+            (Some(chain), _) => chain.home_logs().last() == Some(log),
+            (None, Action::Create(create)) => create.home_log == *log,
+            (None, _) => false,
         }
     }
 
@@ -234,7 +257,12 @@ impl History {
     }
 
     /// Whether an instance key signed that is valid at this position of the signer's home log.
-    fn authorised(&self, record: &Record, index: u64) -> Result<(), Applied> {
+    fn authorised(
+        &self,
+        record: &Record,
+        log: Option<&LogOrigin>,
+        index: u64,
+    ) -> Result<(), Applied> {
         let chain = self
             .signers
             .get(&record.signer_id())
@@ -242,10 +270,8 @@ impl History {
         let homes = chain.home_logs();
         let last = homes.len() - 1;
         // Records are folded in order: what comes after a move belongs to the new home.
-        if self
-            .policy
-            .origin
-            .as_ref()
+        if log
+            .or(self.policy.origin.as_ref())
             .is_some_and(|origin| homes[last] != *origin)
         {
             return Err(Applied::OtherHome);
@@ -429,5 +455,7 @@ fn fault_index(fault: Fault) -> usize {
     Fault::ALL.iter().position(|f| *f == fault).unwrap_or(0)
 }
 
+#[cfg(test)]
+pub(crate) use tests::party;
 #[cfg(test)]
 mod tests;

@@ -13,6 +13,7 @@
 //! | [`detector`] | alarms with a bound on false ones |
 //! | [`evidence`], [`parity`], [`conformal`] | evidence against one hypothesis, parity, exchangeability |
 //! | [`fold`] | records into histories |
+//! | [`merge`], [`imported`] | records of several logs in one order; evidence of others |
 //! | [`forecast`] | what to expect next, and how good such forecasts were |
 //! | [`objective`] | error budgets, and how fast they burn |
 //! | [`route`] | which endpoint gets a call |
@@ -25,14 +26,18 @@ pub mod evidence;
 pub mod fold;
 pub mod forecast;
 pub mod hedged;
+pub mod imported;
 pub mod kt;
 pub mod latency;
 pub mod level;
+pub mod merge;
 pub mod objective;
 pub mod parity;
 pub mod route;
 pub mod share;
 pub mod special;
 
+#[cfg(test)]
+mod bits;
 #[cfg(test)]
 mod testing;

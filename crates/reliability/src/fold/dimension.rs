@@ -19,11 +19,11 @@ pub(super) const AVAILABILITY: Rule = Rule {
     learned_units: 0,
 };
 
-/// Six hours: longer than most slow spells.
+/// A day: longer than nearly all slow spells.
 pub(super) const LATENCY: Rule = Rule {
-    unit_ms: 6 * HOUR_MS,
+    unit_ms: 24 * HOUR_MS,
     declared: None,
-    learned_units: 400,
+    learned_units: 180,
 };
 
 /// An hour: whatever requests of one hour have in common counts once.

@@ -4,7 +4,7 @@ use super::*;
 use crate::level::Alpha;
 
 mod dimensions;
-mod party;
+pub(crate) mod party;
 
 use party::{Party, START_MS, See, joined, origin, outside};
 

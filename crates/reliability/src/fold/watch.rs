@@ -212,4 +212,6 @@ fn score_ppm(tally: Tally) -> Option<u64> {
 }
 
 #[cfg(test)]
+mod promises;
+#[cfg(test)]
 mod tests;

@@ -20,24 +20,24 @@ use record::{
 use ring::rand::SystemRandom;
 
 /// When tests happen, Unix ms.
-pub(super) const START_MS: u64 = 1_800_000_000_000;
+pub(crate) const START_MS: u64 = 1_800_000_000_000;
 
 /// A signer with one instance key.
-pub(super) struct Party {
+pub(crate) struct Party {
     random: SystemRandom,
     root: SigningKey,
-    pub(super) instance: SigningKey,
-    pub(super) id: SignerId,
-    pub(super) controls: Vec<Record>,
+    pub(crate) instance: SigningKey,
+    pub(crate) id: SignerId,
+    pub(crate) controls: Vec<Record>,
 }
 
-pub(super) fn origin() -> LogOrigin {
+pub(crate) fn origin() -> LogOrigin {
     LogOrigin::new("example.org/log").expect("an origin")
 }
 
 impl Party {
     #[expect(clippy::disallowed_methods, reason = "tests make their own keys")]
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let random = SystemRandom::new();
         let root = SigningKey::generate(&random).expect("a key");
         let instance = SigningKey::generate(&random).expect("a key");
@@ -86,7 +86,7 @@ impl Party {
         record
     }
 
-    pub(super) fn revoke(&mut self) -> Record {
+    pub(crate) fn revoke(&mut self) -> Record {
         let key_id = self.instance.key_id();
         self.control(Action::Revoke(Revoke {
             key_id,
@@ -94,12 +94,12 @@ impl Party {
         }))
     }
 
-    pub(super) fn move_home(&mut self, origin: &str) -> Record {
+    pub(crate) fn move_home(&mut self, origin: &str) -> Record {
         let home_log = LogOrigin::new(origin).expect("an origin");
         self.control(Action::HomeLog(HomeLog { home_log }))
     }
 
-    pub(super) fn signer(&self) -> Signer {
+    pub(crate) fn signer(&self) -> Signer {
         Signer {
             id: Some(self.id),
             key: *self.instance.public(),
@@ -116,7 +116,7 @@ impl Party {
         signed(&self.instance, &statement, &self.random)
     }
 
-    pub(super) fn observe(&self, endpoint: &Endpoint, seq: u64, with: &See) -> Record {
+    pub(crate) fn observe(&self, endpoint: &Endpoint, seq: u64, with: &See) -> Record {
         self.about(self.observation(endpoint, seq, with))
     }
 
@@ -163,7 +163,7 @@ impl Party {
         }
     }
 
-    pub(super) fn receipt(&self, endpoint: &Endpoint, seq: u64) -> Record {
+    pub(crate) fn receipt(&self, endpoint: &Endpoint, seq: u64) -> Record {
         self.about(Receipt {
             stream: place(endpoint, seq),
             manifest: RecordId::from_bytes([7; 32]),
@@ -202,7 +202,7 @@ impl Party {
     }
 
     /// What is served under a model's name, in this number format, said at `at_ms`.
-    pub(super) fn manifest(&self, model: &str, precision: &str, at_ms: u64) -> Record {
+    pub(crate) fn manifest(&self, model: &str, precision: &str, at_ms: u64) -> Record {
         let text = |text: &str| text.parse().expect("a short text");
         let stated = |value: &str| Stated {
             value: value.parse().expect("a short text"),
@@ -229,7 +229,7 @@ impl Party {
         signed(&self.instance, &statement, &self.random)
     }
 
-    pub(super) fn void(
+    pub(crate) fn void(
         &self,
         endpoint: &Endpoint,
         first: u64,
@@ -254,7 +254,7 @@ impl Party {
     }
 
     /// A record of a kind that nobody has invented yet.
-    pub(super) fn forecast(&self) -> Record {
+    pub(crate) fn forecast(&self) -> Record {
         let digest = "ab".repeat(32);
         let payload = format!(
             r#"{{"_type":"https://in-toto.io/Statement/v1","subject":[{{"name":"x","digest":{{"sha256":"{digest}"}}}}],"predicateType":"urn:longrun:horoscope:v1","predicate":{{"signer":{{"id":"{}","key":"{}"}},"stars":5}}}}"#,
@@ -271,19 +271,19 @@ impl Party {
 
 /// What an observation saw.
 #[derive(Clone, Copy)]
-pub(super) struct See {
-    pub(super) outcome: Outcome,
-    pub(super) fault: Option<Fault>,
-    pub(super) receipt: Option<RecordId>,
-    pub(super) receipt_invalid: bool,
-    pub(super) start_ms: u64,
-    pub(super) total_us: u64,
-    pub(super) schema: Verdict,
-    pub(super) prompt: PromptClass,
+pub(crate) struct See {
+    pub(crate) outcome: Outcome,
+    pub(crate) fault: Option<Fault>,
+    pub(crate) receipt: Option<RecordId>,
+    pub(crate) receipt_invalid: bool,
+    pub(crate) start_ms: u64,
+    pub(crate) total_us: u64,
+    pub(crate) schema: Verdict,
+    pub(crate) prompt: PromptClass,
 }
 
 impl See {
-    pub(super) fn ok() -> Self {
+    pub(crate) fn ok() -> Self {
         Self {
             outcome: Outcome::Ok,
             fault: None,
@@ -296,7 +296,7 @@ impl See {
         }
     }
 
-    pub(super) fn failed(outcome: Outcome, fault: Fault) -> Self {
+    pub(crate) fn failed(outcome: Outcome, fault: Fault) -> Self {
         Self {
             outcome,
             fault: Some(fault),
@@ -304,7 +304,7 @@ impl See {
         }
     }
 
-    pub(super) fn with_receipt(receipt: &Record) -> Self {
+    pub(crate) fn with_receipt(receipt: &Record) -> Self {
         Self {
             receipt: Some(receipt.id),
             ..Self::ok()
@@ -312,14 +312,14 @@ impl See {
     }
 }
 
-pub(super) fn joined(provider: &Party, model: &str) -> Endpoint {
+pub(crate) fn joined(provider: &Party, model: &str) -> Endpoint {
     Endpoint {
         provider: Provider::Joined(provider.id),
         model: name(model),
     }
 }
 
-pub(super) fn outside(model: &str) -> Endpoint {
+pub(crate) fn outside(model: &str) -> Endpoint {
     let provider = "https://api.example.com".parse().expect("an origin");
     Endpoint {
         provider,
