@@ -6,6 +6,7 @@
 //! | `POST /add-checkpoint` | cosign, or say where this witness is |
 //! | `GET /<hex SHA-256 of the origin>/checkpoint` | the latest cosigned checkpoint, for monitors |
 //! | `GET /longrun/v1/witness` | its verifier key and the logs it follows |
+//! | `GET /` | the same for people; whoever asks sees that it is up |
 //!
 //! The decision is pure ([`tlog::witness`]). The new state is made durable by compare-and-swap
 //! before the cosignature is computed, so no two requests can both go on from the same state.
@@ -220,6 +221,7 @@ impl Witness {
             .route("/add-checkpoint", post(add_checkpoint))
             .route("/{origin}/checkpoint", get(latest))
             .route("/longrun/v1/witness", get(about))
+            .route("/", get(front))
             .layer(DefaultBodyLimit::max(REQUEST_BYTES_MAX))
             .with_state(self.clone())
     }
@@ -367,6 +369,17 @@ async fn about(State(witness): State<Witness>) -> Response {
         .collect();
     let about = serde_json::json!({"name": witness.name(), "vkey": witness.vkey(), "logs": logs});
     axum::Json(about).into_response()
+}
+
+async fn front(State(witness): State<Witness>) -> Response {
+    let mut said = format!(
+        "A C2SP tlog-witness (https://c2sp.org/tlog-witness).\n\n{}\n\nIt follows:\n",
+        witness.vkey()
+    );
+    for log in witness.logs() {
+        said.push_str(&format!("{}\n", log.to_vkey()));
+    }
+    text(StatusCode::OK, said)
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Response {
