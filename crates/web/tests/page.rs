@@ -1,4 +1,4 @@
-//! The page keeps its promises: served whole, nothing from elsewhere, usable without seeing it.
+//! The pages keep their promises: served whole, nothing from elsewhere, usable without seeing it.
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
@@ -8,6 +8,8 @@ use tower::ServiceExt;
 const INDEX: &str = include_str!("../src/assets/index.html");
 const STYLE: &str = include_str!("../src/assets/page.css");
 const SCRIPT: &str = include_str!("../src/assets/page.js");
+const VERIFY: &str = include_str!("../src/assets/verify.html");
+const VERIFY_SCRIPT: &str = include_str!("../src/assets/verify-page.js");
 
 async fn ask(path: &str) -> (StatusCode, axum::http::HeaderMap, String) {
     let request = Request::get(path).body(Body::empty()).expect("a request");
@@ -61,9 +63,47 @@ async fn what_the_page_refers_to_is_there() {
     assert_eq!(ask("/assets/other.js").await.0, StatusCode::NOT_FOUND);
 }
 
+/// Modules import one another by paths, which a browser resolves against where they were served.
+#[tokio::test]
+async fn every_module_that_the_verifier_imports_is_there() {
+    let (mut waiting, mut seen) = (vec!["/assets/verify-page.js".to_owned()], Vec::new());
+    while let Some(path) = waiting.pop() {
+        let (status, headers, script) = ask(&path).await;
+        assert_eq!(status, StatusCode::OK, "{path}");
+        assert!(
+            headers["content-type"]
+                .as_bytes()
+                .starts_with(b"text/javascript"),
+            "{path}"
+        );
+        let folder = path.rsplit_once('/').expect("a path").0.to_owned();
+        let imports = script.split(" from \"").skip(1);
+        for import in imports.filter_map(|rest| rest.split('"').next()) {
+            let found = import
+                .strip_prefix('.')
+                .map_or(import.to_owned(), |rest| folder.clone() + rest);
+            if !seen.contains(&found) {
+                seen.push(found.clone());
+                waiting.push(found);
+            }
+        }
+    }
+    assert_eq!(seen.len(), 6, "{seen:?}");
+}
+
+#[tokio::test]
+async fn the_page_that_verifies_may_talk_to_nobody() {
+    let (status, headers, page) = ask("/verify").await;
+    assert_eq!((status, page.as_str()), (StatusCode::OK, VERIFY));
+    assert_eq!(headers["content-security-policy"], web::VERIFY_POLICY);
+    for path in references(VERIFY) {
+        assert_eq!(ask(&path).await.0, StatusCode::OK, "{path}");
+    }
+}
+
 #[test]
 fn nothing_is_fetched_from_elsewhere_and_nothing_runs_inline() {
-    for text in [INDEX, STYLE, SCRIPT] {
+    for text in [INDEX, STYLE, SCRIPT, VERIFY, VERIFY_SCRIPT] {
         // The namespace of SVG is a name, not an address that is asked.
         let text = text.replace("http://www.w3.org/2000/svg", "");
         for outside in ["http://", "https://", "//cdn", "@import", "url("] {
@@ -71,7 +111,10 @@ fn nothing_is_fetched_from_elsewhere_and_nothing_runs_inline() {
         }
     }
     for inline in ["<style", " style=", " onclick", " onload", "javascript:"] {
-        assert!(!INDEX.contains(inline), "{inline}");
+        assert!(
+            !INDEX.contains(inline) && !VERIFY.contains(inline),
+            "{inline}"
+        );
     }
     for markup in [
         "innerHTML",
@@ -80,7 +123,10 @@ fn nothing_is_fetched_from_elsewhere_and_nothing_runs_inline() {
         "document.write",
         "eval(",
     ] {
-        assert!(!SCRIPT.contains(markup), "{markup}");
+        assert!(
+            !SCRIPT.contains(markup) && !VERIFY_SCRIPT.contains(markup),
+            "{markup}"
+        );
     }
 }
 

@@ -13,7 +13,7 @@
 //
 // Nothing inside a file makes that file trusted: without a policy the best answer is 3.
 
-import { LIMITS, readJson, same, textOf, toHex, utf8 } from "./verify/bytes.js";
+import { LIMITS, rawValues, readJson, same, textOf, toHex, utf8 } from "./verify/bytes.js";
 import { PARTS, commitmentsOf, openPart } from "./verify/content.js";
 import {
   BadSignature, PROOF_HEADER, inclusionHolds, logThatSigned, readCheckpoint, readLogPolicy, readProof, witnessing,
@@ -160,8 +160,8 @@ async function reportsOn(bytes, options) {
 }
 
 function kindOf(bytes) {
-  const text = textOf(bytes);
-  if (text === null || bytes.length > 64 * 1024 * 1024) return "unknown";
+  if (bytes.length > 64 * 1024 * 1024) return "unknown";
+  const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes); // Each kind refuses what is not UTF-8.
   if (!/^[ \t\n\r]*\{/.test(text)) {
     if (text.startsWith(PROOF_HEADER)) return "proof";
     return text.includes("\n\u2014 ") ? "checkpoint" : "unknown";
@@ -253,13 +253,15 @@ const envelopeIn = (bytes) => (kindOf(bytes) === "bundle" ? readBundle(bytes).en
 
 /** A gateway's answer about one call: each of its bundles. */
 async function verifyCall(bytes, options) {
+  const { value: raw, refused } = readable(() => rawValues(bytes));
+  if (refused) return [refused];
   const { attempts } = JSON.parse(textOf(bytes));
   const reports = [];
   for (const [number, attempt] of (Array.isArray(attempts) ? attempts : []).entries()) {
     for (const name of ["observation", "receipt"]) {
-      const bundle = attempt?.bundles?.[name];
-      if (!bundle) continue;
-      const report = await verifyBundle(utf8(JSON.stringify(bundle)), { policy: options.policy });
+      if ((attempt?.bundles?.[name] ?? null) === null) continue;
+      const bundle = raw(`attempts[${number}].bundles.${name}`);
+      const report = await verifyBundle(bundle, { policy: options.policy });
       reports.push({ part: `attempt ${number + 1}, ${name}`, ...report });
     }
   }
