@@ -1,5 +1,6 @@
-//! Other people's tools, unmodified, against the built binary: `@sigstore/verify`, the `openai`
-//! packages for Python and Node.js, `curl`, `openssl` and `sha256sum`.
+//! Other people's tools, unmodified, against the built binary: `@sigstore/verify`, the
+//! `sigstore-verify` crate, the witness suite of `siglog`, the `openai` packages for Python and
+//! Node.js, `curl`, `openssl` and `sha256sum`; and our own verifier in JavaScript beside the binary.
 //!
 //! Ignored unless asked for: `scripts/test` installs what they need and runs them.
 
@@ -25,7 +26,15 @@ impl Trio {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
         let any = "127.0.0.1:0";
-        let mut log = Server::start(&["log", "serve", "--dir", &path("log"), "--listen", any]);
+        let mut log = Server::start(&[
+            "log",
+            "serve",
+            "--open",
+            "--dir",
+            &path("log"),
+            "--listen",
+            any,
+        ]);
         let log_url = log.url("log");
         let model = demo_model();
         let model = model.to_str().expect("UTF-8");
@@ -110,6 +119,20 @@ fn tool(program: &str, arguments: &[&str]) {
     );
 }
 
+/// The `sigstore-verify` crate, in a program of its own below `conformance/`.
+#[expect(clippy::print_stdout, reason = "the tool's own lines are the report")]
+fn sigstore_crate(arguments: &[&str]) {
+    let program = "conformance/sigstore_verify/target/debug/sigstore-verify-conformance";
+    let output = Command::new(root().join(program)).args(arguments).output();
+    let output = output.unwrap_or_else(|error| panic!("{program}: {error}: run scripts/test"));
+    print!("{}", text(&output.stdout));
+    assert!(
+        output.status.success(),
+        "{arguments:?}: {}",
+        text(&output.stderr)
+    );
+}
+
 fn shell(command: &str, dir: &Path) -> String {
     let output = Command::new("sh")
         .args(["-c", command])
@@ -143,8 +166,9 @@ fn openai_for_node_chats_streams_and_gets_well_formed_errors() {
 fn sigstore_accepts_bundles_and_refuses_changed_ones() {
     let trio = Trio::start();
     let http = Http::default();
-    let mut bundles = Vec::new();
+    let (mut bundles, mut proofs) = (Vec::new(), Vec::new());
     for prompt in ["What is 3 + 4?", "Repeat: red blue"] {
+        std::fs::write(trio.file("request"), chat(prompt)).expect("written");
         let answer = http.post(&format!("{}/chat/completions", trio.api()), chat(prompt));
         let call = answer.header("x-longrun-call").to_owned();
         let out = trio.file(&format!("call-{call}"));
@@ -160,7 +184,21 @@ fn sigstore_accepts_bundles_and_refuses_changed_ones() {
         assert!(fetched.status.success(), "{}", text(&fetched.stderr));
         for kind in ["observation", "receipt"] {
             bundles.push(format!("{out}/attempt-1.{kind}.sigstore.json"));
+            proofs.push(format!("{out}/attempt-1.{kind}.tlog-proof"));
         }
+        // The artifact that the statements are about.
+        let opened = run(&[
+            "record",
+            "disclose",
+            &format!("{out}/attempt-1.receipt.sigstore.json"),
+            "--secret",
+            &format!("{out}/attempt-1.secret"),
+            "--request",
+            &trio.file("request"),
+            "--openings",
+            &trio.file("openings"),
+        ]);
+        assert!(opened.status.success(), "{}", text(&opened.stdout));
     }
     let trust = trio.file("trust");
     let exported = run(&[
@@ -175,6 +213,22 @@ fn sigstore_accepts_bundles_and_refuses_changed_ones() {
     let mut arguments = vec!["sigstore_verify.mjs", &trust];
     arguments.extend(bundles.iter().map(String::as_str));
     tool("node", &arguments);
+    let opening = trio.file("openings/request.opening");
+    for bundle in &bundles[2..] {
+        sigstore_crate(&[&trust, &opening, bundle]);
+    }
+
+    // The binary and the verifier in JavaScript, on the same files and on damaged copies of them.
+    let policy = format!("{trust}/policy.json");
+    let longrun = env!("CARGO_BIN_EXE_longrun");
+    let mut arguments = vec!["compare_verifiers.mjs", longrun, &policy, "100"];
+    arguments.extend(bundles.iter().chain(&proofs).map(String::as_str));
+    tool("node", &arguments);
+    for file in bundles.iter().chain(&proofs) {
+        let verified = run(&["verify", file, "--policy", &policy]);
+        let said = text(&verified.stdout);
+        assert_eq!(verified.status.code(), Some(0), "{said}");
+    }
 
     // openssl checks the signature over the pre-authentication encoding, sha256sum the openings.
     let bundle: Value =
@@ -251,4 +305,13 @@ fn curl_and_sha256sum_are_enough_to_open_a_record() {
         let digest = subject["digest"]["sha256"].as_str().expect("a digest");
         assert!(printed.starts_with(digest), "{name}: {printed}");
     }
+}
+
+#[test]
+#[ignore = "needs conformance/.venv; scripts/test makes it"]
+fn the_witness_passes_the_suite_of_siglog() {
+    tool(
+        "python",
+        &["siglog_witness.py", env!("CARGO_BIN_EXE_longrun")],
+    );
 }

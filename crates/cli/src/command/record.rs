@@ -1,4 +1,4 @@
-//! `longrun record`: fetch the records of a call, show one, open its commitments.
+//! `longrun record`: fetch the records of a call, show one, open its commitments, upgrade a proof.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -9,9 +9,14 @@ use clap::{Args, Subcommand};
 use record::content::{Disclosure, Given, Part, disclose};
 use record::{Bundle, Envelope, Record, Secret};
 use serde_json::Value;
+use tlog::tlog_proof::TlogProof;
 
 use crate::files::{self, Unusable};
 use crate::http;
+
+mod upgrade;
+
+use upgrade::Upgrade;
 
 /// How often a pending call is asked for again.
 const POLL: Duration = Duration::from_millis(200);
@@ -28,6 +33,8 @@ pub(crate) enum Command {
     },
     /// Check a prompt and an answer against the commitments of a record.
     Disclose(Disclose),
+    /// Exchange a record's proof for one to a later checkpoint that enough witnesses cosigned.
+    Upgrade(Upgrade),
 }
 
 /// Arguments of `record fetch`.
@@ -74,6 +81,7 @@ impl Command {
             Self::Fetch(arguments) => fetch(&arguments),
             Self::Show { file } => show(&file),
             Self::Disclose(arguments) => open_commitments(&arguments),
+            Self::Upgrade(arguments) => arguments.run(),
         }
     }
 }
@@ -89,6 +97,16 @@ pub(super) fn read(file: &Path) -> Result<Record> {
         },
     };
     Ok(opened.map_err(|error| Unusable(format!("{}: {error}", file.display())))?)
+}
+
+/// Reads the envelope of a bundle, or an envelope. Nothing is verified.
+pub(super) fn read_envelope(file: &Path) -> Result<Envelope> {
+    let bytes = files::read(file)?;
+    let envelope = match Bundle::from_json(&bytes) {
+        Ok(bundle) => Ok(bundle.envelope),
+        Err(not_a_bundle) => Envelope::from_json(&bytes).map_err(|_| not_a_bundle),
+    };
+    Ok(envelope.map_err(|error| Unusable(format!("{}: {error}", file.display())))?)
 }
 
 fn show(file: &Path) -> Result<ExitCode> {
@@ -136,8 +154,15 @@ fn fetch(arguments: &Fetch) -> Result<ExitCode> {
                 println!("{stem} {kind}: none");
                 continue;
             }
+            let bundle = bundle.to_string();
             let path = arguments.out.join(format!("{stem}.{kind}.sigstore.json"));
-            files::write_whole(&path, bundle.to_string().as_bytes())?;
+            files::write_whole(&path, bundle.as_bytes())?;
+            println!("wrote {}", path.display());
+            let proof = Bundle::from_json(bundle.as_bytes())
+                .context("the gateway's bundle cannot be read")
+                .and_then(|bundle| Ok(TlogProof::of_bundle(&bundle)?))?;
+            let path = arguments.out.join(format!("{stem}.{kind}.tlog-proof"));
+            files::write_whole(&path, &proof.to_bytes())?;
             println!("wrote {}", path.display());
         }
         if let Some(secret) = attempt["secret"].as_str() {

@@ -20,12 +20,17 @@ Exit codes: 0 valid under the policy you supplied; 1 invalid; 2 unusable input; 
 signer or the log is not one that you trust. Nothing inside a file makes that file trusted: \
 without --policy the best possible answer is 3.")]
 pub(crate) struct Arguments {
-    /// Files to check: bundles, envelopes, checkpoints, histories, saved answers about calls.
+    /// Files to check: bundles, tlog-proofs, envelopes, checkpoints, histories, saved answers
+    /// about calls.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Whom you trust: a policy that you got from somewhere else than the files.
     #[arg(long)]
     policy: Option<PathBuf>,
+    /// The record that a tlog-proof is about, as a bundle or an envelope, if the proof does not
+    /// carry it.
+    #[arg(long)]
+    record: Option<PathBuf>,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -35,6 +40,9 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let policy = read_policy(self.policy.as_deref())?;
         let mut verifier = Verifier::new(policy.as_ref());
+        if let Some(file) = &self.record {
+            verifier = verifier.about(super::record::read_envelope(file)?);
+        }
         let mut worst = Verdict::Valid;
         let mut documents = Vec::new();
         for file in &self.files {
