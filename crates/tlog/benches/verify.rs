@@ -1,4 +1,7 @@
 //! Verification and tree growth on one core. `cargo bench -p tlog --bench verify`.
+//!
+//! With `-- --beside DIR` only bundles are verified, and they are left in DIR with what others need
+//! to verify them too: `bench/verify` compares.
 
 #![allow(
     clippy::print_stdout,
@@ -13,18 +16,24 @@
 mod common;
 
 use std::hint::black_box;
+use std::path::Path;
 use std::time::Instant;
 
 use common::{Tiles, World};
 use record::Digest;
+use record::bundle::{TrustedLog, trusted_root_json};
 use tlog::growth::Edge;
 use tlog::merkle::leaf_hash;
 use tlog::proof::{TreeView, verify_inclusion};
 use tlog::verify::{Verdict, Verifier};
 
 fn main() {
-    bundles();
-    trees();
+    let arguments: Vec<String> = std::env::args().collect();
+    let beside = arguments.iter().position(|argument| argument == "--beside");
+    bundles(beside.map(|at| Path::new(&arguments[at + 1])));
+    if beside.is_none() {
+        trees();
+    }
 }
 
 /// Prints how often a second, by the clock and by the processor time of this thread: the second is
@@ -54,7 +63,7 @@ fn cpu_s() -> f64 {
 }
 
 /// Records with proofs of a log of a few thousand entries, under a policy that trusts them.
-fn bundles() {
+fn bundles(beside: Option<&Path>) {
     const RECORDS: u64 = 4000;
     let mut world = World::new();
     let records: Vec<_> = (2..RECORDS + 2).map(|n| world.signer.say(n)).collect();
@@ -65,6 +74,9 @@ fn bundles() {
     let bundle = |(record, place): (_, &u64)| world.log.bundle(record, *place).to_json();
     let files: Vec<_> = records.iter().zip(&places).map(bundle).collect();
     let policy = world.policy();
+    if let Some(folder) = beside {
+        leave(folder, &world, &files);
+    }
     let check = |verifier: &mut Verifier<'_>, file: &[u8]| {
         assert_eq!(verifier.verify_bundle(file).verdict, Verdict::Valid);
     };
@@ -77,6 +89,19 @@ fn bundles() {
             .iter()
             .for_each(|file| check(&mut Verifier::new(Some(&policy)), file));
     });
+}
+
+/// The same bundles, a Sigstore trusted root and the signer's key, for others to verify.
+fn leave(folder: &Path, world: &World, files: &[Vec<u8>]) {
+    let log = world.log.key.verifier();
+    let root = trusted_root_json(&[TrustedLog {
+        name: log.name(),
+        ed25519: log.public(),
+    }]);
+    std::fs::write(folder.join("trusted_root.json"), root).unwrap();
+    std::fs::write(folder.join("bundles.jsonl"), files.join(&b'\n')).unwrap();
+    let key = world.signer.instance.public();
+    std::fs::write(folder.join("key.spki"), key.spki()).unwrap();
 }
 
 fn trees() {
