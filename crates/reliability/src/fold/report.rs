@@ -85,6 +85,8 @@ pub struct Report {
     pub covers: &'static str,
     /// The fold's clock, Unix ms: the latest end that a record has claimed.
     pub clock_ms: u64,
+    /// The policy names no observer, so nothing is counted and no figure means anything.
+    pub trusts_nobody: bool,
     /// Dimensions that no record measures yet.
     pub unmeasured: [&'static str; 3],
     /// By provider, then by model.
@@ -239,6 +241,7 @@ impl History {
             alpha_ppm: alpha.ppm(),
             covers: COVERS,
             clock_ms: self.clock_ms,
+            trusts_nobody: matches!(&self.policy.observers, Observers::Only(named) if named.is_empty()),
             unmeasured: UNMEASURED,
             endpoints,
             models,

@@ -106,15 +106,15 @@ impl Watch {
         alarm
     }
 
-    /// Forgets baselines and evidence; outcomes of the open unit stay in it.
+    /// Forgets baselines, evidence and the outcomes of the open unit, which belong to what was
+    /// before as much as to what is now. Alarms are counted for the whole history.
     pub(super) fn restart(&mut self) {
-        let mut fresh = Self::new();
-        fresh.window = self.window;
-        fresh.open = self.open;
-        fresh.judged = self.judged;
-        // Alarms are counted for the whole history: what restarts is the evidence.
-        fresh.detector = self.detector.restarted();
-        *self = fresh;
+        *self = Self {
+            window: self.window,
+            judged: self.judged,
+            detector: self.detector.restarted(),
+            ..Self::new()
+        };
     }
 
     pub(super) fn watched(&self) -> Watched {

@@ -56,6 +56,21 @@ fn dimensions_are_kept_apart() {
 }
 
 #[test]
+fn a_policy_that_trusts_nobody_says_so() {
+    let (caller, endpoint) = (Party::new("caller"), outside("m"));
+    let policy = Policy {
+        observers: Observers::Only(Vec::new()),
+        ..Policy::own_log(origin())
+    };
+    let mut log = Log::under(policy, &[&caller]);
+    log.add(&caller.observe(&endpoint, 1, &See::ok()));
+    let report = log.report();
+    assert!(report.trusts_nobody);
+    assert_eq!(report.endpoints[0].interval_ppm, [0, 1_000_000]);
+    assert!(!Log::new(&[&caller]).report().trusts_nobody);
+}
+
+#[test]
 fn calls_that_were_given_up_are_censored() {
     let (caller, endpoint) = (Party::new("caller"), outside("m"));
     let mut log = Log::new(&[&caller]);
