@@ -42,6 +42,15 @@ async fn ask(url: &str) -> Result<String> {
     if answer.status != 200 {
         bail!("{about}: {}; is this a Longrun log?", answer.complaint());
     }
-    let vkey = answer.json()?["vkey"].as_str().map(str::to_owned);
+    let answer = answer.json()?;
+    if let Some(closed) = answer["closed"].as_object() {
+        let part = |name: &str| closed.get(name).and_then(|part| part.as_str());
+        bail!(
+            "the log at {url} was ended and takes no records; its successor is {} {}",
+            part("url").unwrap_or("at an address that it does not name,"),
+            part("successor").unwrap_or_default()
+        );
+    }
+    let vkey = answer["vkey"].as_str().map(str::to_owned);
     vkey.with_context(|| format!("{about}: the answer names no verifier key"))
 }

@@ -223,6 +223,19 @@ fn a_log_is_ended_and_its_successor_found_from_files() {
     let url = log.url("log");
     let over_http = text(&run(&["log", "show", &url]).stdout);
     assert_eq!(word_after(&over_http, "successor"), successor);
+    // A signer that finds its home log ended is told where to go.
+    let config = dir.path().join("longrun.toml");
+    let outside = "[[endpoint]]\nurl = \"http://127.0.0.1:1/v1\"\nname = \"x\"\nmodels = [\"m\"]\n";
+    std::fs::write(&config, format!("[log]\nurl = \"{url}\"\n\n{outside}")).expect("written");
+    let signer = dir.path().join("gateway");
+    let gateway = ["gateway", "--config", arg(&config), "--dir", arg(&signer)];
+    let refused = run(&gateway);
+    assert_eq!(refused.status.code(), Some(1));
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("was ended") && said.contains(&successor),
+        "{said}"
+    );
     assert!(log.interrupt().success());
     for directory in [&old, &new] {
         let checked = run(&["log", "fsck", arg(directory)]);

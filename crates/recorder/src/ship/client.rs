@@ -20,8 +20,9 @@ use crate::error::RecorderError;
 
 /// Bytes of an answer that are read, at most: 512 records with leaf and proof are about 1.5 MB.
 const ANSWER_BYTES_MAX: usize = 16 << 20;
-/// Bytes of a refusal that are quoted in messages.
-const QUOTED_BYTES_MAX: usize = 200;
+/// Bytes of a refusal that are quoted in messages: a log that was ended names its successor's
+/// address and key.
+const QUOTED_BYTES_MAX: usize = 1000;
 
 /// The home log: where it is, and the key that its checkpoints must carry.
 #[derive(Clone)]
