@@ -246,15 +246,15 @@ fn settle(gateway: &Gateway, folded: Folded) {
 async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
     loop {
         let before = gateway.histories.now();
-        let entries = gateway.recorder.entries(before.spool, SPOOL_BATCH).await?;
-        if entries.is_empty() {
+        let records = gateway.recorder.records(before.spool, SPOOL_BATCH).await?;
+        if records.is_empty() {
             return Ok(());
         }
         let mut folded = (*before).clone();
         drop(before);
-        for (position, entry) in &entries {
+        for (position, record) in &records {
             let index = u64::try_from(*position).unwrap_or(0);
-            folded.history.apply(&entry.record, index);
+            folded.history.apply(record, index);
             folded.spool = *position;
         }
         settle(gateway, folded);

@@ -60,6 +60,14 @@ impl Entry {
     }
 }
 
+/// The record of a row, as it was stored.
+pub(crate) fn record_of(row: &Row) -> Result<Record, RecorderError> {
+    // Verified before it was stored; the directory is this process's own.
+    Envelope::from_json(&row.envelope)
+        .and_then(Envelope::open_unverified)
+        .map_err(|error| RecorderError::Damaged(format!("row {} of the spool: {error}", row.n)))
+}
+
 /// Turns a row into an entry. `own` is the signer's instance key: only its numbers have secrets.
 pub(crate) fn entry(
     row: Row,
@@ -70,10 +78,7 @@ pub(crate) fn entry(
     let damaged = |error: &dyn std::fmt::Display| {
         RecorderError::Damaged(format!("row {} of the spool: {error}", row.n))
     };
-    // Verified before it was stored; the directory is this process's own.
-    let mut record = Envelope::from_json(&row.envelope)
-        .and_then(Envelope::open_unverified)
-        .map_err(|error| damaged(&error))?;
+    let mut record = record_of(&row)?;
     let secret = match row.number {
         Some(number) => secret(&record, spool, number, own)?,
         None => None,

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use record::{CallId, Endpoint, Envelope, NumberedKind, Outcome, Predicate, RecordId, Statement};
+use record::{
+    CallId, Endpoint, Envelope, NumberedKind, Outcome, Predicate, Record, RecordId, Statement,
+};
 use store::spool::dir::Claim;
 use store::spool::{self, Block, NewRow, Opened, Spool, SpoolError};
 use tokio::sync::oneshot;
@@ -274,6 +276,25 @@ impl Recorder {
             let rows = recorder.inner.spool.rows(after, limit)?;
             rows.into_iter()
                 .map(|row| Ok((row.n, recorder.to_entry(row)?)))
+                .collect()
+        })
+        .await
+    }
+
+    /// The records alone of what [`Recorder::entries`] gives, for whoever folds them: without the
+    /// look-ups that secrets and places in the log take.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub async fn records(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Record)>, RecorderError> {
+        self.read(move |recorder| {
+            let rows = recorder.inner.spool.rows(after, limit)?;
+            rows.iter()
+                .map(|row| Ok((row.n, lookup::record_of(row)?)))
                 .collect()
         })
         .await
