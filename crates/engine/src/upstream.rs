@@ -24,7 +24,7 @@ pub use events::{Events, UpstreamEvent};
 pub use failure::{ConnectFailure, Stage, UpstreamError};
 
 use crate::http::Client;
-use crate::openai::ModelList;
+use crate::openai::{ModelList, Surface};
 
 /// Largest body of an error answer that is kept, bytes; the rest is cut off.
 pub const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
@@ -104,6 +104,8 @@ pub enum ConfigError {
 pub struct Upstream {
     client: Client,
     base: String,
+    /// Where each surface is, in the order of [`Surface::ALL`]: parsed once.
+    surfaces: [Uri; 4],
     origin: String,
     key: Option<ApiKey>,
     deadlines: Deadlines,
@@ -153,9 +155,17 @@ impl Upstream {
             "" => "/v1",
             path => path,
         };
+        let base = format!("{origin}{path}");
+        let mut surfaces: [Uri; 4] = Default::default();
+        for (uri, surface) in surfaces.iter_mut().zip(Surface::ALL) {
+            *uri = format!("{base}{}", surface.path())
+                .parse()
+                .map_err(|_| refuse("a path cannot be added to it"))?;
+        }
         Ok(Self {
             client,
-            base: format!("{origin}{path}"),
+            base,
+            surfaces,
             origin,
             key,
             deadlines,
@@ -178,17 +188,31 @@ impl Upstream {
         &self.deadlines
     }
 
-    /// Posts `body` to `/chat/completions`. Resolves when the head of a 2xx answer is there; any
-    /// other status is [`UpstreamError::Status`] with its body. `headers` are sent along.
+    /// Posts a chat; see [`Upstream::post`].
     pub async fn chat(&self, body: Bytes, headers: HeaderMap) -> Result<Reply, UpstreamError> {
-        let mut request = self.request(Method::POST, "/chat/completions", body)?;
-        let fixed = request.headers_mut();
-        fixed.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        fixed.insert(
+        self.post(Surface::Chat, body, headers).await
+    }
+
+    /// Posts `body` to a surface. Resolves when the head of a 2xx answer is there; any other status
+    /// is [`UpstreamError::Status`] with its body. `headers` are sent along.
+    pub async fn post(
+        &self,
+        surface: Surface,
+        body: Bytes,
+        mut headers: HeaderMap,
+    ) -> Result<Reply, UpstreamError> {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(
             ACCEPT,
             HeaderValue::from_static("application/json, text/event-stream"),
         );
-        fixed.extend(headers);
+        if let Some(key) = &self.key {
+            headers.insert(AUTHORIZATION, key.0.clone());
+        }
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.surfaces[surface as usize].clone();
+        *request.headers_mut() = headers;
         self.send(request).await
     }
 
@@ -278,29 +302,19 @@ impl Reply {
         self.body
     }
 
-    /// The body as classified events.
+    /// The body of a chat with one choice as classified events.
     pub fn into_events(self) -> Events {
-        Events::new(self.body)
+        self.body.into_events(Surface::Chat, 1)
+    }
+
+    /// Status, headers and body, for whoever keeps the first two.
+    pub fn into_parts(self) -> (StatusCode, HeaderMap, ReplyBody) {
+        (self.status, self.headers, self.body)
     }
 
     /// The whole body, of at most `limit_bytes`.
-    pub async fn bytes(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamError> {
-        let Some(first) = self.body.frame().await else {
-            return Ok(Bytes::new());
-        };
-        let first = first?;
-        let Some(second) = self.body.frame().await else {
-            return within(first, limit_bytes);
-        };
-        let mut whole = BytesMut::from(first);
-        whole.extend_from_slice(&second?);
-        while let Some(piece) = self.body.frame().await {
-            whole.extend_from_slice(&piece?);
-            if whole.len() > limit_bytes {
-                break;
-            }
-        }
-        within(whole.freeze(), limit_bytes)
+    pub async fn bytes(self, limit_bytes: usize) -> Result<Bytes, UpstreamError> {
+        self.body.bytes(limit_bytes).await
     }
 
     async fn into_status_error(mut self) -> UpstreamError {
@@ -390,6 +404,31 @@ impl ReplyBody {
                 }
             }
         }
+    }
+
+    /// The body as classified events of a surface; so many choices were asked for.
+    pub fn into_events(self, surface: Surface, choices: u64) -> Events {
+        Events::new(self, surface, choices)
+    }
+
+    /// All of it, if that is at most `limit_bytes`.
+    pub async fn bytes(mut self, limit_bytes: usize) -> Result<Bytes, UpstreamError> {
+        let Some(first) = self.frame().await else {
+            return Ok(Bytes::new());
+        };
+        let first = first?;
+        let Some(second) = self.frame().await else {
+            return within(first, limit_bytes);
+        };
+        let mut whole = BytesMut::from(first);
+        whole.extend_from_slice(&second?);
+        while let Some(piece) = self.frame().await {
+            whole.extend_from_slice(&piece?);
+            if whole.len() > limit_bytes {
+                break;
+            }
+        }
+        within(whole.freeze(), limit_bytes)
     }
 
     /// Bytes received so far.

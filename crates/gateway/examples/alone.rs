@@ -1,8 +1,12 @@
 //! A gateway in front of one upstream and without a log, for measuring by hand:
 //!
 //! ```text
-//! cargo run --release -p gateway --example alone -- UPSTREAM_URL [LISTEN]
+//! cargo run --release -p gateway --example alone -- UPSTREAM_URL [--listen ADDRESS]
+//!     [--node] [--unrecorded]
 //! ```
+//!
+//! `--node` says that the upstream is a node that signs receipts, `--unrecorded` that nothing is
+//! recorded.
 
 // A command-line program speaks through standard output.
 #![allow(clippy::print_stdout)]
@@ -12,20 +16,29 @@ use recorder::{Config, Context, Recorder};
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let upstream = std::env::args()
-        .nth(1)
+    let mut arguments = std::env::args().skip(1);
+    let upstream = arguments
+        .next()
         .ok_or("the URL of the upstream is missing")?;
-    let listen = std::env::args()
-        .nth(2)
-        .unwrap_or_else(|| "127.0.0.1:7412".to_owned());
+    let mut listen = "127.0.0.1:0".to_owned();
+    let (mut kind, mut recording) = (EndpointKind::Openai, true);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--listen" => listen = arguments.next().ok_or("--listen needs an address")?,
+            "--node" => kind = EndpointKind::Node,
+            "--unrecorded" => recording = false,
+            other => return Err(format!("{other} is not known").into()),
+        }
+    }
     let directory = tempfile::tempdir()?;
     let context = Context::system()?;
     let signer = Config::new(directory.path(), "measured", "observer");
     let recorder = Recorder::open(&signer, context.clone())?;
     let mut config = GatewayConfig::listening_on(listen.parse()?);
     let mut endpoint = EndpointConfig::at(&upstream)?;
-    endpoint.kind = EndpointKind::Openai;
+    endpoint.kind = kind;
     config.endpoints.push(endpoint);
+    config.spool.recording = recording;
     let handle = gateway::serve(config, recorder, context, [0; 32], axum::Router::new()).await?;
     println!("http://{}", handle.address());
     std::future::pending::<()>().await;

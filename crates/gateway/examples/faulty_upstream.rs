@@ -2,12 +2,12 @@
 //!
 //! ```text
 //! cargo run -p gateway --example faulty_upstream -- [--listen ADDRESS] [--model NAME]
-//!     [--tokens N] [--fault FAULT | --share-ppm N --seed N]
+//!     [--tokens N] [--node] [--fault FAULT | --share-ppm N --seed N]
 //! ```
 //!
 //! It serves one model and behaves, unless it is told a fault for every call (`--fault cut:3`), or
-//! a share of calls that fail in ways that the seed picks. `--help` lists the faults. Point a
-//! gateway at it and watch what the page says.
+//! a share of calls that fail in ways that the seed picks. `--help` lists the faults. With `--node`
+//! it signs receipts. Point a gateway at it and watch what the page says.
 
 // A command-line program speaks through standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -17,6 +17,7 @@ mod faulty;
 
 use std::net::SocketAddr;
 
+use faulty::signer::{Flaw, Node};
 use faulty::{Fault, Faulty, Made, SYNTAX, Script, TOKENS};
 
 struct Asked {
@@ -28,10 +29,14 @@ fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
     let mut listen = SocketAddr::from(([127, 0, 0, 1], 0));
     let (mut model, mut tokens) = ("test-model".to_owned(), TOKENS);
     let (mut fault, mut share_ppm, mut seed) = (None, None, 1);
-    let mut arguments = arguments;
+    let (mut arguments, mut signs) = (arguments, false);
     while let Some(name) = arguments.next() {
         if name == "--help" {
             return Err(format!("faults: {SYNTAX}"));
+        }
+        if name == "--node" {
+            signs = true;
+            continue;
         }
         let value = arguments.next().ok_or(format!("{name} needs a value"))?;
         let number = || {
@@ -56,9 +61,9 @@ fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
         (None, None) => Script::Always(Fault::None),
     };
     let made = Made {
+        node: signs.then(|| Node::new(&model, "example.com/log", Flaw::None)),
         model,
         script,
-        node: None,
         tokens,
         keeps: false,
     };

@@ -128,11 +128,13 @@ pub(crate) fn marked(bytes: &Bytes, call: CallId, live: &Live, evidence: &str) -
     }
 }
 
-/// An event with the member before the final `}` of its data, in one frame. An event with more
-/// than one line stays as it is: `raw` and `data` differ there.
+/// An event with the member before the final `}` of its data, in one frame. An event whose data
+/// has more than one line, or does not come last, stays as it is: `raw` and `data` differ there.
 pub(crate) fn marked_event(event: &Event, call: CallId, live: &Live, evidence: &str) -> Bytes {
-    let line = event.raw.trim_ascii_end();
-    if !line.starts_with(b"data:") || line.iter().any(|c| matches!(c, b'\n' | b'\r')) {
+    let ends = |data: &Bytes| {
+        !data.contains(&b'\n') && event.raw.trim_ascii_end().ends_with(data.trim_ascii_end())
+    };
+    if !event.data.as_ref().is_some_and(ends) {
         return event.raw.clone();
     }
     let Some(place) = member_place(&event.raw) else {

@@ -5,7 +5,7 @@
 //! they amount to as a record is made in [`crate::observe`], off the path of the answer.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -42,7 +42,8 @@ const UNWELL_WAIT: Duration = Duration::from_millis(20);
 pub(crate) struct Attempt {
     gateway: Arc<Gateway>,
     /// Its place at the endpoint, where there are only so many.
-    _place: Option<Place>,
+    place: Option<Place>,
+    outrun: Outrun,
     /// Taken when it ends.
     open: Option<Open>,
 }
@@ -61,9 +62,7 @@ impl Attempt {
     pub(crate) async fn begin(
         gateway: &Arc<Gateway>,
         live: &Arc<Live>,
-        place: Option<Place>,
-        call: CallId,
-        number: u32,
+        (call, number): (CallId, u32),
         request: &Request<'_>,
     ) -> Self {
         let numbered = number_of(gateway, live).await;
@@ -108,9 +107,16 @@ impl Attempt {
         gateway.recent.opened(call);
         Self {
             gateway: Arc::clone(gateway),
-            _place: place,
+            place: None,
+            outrun: Outrun::default(),
             open: Some(open),
         }
+    }
+
+    /// Keeps a place until the attempt is over, and listens for word that another one won.
+    pub(crate) fn hold(&mut self, place: Option<Place>, outrun: Outrun) {
+        self.place = place;
+        self.outrun = outrun;
     }
 
     fn open(&mut self) -> &mut Open {
@@ -134,10 +140,6 @@ impl Attempt {
             .expect("taken only by what consumes the attempt")
             .facts
             .call
-    }
-
-    pub(crate) fn gateway(&self) -> &Arc<Gateway> {
-        &self.gateway
     }
 
     pub(crate) fn started(&mut self) -> Instant {
@@ -290,14 +292,33 @@ impl Drop for Attempt {
         let stopping = self.gateway.stopping.load(Ordering::Relaxed);
         self.end(if stopping {
             Seen::Stopped
+        } else if self.outrun.is_set() {
+            Seen::Outrun
         } else {
             Seen::CallerGone
         });
     }
 }
 
+/// Word for an attempt that is about to be dropped: another one answered first.
+#[derive(Clone, Default)]
+pub(crate) struct Outrun(Arc<AtomicBool>);
+
+impl Outrun {
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 /// A number for an attempt, or none: then it goes unrecorded.
 async fn number_of(gateway: &Gateway, live: &Live) -> Option<Numbered> {
+    if !gateway.settings().config.spool.recording {
+        return None;
+    }
     // A disk that fails, or is full, must not hold every call up.
     let wait = if gateway.recorder.expects_to_record() {
         LEASE_WAIT

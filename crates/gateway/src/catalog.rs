@@ -22,6 +22,8 @@ pub(crate) struct Live {
     pub(crate) id: Endpoint,
     pub(crate) site: Arc<Site>,
     pub(crate) stream: Stream,
+    /// The provider in words: an id, or an origin.
+    pub(crate) provider: String,
     /// `provider/model`, as a header.
     pub(crate) header: HeaderValue,
     /// `provider/model`, as a JSON string with its quotes.
@@ -44,6 +46,7 @@ impl Live {
             stream: recorder.stream(&id, NumberedKind::Observation),
             header,
             json: serde_json::Value::from(label).to_string(),
+            provider: id.provider.to_string(),
             id,
             site,
             lower_ppm: AtomicU32::new(0),

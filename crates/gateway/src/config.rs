@@ -199,6 +199,8 @@ impl Default for Routing {
 /// How many records may wait for the log before calls go unrecorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpoolLimits {
+    /// Whether attempts are recorded at all.
+    pub recording: bool,
     /// Records.
     pub records_max: u64,
     /// Bytes of records.
@@ -208,6 +210,7 @@ pub struct SpoolLimits {
 impl SpoolLimits {
     /// What holds when the file says nothing.
     pub const DEFAULT: Self = Self {
+        recording: true,
         records_max: 1_000_000,
         max_bytes: 4 << 30,
     };

@@ -2,20 +2,24 @@
 //!
 //! What bounds the trying: [`crate::budget`] the load that it adds, `retry.window_ms` its time,
 //! `limits.attempts_max` its number. Another endpoint is asked at once. Where there is no other,
-//! the same one is asked again after a pause, if what failed may have passed by then.
+//! the same one is asked again after a pause, if what failed may have passed by then. Where it is
+//! wished for, an attempt that is slow to begin is hedged by a second one.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use engine::openai::ApiError;
+use engine::openai::{ApiError, Surface};
+use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
+use http::HeaderMap;
 use record::CallId;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
-use crate::attempt::{Attempt, Request};
-use crate::callers::Caller;
+use crate::attempt::{Attempt, Outrun, Request};
+use crate::callers::{Caller, Ticket};
 use crate::catalog::{Catalog, Live};
 use crate::choose::{self, Draw};
 use crate::config::GatewayConfig;
@@ -24,8 +28,10 @@ use crate::gateway::Gateway;
 use crate::health::Readiness;
 use crate::lock::lock;
 use crate::places::Place;
+use crate::preferences::{Offered, nothing_left};
 use crate::request::Head;
 use crate::settings::Settings;
+use crate::wishes::Wishes;
 use crate::{plain, stream};
 
 /// The first pause before an endpoint is asked again, ms; each further one is twice as long.
@@ -36,49 +42,60 @@ const PAUSE_MAX: Duration = Duration::from_secs(5);
 /// What a caller is told to wait when every place is taken, seconds.
 const BUSY_RETRY_S: u32 = 1;
 
-/// Answers one chat request.
-pub(crate) async fn chat(
-    gateway: &Arc<Gateway>,
-    call: CallId,
-    caller: &Caller,
-    body: Bytes,
-) -> Answer {
-    let head = match Head::parse(&body) {
-        Ok(head) => head,
-        Err(error) => return Answer::error(&error, Some(call), None),
-    };
-    let answer_max = head.answer_tokens_max();
-    let ticket = match caller.admit(&head.model, body.len(), answer_max, gateway.now()) {
-        Ok(ticket) => ticket,
-        Err(error) => return Answer::error(&error, Some(call), None),
-    };
+/// A request as it came.
+pub(crate) struct Asked {
+    pub(crate) surface: Surface,
+    pub(crate) call: CallId,
+    pub(crate) caller: Caller,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// Answers one request.
+pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: Asked) -> Answer {
+    let call = asked.call;
+    match prepare(gateway, settings, &asked) {
+        Err(error) => Answer::error(&error, Some(call), None),
+        Ok((shot, order, wishes)) => {
+            let _under_way = UnderWay::new(gateway, call);
+            let course = Course {
+                shot: &shot,
+                wishes,
+                begun: Instant::now(),
+                order,
+                attempts: 0,
+                again: 0,
+            };
+            course.run().await
+        }
+    }
+}
+
+/// Everything that can be refused without asking an endpoint.
+fn prepare<'a>(
+    gateway: &'a Arc<Gateway>,
+    settings: &'a Settings,
+    asked: &'a Asked,
+) -> Result<(Shot<'a>, Vec<Arc<Live>>, Wishes), ApiError> {
+    let wishes = Wishes::read(&asked.headers, &settings.config)?;
+    let head = Head::parse(asked.surface, &asked.body)?;
+    let (model, length) = (&head.model, asked.body.len());
+    let ticket = asked
+        .caller
+        .admit(model, length, head.answer_max, gateway.now())?;
     let catalog = gateway.catalog();
-    let Some(endpoints) = catalog.model(&head.model) else {
-        return Answer::error(&no_model(&catalog, &head.model), Some(call), None);
-    };
-    let settings = gateway.settings();
-    let order = match order(gateway, &settings, endpoints) {
-        Ok(order) => order,
-        Err(paused) => return Answer::error(&paused, Some(call), None),
-    };
-    let request = Request {
-        body: &body,
-        streamed: head.streams(),
-        ticket: &ticket,
-    };
-    let _under_way = UnderWay::new(gateway, call);
-    let course = Course {
+    let endpoints = catalog
+        .model(&head.model)
+        .ok_or_else(|| no_model(&catalog, &head.model))?;
+    let order = order(gateway, settings, endpoints, &head, &asked.body)?;
+    let shot = Shot {
         gateway,
         config: &settings.config,
-        call,
-        request,
-        body: &body,
-        begun: Instant::now(),
-        order,
-        attempts: 0,
-        again: 0,
+        asked,
+        head,
+        ticket,
     };
-    course.run().await
+    Ok((shot, order, wishes))
 }
 
 /// Endpoints to ask, best first; those that asked for a pause are left out. If all did, the error
@@ -87,24 +104,52 @@ fn order(
     gateway: &Gateway,
     settings: &Settings,
     endpoints: &[Arc<Live>],
+    head: &Head<'_>,
+    body: &[u8],
 ) -> Result<Vec<Arc<Live>>, ApiError> {
     let now_ms = gateway.uptime_ms();
+    let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
+    let mut objections = Vec::new();
     let mut shortest_ms = u64::MAX;
     for (place, live) in endpoints.iter().enumerate() {
+        if preferences.any
+            && let Some(why) = preferences.objection(&offered(live), body)
+        {
+            objections.push(format!("{}: {why}", live.id));
+            continue;
+        }
         match live.readiness(now_ms) {
             Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
             Readiness::Ready | Readiness::Resting => candidates.push(live.candidate(place, now_ms)),
         }
     }
     if candidates.is_empty() {
-        return Err(paused(shortest_ms));
+        return Err(if shortest_ms == u64::MAX {
+            nothing_left(&head.model, &objections)
+        } else {
+            paused(shortest_ms)
+        });
     }
     let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
     choose::order(&mut candidates, routing.exploration_ppm, draw);
+    if preferences.any {
+        preferences.arrange(&mut candidates, |candidate| {
+            (offered(&endpoints[candidate.place]), candidate.resting)
+        });
+    }
     let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
     Ok(ordered.collect())
+}
+
+fn offered(live: &Live) -> Offered<'_> {
+    Offered {
+        name: live.site.config.name.as_deref(),
+        provider: &live.provider,
+        offer: &live.site.config.offer,
+        pace: live.pace(),
+    }
 }
 
 fn paused(for_ms: u64) -> ApiError {
@@ -118,13 +163,48 @@ fn paused(for_ms: u64) -> ApiError {
         .with_retry_after(seconds)
 }
 
-/// A call on its way through the endpoints.
-struct Course<'a> {
+/// A request, ready to be sent to any endpoint.
+struct Shot<'a> {
     gateway: &'a Arc<Gateway>,
     config: &'a GatewayConfig,
-    call: CallId,
-    request: Request<'a>,
-    body: &'a Bytes,
+    asked: &'a Asked,
+    head: Head<'a>,
+    ticket: Arc<Ticket>,
+}
+
+impl Shot<'_> {
+    /// One attempt at one endpoint, from its number to its answer or failure.
+    async fn fire(
+        &self,
+        live: &Arc<Live>,
+        place: Option<Place>,
+        number: u32,
+        outrun: Outrun,
+    ) -> Result<Answer, Failure> {
+        let Self { asked, head, .. } = self;
+        let body = head.sent_to(&asked.body, live.id.model.as_str());
+        let request = Request {
+            body: &body,
+            streamed: head.streamed,
+            ticket: &self.ticket,
+        };
+        let begun = Attempt::begin(self.gateway, live, (asked.call, number), &request);
+        let mut attempt = begun.await;
+        attempt.hold(place, outrun);
+        let limit_bytes = self.config.limits.response_max_bytes;
+        if head.streamed {
+            let kind = (asked.surface, head.choices);
+            stream::attempt(attempt, kind, body, limit_bytes).await
+        } else {
+            plain::attempt(attempt, asked.surface, body, limit_bytes).await
+        }
+    }
+}
+
+/// A call on its way through the endpoints.
+struct Course<'a> {
+    shot: &'a Shot<'a>,
+    wishes: Wishes,
     begun: Instant,
     /// Endpoints that are left, best first.
     order: Vec<Arc<Live>>,
@@ -136,20 +216,25 @@ struct Course<'a> {
 
 impl Course<'_> {
     async fn run(mut self) -> Answer {
-        lock(&self.gateway.budget).earn(self.config.retry.extra_load_ppm);
+        let call = self.shot.asked.call;
+        lock(&self.shot.gateway.budget).earn(self.shot.config.retry.extra_load_ppm);
         let mut failure: Option<Failure> = None;
         loop {
-            let Some((live, place)) = self.next().await else {
+            let next = match self.free() {
+                Some(next) => Some(next),
+                None => self.wait().await,
+            };
+            let Some((live, place)) = next else {
                 return match failure {
-                    Some(failure) => failure.answer(self.call, self.attempts),
-                    None => Answer::error(&busy(), Some(self.call), None),
+                    Some(failure) => failure.answer(call, self.attempts),
+                    None => Answer::error(&busy(), Some(call), None),
                 };
             };
             match self.attempt(&live, place).await {
                 Ok(answer) => return answer,
                 Err(failed) => {
                     if !self.goes_on(&failed).await {
-                        return failed.answer(self.call, self.attempts);
+                        return failed.answer(call, self.attempts);
                     }
                     failure = Some(failed);
                 }
@@ -157,9 +242,8 @@ impl Course<'_> {
         }
     }
 
-    /// The best endpoint that has a free place; where none has, the first that gets one while the
-    /// call may wait.
-    async fn next(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
+    /// The best endpoint that has a free place.
+    fn free(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
         for at in 0..self.order.len() {
             let free = match &self.order[at].site.places {
                 None => None,
@@ -170,7 +254,12 @@ impl Course<'_> {
             };
             return Some((self.order.remove(at), free));
         }
-        let client = self.request.ticket.caller.who();
+        None
+    }
+
+    /// The endpoint that first gets a free place while the call may wait for it.
+    async fn wait(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
+        let client = self.shot.asked.caller.who();
         let mut waiting: FuturesUnordered<_> = self
             .order
             .iter()
@@ -193,40 +282,100 @@ impl Course<'_> {
         found.map(|(at, place)| (self.order.remove(at), place))
     }
 
+    /// An attempt; one that is slow to begin is hedged, if that is wished for.
     async fn attempt(&mut self, live: &Arc<Live>, place: Option<Place>) -> Result<Answer, Failure> {
         self.attempts += 1;
-        let (gateway, call) = (self.gateway, self.call);
-        let attempt =
-            Attempt::begin(gateway, live, place, call, self.attempts, &self.request).await;
-        if self.request.streamed {
-            stream::attempt(attempt, self.body.clone()).await
-        } else {
-            plain::attempt(attempt, self.body.clone()).await
+        let shot = self.shot;
+        let outrun = Outrun::default();
+        let first = shot.fire(live, place, self.attempts, outrun.clone());
+        match self.wishes.hedge {
+            None => first.await,
+            Some(after) => self.hedged(first, outrun, after).await,
         }
+    }
+
+    /// Waits for `first`; if it shows nothing in time, another endpoint is asked beside it. The
+    /// first good answer wins, and the other attempt is hung up on.
+    async fn hedged(
+        &mut self,
+        first: impl Future<Output = Result<Answer, Failure>>,
+        outrun: Outrun,
+        after: Duration,
+    ) -> Result<Answer, Failure> {
+        let mut first = pin!(first);
+        if let Ok(ended) = tokio::time::timeout(after, first.as_mut()).await {
+            return ended;
+        }
+        let Some((other, place)) = self.spare() else {
+            return first.await;
+        };
+        self.attempts += 1;
+        let other_outrun = Outrun::default();
+        let fired = self
+            .shot
+            .fire(&other, place, self.attempts, other_outrun.clone());
+        let second = pin!(fired);
+        match select(first, second).await {
+            Either::Left((Ok(answer), _second)) => {
+                other_outrun.set();
+                Ok(answer)
+            }
+            Either::Right((Ok(answer), _first)) => {
+                outrun.set();
+                Ok(answer)
+            }
+            // Each is on record; whatever the one that is left says, counts.
+            Either::Left((Err(_), second)) => second.await,
+            Either::Right((Err(_), first)) => first.await,
+        }
+    }
+
+    /// An endpoint for a hedge: only within the same bounds as any further attempt, and only one
+    /// that is well and has a free place.
+    fn spare(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
+        let now_ms = self.shot.gateway.uptime_ms();
+        let well = |live: &Arc<Live>| live.readiness(now_ms) == Readiness::Ready;
+        if self.used_up(Duration::ZERO) || !self.order.first().is_some_and(well) {
+            return None;
+        }
+        let spare = self.free()?;
+        if lock(&self.shot.gateway.budget).spend(now_ms) {
+            return Some(spare);
+        }
+        self.order.insert(0, spare.0);
+        None
+    }
+
+    /// Whether number or time of a call's attempts is used up, if the next begins after `pause`.
+    fn used_up(&self, pause: Duration) -> bool {
+        let attempts = usize::try_from(self.attempts).unwrap_or(usize::MAX);
+        attempts >= self.wishes.attempts_max
+            || self.begun.elapsed() + pause >= self.shot.config.retry.window
     }
 
     /// Whether there is a next attempt; if it is at the same endpoint, after the pause.
     async fn goes_on(&mut self, failed: &Failure) -> bool {
-        let config = self.config;
-        let attempts = usize::try_from(self.attempts).unwrap_or(usize::MAX);
+        let Shot {
+            gateway, config, ..
+        } = self.shot;
         let mut pause = Duration::ZERO;
-        if !failed.seen.row().try_next || attempts >= config.limits.attempts_max {
+        if !failed.seen.row().try_next {
             return false;
         }
         if self.order.is_empty() {
             if self.again >= config.retry.again_max || !failed.seen.is_passing() {
                 return false;
             }
-            let draw = Draw::numbered(config.routing.seed, self.gateway.next_draw());
+            let draw = Draw::numbered(config.routing.seed, gateway.next_draw());
             pause = pause_before(self.again, failed.retry_after_s(), draw);
             if pause > PAUSE_MAX {
                 return false;
             }
         }
-        if self.begun.elapsed() + pause >= config.retry.window {
+        if self.used_up(pause) {
             return false;
         }
-        if !lock(&self.gateway.budget).spend(self.gateway.uptime_ms()) {
+        if !lock(&gateway.budget).spend(gateway.uptime_ms()) {
             tracing::debug!("the retry budget is spent");
             return false;
         }

@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, Path, Request, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
-use engine::openai::{ApiError, Model, ModelList};
+use axum::routing::{MethodRouter, get, post};
+use engine::openai::{ApiError, Model, ModelList, Surface};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use record::CallId;
@@ -16,6 +15,7 @@ use serde::Serialize;
 
 use crate::answer::Answer;
 use crate::callers::Caller;
+use crate::forward::Asked;
 use crate::gateway::Gateway;
 use crate::status::Status;
 use crate::{body, callers, calls, door, forward};
@@ -27,7 +27,10 @@ type From = Extension<Caller>;
 pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
     let door = Arc::clone(&gateway);
     let api = Router::new()
-        .route("/v1/chat/completions", post(chat).fallback(wrong_method))
+        .route("/v1/chat/completions", asking(Surface::Chat))
+        .route("/v1/completions", asking(Surface::Completions))
+        .route("/v1/embeddings", asking(Surface::Embeddings))
+        .route("/v1/responses", asking(Surface::Responses))
         .route("/v1/models", get(models).fallback(wrong_method))
         .route("/v1/models/{*model}", get(model))
         .route("/healthz", get(health))
@@ -42,15 +45,39 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .layer(middleware::from_fn_with_state(door, door::admit))
 }
 
-async fn chat(State(gateway): Shared, Extension(caller): From, body: Body) -> Response {
+/// The route of a surface.
+fn asking(surface: Surface) -> MethodRouter<Arc<Gateway>> {
+    let ask = move |State(gateway): Shared, Extension(caller): From, request: Request| {
+        answer(gateway, caller, surface, request)
+    };
+    post(ask).fallback(wrong_method)
+}
+
+async fn answer(
+    gateway: Arc<Gateway>,
+    caller: Caller,
+    surface: Surface,
+    request: Request,
+) -> Response {
     let call = match gateway.clients.new_call(&caller, gateway.random.as_ref()) {
         Ok(call) => call,
         Err(error) => return Answer::error(&ApiError::internal(error.to_string()), None, None).0,
     };
-    let limits = gateway.settings().config.limits;
+    let settings = gateway.settings();
+    let limits = settings.config.limits;
+    let (head, body) = request.into_parts();
     let mut answer = match body::read(body, limits.request_max_bytes, limits.request).await {
-        Ok(body) => forward::chat(&gateway, call, &caller, body).await.0,
         Err(error) => Answer::error(&error, Some(call), None).0,
+        Ok(body) => {
+            let asked = Asked {
+                surface,
+                call,
+                caller: caller.clone(),
+                headers: head.headers,
+                body,
+            };
+            forward::answer(&gateway, &settings, asked).await.0
+        }
     };
     callers::tell_limits(&caller, answer.headers_mut());
     answer

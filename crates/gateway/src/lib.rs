@@ -24,8 +24,8 @@
 //! | [`guard`] | which requests are served at all |
 //! | [`keys`] | the file of keys: who may call, and how much |
 //!
-//! What it does not do: it keeps no prompt and no answer, puts neither into its logs, does not
-//! rewrite bodies, follows no redirects, and never restarts an answer whose first token has been
+//! What it does not do: it keeps no prompt and no answer, puts neither into its logs, rewrites no
+//! body but for a model's alias and its own preferences, follows no redirects, and never restarts an answer whose first token has been
 //! passed on. There is no central gateway.
 
 use std::net::SocketAddr;
@@ -69,6 +69,7 @@ pub mod outcome;
 pub mod outlier;
 mod places;
 mod plain;
+mod preferences;
 mod receipt;
 mod recent;
 mod request;
@@ -77,6 +78,8 @@ mod site;
 mod status;
 mod stream;
 mod tls;
+mod whole;
+mod wishes;
 
 pub use answer::{CALL_HEADER, ENDPOINT_HEADER};
 pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};

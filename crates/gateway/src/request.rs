@@ -1,22 +1,51 @@
-//! The part of a request that the gateway reads: borrowed from the body, which goes on untouched.
+//! The part of a request that the gateway reads: borrowed from the body.
 //!
-//! Nothing is written back: the bytes that arrived are the bytes that are forwarded, so fields
-//! that nobody here knows survive, in their order and spelling.
+//! The bytes that arrived are the bytes that are forwarded, so fields that nobody here knows
+//! survive, in their order and spelling. Two things may change, each in its place and without
+//! touching another byte: the name of the model, where an endpoint knows it under another one, and
+//! the member `provider`, which is addressed to the gateway and taken out ([`Head::sent_to`]).
 
 use std::borrow::Cow;
+use std::ops::Range;
 
-use engine::openai::{ApiError, ChatRequest};
+use bytes::{Bytes, BytesMut};
+use engine::openai::{ApiError, ChatRequest, Surface};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
 
-/// What the gateway needs to know of a chat request.
-#[derive(Debug, Deserialize)]
+use crate::preferences::Preferences;
+
+/// What the gateway needs to know of a request.
+#[derive(Debug)]
 pub(crate) struct Head<'a> {
     /// The model asked for.
-    #[serde(borrow)]
     pub(crate) model: Cow<'a, str>,
+    /// Whether a stream of events is asked for.
+    pub(crate) streamed: bool,
+    /// Choices asked for.
+    pub(crate) choices: u64,
+    /// How many tokens the request allows its answer; 0 where it does not say.
+    pub(crate) answer_max: u64,
+    /// What the caller prefers.
+    pub(crate) preferences: Preferences,
+    /// Where the model's name stands, with its quotes.
+    model_at: Range<usize>,
+    /// Where the member `provider` stands, with the comma that goes with it.
+    provider_at: Option<Range<usize>>,
+}
+
+#[derive(Deserialize)]
+struct Chat<'a> {
+    #[serde(borrow)]
+    model: &'a RawValue,
     #[serde(default)]
     stream: Option<bool>,
+    #[serde(default, borrow)]
+    n: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    provider: Option<&'a RawValue>,
     /// Only counted: an endpoint judges what is in them.
     messages: Vec<IgnoredAny>,
     // Looked at for their types alone, so that a mistake is named here and at once.
@@ -30,97 +59,228 @@ pub(crate) struct Head<'a> {
     max_completion_tokens: Option<u64>,
 }
 
+/// A request to any other surface.
+#[derive(Deserialize)]
+struct Other<'a> {
+    #[serde(borrow)]
+    model: &'a RawValue,
+    #[serde(default)]
+    stream: Option<bool>,
+    #[serde(default, borrow)]
+    n: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    provider: Option<&'a RawValue>,
+    #[serde(default)]
+    prompt: Option<IgnoredAny>,
+    #[serde(default)]
+    input: Option<IgnoredAny>,
+    #[serde(default)]
+    background: Option<bool>,
+    #[serde(default, borrow)]
+    max_tokens: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    max_output_tokens: Option<&'a RawValue>,
+}
+
 impl<'a> Head<'a> {
-    /// Reads the head of a chat request.
+    /// Reads the head of a request.
     ///
     /// # Errors
     /// 400 in OpenAI's shape, naming the field.
-    pub(crate) fn parse(body: &'a [u8]) -> Result<Self, ApiError> {
-        let head: Self = serde_json::from_slice(body).map_err(|error| named(body, &error))?;
-        if head.messages.is_empty() {
-            return Err(ApiError::invalid(
-                "messages",
-                "'messages' is empty; it needs at least one message.",
-            ));
+    pub(crate) fn parse(surface: Surface, body: &'a [u8]) -> Result<Self, ApiError> {
+        // Else an array would pass for an object with its members in order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(no_object(body));
         }
-        Ok(head)
+        let wrong = |error: serde_json::Error| match surface {
+            Surface::Chat => named_in_chat(body, &error),
+            _ => named(body, &error),
+        };
+        let count = |value: Option<&RawValue>| serde_json::from_str(value?.get()).ok();
+        let (model, stream, n, provider, answer_max);
+        if surface == Surface::Chat {
+            let read: Chat<'a> = serde_json::from_slice(body).map_err(wrong)?;
+            if read.messages.is_empty() {
+                let message = "'messages' is empty; it needs at least one message.";
+                return Err(ApiError::invalid("messages", message));
+            }
+            answer_max = read.max_completion_tokens.or(read.max_tokens);
+            (model, stream, n, provider) = (read.model, read.stream, read.n, read.provider);
+        } else {
+            let read: Other<'a> = serde_json::from_slice(body).map_err(wrong)?;
+            match surface {
+                Surface::Completions if read.prompt.is_none() => return Err(missing("prompt")),
+                Surface::Embeddings if read.input.is_none() => return Err(missing("input")),
+                Surface::Responses if read.background == Some(true) => return Err(background()),
+                _ => {}
+            }
+            answer_max = count(read.max_output_tokens.or(read.max_tokens));
+            (model, stream, n, provider) = (read.model, read.stream, read.n, read.provider);
+        }
+        let name: Cow<'a, str> = borrowed(model).ok_or_else(|| {
+            let wrong: Value = serde_json::from_str(model.get()).unwrap_or_default();
+            wrong_type("model", "a string", &wrong)
+        })?;
+        Ok(Self {
+            model: name,
+            streamed: stream == Some(true) && surface != Surface::Embeddings,
+            choices: count(n).unwrap_or(1),
+            answer_max: answer_max.unwrap_or(0),
+            preferences: provider.map_or_else(|| Ok(Preferences::default()), Preferences::parse)?,
+            model_at: place_of(body, model),
+            provider_at: provider.map(|value| member_around(body, place_of(body, value))),
+        })
     }
 
-    /// How many tokens the request allows its answer; 0 where it does not say.
-    pub(crate) fn answer_tokens_max(&self) -> u64 {
-        let said = self.max_completion_tokens.or(self.max_tokens);
-        said.unwrap_or(0)
-    }
-
-    /// Whether a stream of events is asked for.
-    pub(crate) fn streams(&self) -> bool {
-        self.stream == Some(true)
+    /// The body as it goes to an endpoint that knows the model as `name`.
+    pub(crate) fn sent_to(&self, body: &Bytes, name: &str) -> Bytes {
+        let renamed = (*self.model != *name).then(|| Value::from(name).to_string());
+        let mut edits: Vec<(Range<usize>, &[u8])> = Vec::new();
+        if let Some(renamed) = &renamed {
+            edits.push((self.model_at.clone(), renamed.as_bytes()));
+        }
+        if let Some(at) = &self.provider_at {
+            edits.push((at.clone(), b""));
+        }
+        if edits.is_empty() {
+            return body.clone();
+        }
+        edits.sort_by_key(|(at, _)| at.start);
+        let mut sent =
+            BytesMut::with_capacity(body.len() + renamed.as_ref().map_or(0, String::len));
+        let mut from = 0;
+        for (at, instead) in edits {
+            sent.extend_from_slice(&body[from..at.start]);
+            sent.extend_from_slice(instead);
+            from = at.end;
+        }
+        sent.extend_from_slice(&body[from..]);
+        sent.freeze()
     }
 }
 
+/// A string, without copying it unless it has escapes.
+fn borrowed(value: &RawValue) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+    serde_json::from_str::<Text<'_>>(value.get())
+        .ok()
+        .map(|text| text.0)
+}
+
+/// Where a value that was borrowed from `body` stands in it.
+fn place_of(body: &[u8], value: &RawValue) -> Range<usize> {
+    let start = value.get().as_ptr().addr() - body.as_ptr().addr();
+    start..start + value.get().len()
+}
+
+/// Where the member stands whose value is at `value`: key, colon, value, and the comma before it,
+/// or after it if it is the first. The body is valid JSON, so what is looked for is there.
+fn member_around(body: &[u8], value: Range<usize>) -> Range<usize> {
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t' | b'\n' | b'\r');
+    let skip_back = |mut at: usize| {
+        while at > 0 && is_space(&body[at - 1]) {
+            at -= 1;
+        }
+        at
+    };
+    // The colon, then the closing quote of the key.
+    let colon = skip_back(value.start).saturating_sub(1);
+    let closing = skip_back(colon).saturating_sub(1);
+    // No escaped quote is in this key, so the next one back opens it.
+    let key = body[..closing].iter().rposition(|byte| *byte == b'"');
+    let start = skip_back(key.unwrap_or(0));
+    if start > 0 && body[start - 1] == b',' {
+        return start - 1..value.end;
+    }
+    let after = body[value.end..].iter().position(|byte| !is_space(byte));
+    let next = value.end + after.unwrap_or(0);
+    let end = if body.get(next) == Some(&b',') {
+        next + 1
+    } else {
+        value.end
+    };
+    start..end
+}
+
 /// The slow parser names the field; it is asked only when something is wrong.
-fn named(body: &[u8], error: &serde_json::Error) -> ApiError {
+fn named_in_chat(body: &[u8], error: &serde_json::Error) -> ApiError {
     match ChatRequest::parse(body) {
         Err(named) => named,
-        Ok(_) => ApiError::bad_request(format!(
-            "The request body is not usable (line {}, column {}).",
+        Ok(_) => unusable(error),
+    }
+}
+
+fn named(body: &[u8], error: &serde_json::Error) -> ApiError {
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        return ApiError::bad_request(format!(
+            "The request body is not valid JSON (line {}, column {}).",
+            error.line(),
+            error.column()
+        ));
+    };
+    match (&value["model"], &value["stream"], &value["background"]) {
+        (Value::Null, ..) => missing("model"),
+        (model, ..) if !model.is_string() => wrong_type("model", "a string", model),
+        (_, stream, _) if !(stream.is_boolean() || stream.is_null()) => {
+            wrong_type("stream", "a boolean", stream)
+        }
+        (_, _, background) if !(background.is_boolean() || background.is_null()) => {
+            wrong_type("background", "a boolean", background)
+        }
+        _ => unusable(error),
+    }
+}
+
+/// A body that is no JSON object.
+fn no_object(body: &[u8]) -> ApiError {
+    match serde_json::from_slice::<Value>(body) {
+        Ok(value) => wrong_type("body", "an object", &value),
+        Err(error) => ApiError::bad_request(format!(
+            "The request body is not valid JSON (line {}, column {}).",
             error.line(),
             error.column()
         )),
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+fn unusable(error: &serde_json::Error) -> ApiError {
+    ApiError::bad_request(format!(
+        "The request body is not usable (line {}, column {}); is a field in it twice?",
+        error.line(),
+        error.column()
+    ))
+}
 
-    #[test]
-    fn a_request_is_read_without_copying() {
-        let body =
-            br#"{"zeta":[1],"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}"#;
-        let head = Head::parse(body).expect("usable");
-        assert!(head.streams() && matches!(head.model, Cow::Borrowed("m")));
-    }
+fn missing(field: &str) -> ApiError {
+    ApiError::invalid(field, format!("Missing required parameter: '{field}'."))
+}
 
-    #[test]
-    fn every_mistake_names_its_field() {
-        let rows: &[(&str, Option<&str>)] = &[
-            ("", None),
-            ("nonsense", None),
-            ("[]", None),
-            ("{", None),
-            (
-                r#"{"messages":[{"role":"user","content":"x"}]}"#,
-                Some("model"),
-            ),
-            (
-                r#"{"model":5,"messages":[{"role":"user","content":"x"}]}"#,
-                Some("model"),
-            ),
-            (r#"{"model":"m"}"#, Some("messages")),
-            (r#"{"model":"m","messages":"hello"}"#, Some("messages")),
-            (r#"{"model":"m","messages":[]}"#, Some("messages")),
-            (
-                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":"yes"}"#,
-                Some("stream"),
-            ),
-            (
-                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":"hot"}"#,
-                Some("temperature"),
-            ),
-            (
-                r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":-1}"#,
-                Some("max_tokens"),
-            ),
-        ];
-        for (body, param) in rows {
-            let error = Head::parse(body.as_bytes()).expect_err(body);
-            assert_eq!(
-                (error.status, error.param.as_deref()),
-                (400, *param),
-                "{body}"
-            );
-            assert_eq!(error.kind, "invalid_request_error");
-        }
+/// The value itself is never quoted: it may be a prompt.
+fn wrong_type(field: &str, expected: &str, got: &Value) -> ApiError {
+    let got = match got {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    };
+    let message =
+        format!("Invalid type for '{field}': expected {expected}, but got {got} instead.");
+    let error = ApiError::bad_request(message).with_code("invalid_type");
+    if field == "body" {
+        error
+    } else {
+        error.with_param(field)
     }
 }
+
+fn background() -> ApiError {
+    let message = "'background' is not served here: the answer would have to be fetched later from \
+                   the endpoint that works on it. Leave it out.";
+    ApiError::invalid("background", message).with_code("unsupported_parameter")
+}
+
+#[cfg(test)]
+mod tests;

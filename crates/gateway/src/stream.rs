@@ -8,18 +8,17 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::openai::{ApiError, FinishReason};
+use engine::openai::{ApiError, FinishReason, Surface};
 use engine::sse;
-use engine::upstream::{Events, Stage, UpstreamError, UpstreamEvent};
+use engine::upstream::{Events, Reply, Stage, UpstreamError, UpstreamEvent};
 use futures_util::stream::{self, Stream};
-use http::HeaderMap;
 
 use crate::answer::{Answer, marked_event};
 use crate::attempt::Attempt;
 use crate::catalog::Live;
 use crate::failure::{Failure, explain};
 use crate::outcome::Seen;
-use crate::plain::is_json;
+use crate::whole::is_json;
 
 /// Events held back while no token has come. A role, some odd first chunk: more is not waited for.
 const PRELUDE_EVENTS: usize = 4;
@@ -30,23 +29,29 @@ const RECEIPT_EVENT: &[u8] = b"longrun.receipt";
 /// How the names of Longrun's own events start.
 const OWN_EVENTS: &[u8] = b"longrun.";
 
-/// Sends the request and reads up to the first token.
-pub(crate) async fn attempt(mut attempt: Attempt, body: Bytes) -> Result<Answer, Failure> {
+/// Sends the request and reads up to the first token. `choices` were asked for, and the answer may
+/// have `limit_bytes`.
+pub(crate) async fn attempt(
+    mut attempt: Attempt,
+    (surface, choices): (Surface, u64),
+    body: Bytes,
+    limit_bytes: usize,
+) -> Result<Answer, Failure> {
     let deadline = attempt.started() + attempt.live().site.config.timeouts.first_token;
     let headers = attempt.headers();
     let live = Arc::clone(attempt.live());
-    let reply = match live.site.streamed.chat(body, headers).await {
+    let reply = match live.site.streamed.post(surface, body, headers).await {
         Ok(reply) => reply,
         Err(error) => return Err(Failure::upstream(attempt, &error)),
     };
     attempt.head(reply.status.as_u16(), &reply.headers);
-    let status = reply.status;
-    let headers = reply.headers.clone();
     if !reply.is_event_stream() {
-        return Err(odd(attempt, reply, &headers).await);
+        return Err(odd(attempt, reply).await);
     }
+    let (status, headers, body) = reply.into_parts();
     let call = attempt.call();
-    let mut relay = Relay::new(attempt, reply.into_events());
+    let events = body.into_events(surface, choices);
+    let mut relay = Relay::new(attempt, surface, events, limit_bytes);
     while !relay.is_ready() {
         let step = tokio::time::timeout_at(deadline, relay.step()).await;
         let step = step.unwrap_or_else(|_| Err(late(&live)));
@@ -76,8 +81,8 @@ fn late(live: &Live) -> UpstreamError {
 }
 
 /// A stream was asked for, and something else came.
-async fn odd(mut attempt: Attempt, reply: engine::upstream::Reply, headers: &HeaderMap) -> Failure {
-    let json = is_json(headers);
+async fn odd(mut attempt: Attempt, reply: Reply) -> Failure {
+    let json = is_json(&reply.headers);
     let bytes = match reply.bytes(ODD_BODY_BYTES_MAX).await {
         Ok(bytes) => bytes,
         Err(UpstreamError::TooLarge { .. }) => Bytes::new(),
@@ -89,7 +94,7 @@ async fn odd(mut attempt: Attempt, reply: engine::upstream::Reply, headers: &Hea
         value.is_some_and(|value| value.get("error").is_some())
     };
     if json && has_error() {
-        return Failure::inside(attempt, ApiError::from_body(502, &bytes));
+        return Failure::inside(attempt, ApiError::from_event(502, &bytes));
     }
     Failure::malformed(attempt, "a stream was asked for, and something else came")
 }
@@ -98,6 +103,9 @@ async fn odd(mut attempt: Attempt, reply: engine::upstream::Reply, headers: &Hea
 struct Relay {
     /// Taken when the stream has ended, one way or the other.
     attempt: Option<Attempt>,
+    surface: Surface,
+    /// Events of the answer that were passed on.
+    passed: u64,
     events: Option<Events>,
     /// Frames that go out next.
     ready: VecDeque<Bytes>,
@@ -111,15 +119,11 @@ struct Relay {
 }
 
 impl Relay {
-    fn new(attempt: Attempt, events: Events) -> Self {
+    fn new(attempt: Attempt, surface: Surface, events: Events, limit_bytes: usize) -> Self {
         let live = Arc::clone(attempt.live());
-        let limit_bytes = attempt
-            .gateway()
-            .settings()
-            .config
-            .limits
-            .response_max_bytes as u64;
         Self {
+            surface,
+            passed: 0,
             attempt: Some(attempt),
             events: Some(events),
             ready: VecDeque::new(),
@@ -127,7 +131,7 @@ impl Relay {
             begun: false,
             marked: false,
             filtered: false,
-            limit_bytes,
+            limit_bytes: limit_bytes as u64,
         }
     }
 
@@ -153,8 +157,10 @@ impl Relay {
             }
             Some(Err(error)) => Err(error),
             None => {
-                // A finish reason and a clean end, without `[DONE]`: some servers do that.
-                self.ready.push_back(Bytes::from_static(sse::DONE));
+                // All choices ended, and a clean end without `[DONE]`: some servers do that.
+                if self.surface.has_done() {
+                    self.ready.push_back(Bytes::from_static(sse::DONE));
+                }
                 self.complete();
                 Ok(())
             }
@@ -192,6 +198,7 @@ impl Relay {
         };
         let text = chunk.as_ref().is_some_and(|chunk| chunk.has_content);
         attempt.event(data, text);
+        self.passed += 1;
         self.begun |= text;
         let mut frame = event.raw.clone();
         if let Some(chunk) = &chunk {
@@ -232,8 +239,13 @@ impl Relay {
             return;
         };
         let seen = Seen::failure(error, attempt.has_token());
-        let said = explain(&self.live, seen, error);
-        self.ready.push_back(sse::encode(None, &said.to_body()));
+        self.ready.push_back(match error {
+            // The endpoint's own words have the form that clients of this surface know.
+            UpstreamError::InStream { raw, .. } if self.surface == Surface::Responses => {
+                raw.clone()
+            }
+            _ => error_event(self.surface, &explain(&self.live, seen, error), self.passed),
+        });
         attempt.finish(seen);
     }
 
@@ -255,4 +267,22 @@ impl Relay {
             Some((frame, relay))
         })
     }
+}
+
+/// An error as the last event of a stream. Clients of `/responses` expect a flat one; the nested
+/// form beside it is what makes every one of OpenAI's clients raise it.
+fn error_event(surface: Surface, error: &ApiError, number: u64) -> Bytes {
+    if surface != Surface::Responses {
+        return sse::encode(None, &error.to_body());
+    }
+    let nested: serde_json::Value = serde_json::from_slice(&error.to_body()).unwrap_or_default();
+    let flat = serde_json::json!({
+        "type": "error",
+        "code": error.code,
+        "message": error.message,
+        "param": error.param,
+        "sequence_number": number,
+        "error": nested["error"],
+    });
+    sse::encode(Some("error"), flat.to_string().as_bytes())
 }

@@ -1,4 +1,5 @@
-//! The OpenAI wire types: what arrives at `/v1/chat/completions`, what leaves it, and errors.
+//! The OpenAI wire types: what arrives at `/v1/chat/completions`, what leaves it, errors, and what
+//! an observer reads of this and the other surfaces.
 //!
 //! Parsing is partial on purpose. Only the fields that are acted on are typed; everything else is
 //! kept in `rest`, in order, so that a request that passes through us loses nothing. Whoever only
@@ -12,6 +13,7 @@ pub mod error;
 mod fields;
 mod request;
 mod summary;
+mod surface;
 
 pub use answer::{
     AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, Delta,
@@ -24,6 +26,7 @@ pub use request::{
 };
 
 pub use summary::ChunkSummary;
+pub use surface::Surface;
 
 #[cfg(test)]
 mod tests;

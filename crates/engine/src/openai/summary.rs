@@ -13,6 +13,8 @@ pub struct ChunkSummary {
     pub has_content: bool,
     /// Why the first choice ended. An empty word, which some send all along, is none.
     pub finish_reason: Option<FinishReason>,
+    /// Indices of the choices that end with this chunk.
+    pub ended: Vec<u64>,
     /// Tokens read and written, if the chunk says so in OpenAI's way.
     pub usage: Option<Usage>,
     /// Whether the chunk is an `{"error": …}` object instead of a chunk.
@@ -31,8 +33,13 @@ struct Head {
 
 #[derive(Deserialize)]
 struct Choice {
+    #[serde(default)]
+    index: Option<u64>,
     #[serde(default, alias = "message")]
     delta: Option<Delta>,
+    /// What `/completions` sends in the place of a delta.
+    #[serde(default)]
+    text: Option<Anything>,
     #[serde(default)]
     finish_reason: Option<FinishReason>,
 }
@@ -72,13 +79,21 @@ impl ChunkSummary {
     pub fn parse(data: &[u8]) -> Option<Self> {
         let head: Head = serde_json::from_slice(data).ok()?;
         let choices = head.choices.unwrap_or_default();
-        let deltas = choices.iter().filter_map(|choice| choice.delta.as_ref());
+        let mut ended = Vec::new();
+        let mut finish_reason = None;
+        let mut has_content = false;
+        for choice in choices {
+            has_content |= choice.text.is_some_and(|text| text.0)
+                || choice.delta.as_ref().is_some_and(Delta::adds);
+            if let Some(reason) = choice.finish_reason.filter(|r| !r.as_str().is_empty()) {
+                ended.push(choice.index.unwrap_or(0));
+                finish_reason.get_or_insert(reason);
+            }
+        }
         Some(Self {
-            has_content: deltas.into_iter().any(Delta::adds),
-            finish_reason: choices
-                .into_iter()
-                .filter_map(|choice| choice.finish_reason)
-                .find(|reason| !reason.as_str().is_empty()),
+            has_content,
+            finish_reason,
+            ended,
             usage: head
                 .usage
                 .and_then(|usage| serde_json::from_value(usage).ok()),

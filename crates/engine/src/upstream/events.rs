@@ -1,9 +1,10 @@
 //! An upstream's event stream, classified.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{ReplyBody, UpstreamError};
-use crate::openai::{ApiError, ChunkSummary};
+use crate::openai::{ApiError, ChunkSummary, Surface};
 use crate::sse::{Event, MAX_EVENT_BYTES, Splitter};
 
 /// How long the end of the body may take after `[DONE]` before the connection is given up, ms.
@@ -20,28 +21,37 @@ pub struct UpstreamEvent {
 }
 
 /// The events of an answer, in order. The last thing it gives is `[DONE]` or an error, unless the
-/// upstream sent a finish reason and closed without `[DONE]`, which some do and which is no cut.
+/// upstream ended every choice and closed without `[DONE]`, which some do, which `/responses` always
+/// does, and which is no cut.
 #[derive(Debug)]
 pub struct Events {
     body: ReplyBody,
+    surface: Surface,
     splitter: Option<Splitter>,
-    finished: bool,
+    /// Choices that were asked for.
+    choices: u64,
+    ended: BTreeSet<u64>,
+    /// Anything of an answer came.
+    begun: bool,
     done: bool,
 }
 
 impl Events {
-    pub(super) fn new(body: ReplyBody) -> Self {
+    pub(super) fn new(body: ReplyBody, surface: Surface, choices: u64) -> Self {
         Self {
             body,
+            surface,
             splitter: Some(Splitter::new(MAX_EVENT_BYTES)),
-            finished: false,
+            choices: choices.max(1),
+            ended: BTreeSet::new(),
+            begun: false,
             done: false,
         }
     }
 
-    /// Whether the answer is complete: `[DONE]` or a finish reason was seen.
+    /// Whether the answer is complete: `[DONE]` or the end of every choice was seen.
     pub fn is_complete(&self) -> bool {
-        self.done || self.finished
+        self.done || self.ended.len() as u64 >= self.choices
     }
 
     /// Bytes received so far.
@@ -68,6 +78,11 @@ impl Events {
             }
             match self.body.frame().await {
                 Some(Ok(piece)) => splitter.push(&piece),
+                // Nothing is missing after the last event of a response, however the connection ends.
+                Some(Err(_)) if !self.surface.has_done() && self.is_complete() => {
+                    self.splitter = None;
+                    return None;
+                }
                 Some(Err(error)) => return Some(self.fail(error)),
                 None => return self.end(),
             }
@@ -84,23 +99,29 @@ impl Events {
             return Ok(UpstreamEvent { event, chunk: None });
         };
         if event.is_done() {
+            if !self.begun {
+                return self.fail(UpstreamError::Malformed {
+                    detail: "the stream ended without an answer in it".to_owned(),
+                });
+            }
             self.done = true;
             return Ok(UpstreamEvent { event, chunk: None });
         }
-        if event.name.is_some() && !event.is_named("message") && !event.is_named("error") {
+        if !self.surface.reads(event.name.as_deref()) {
             return Ok(UpstreamEvent { event, chunk: None });
         }
-        match ChunkSummary::parse(data) {
+        match self.surface.summarize(data) {
             None => self.fail(UpstreamError::Malformed {
                 detail: "an event of the stream is not a JSON object".to_owned(),
             }),
             Some(chunk) if chunk.is_error => {
-                let error = Box::new(ApiError::from_body(502, data));
+                let error = Box::new(ApiError::from_event(502, data));
                 let raw = event.raw.clone();
                 self.fail(UpstreamError::InStream { error, raw })
             }
             Some(chunk) => {
-                self.finished |= chunk.finish_reason.is_some();
+                self.ended.extend(&chunk.ended);
+                self.begun |= chunk.has_content || !chunk.ended.is_empty();
                 Ok(UpstreamEvent {
                     event,
                     chunk: Some(chunk),
@@ -118,12 +139,13 @@ impl Events {
             self.done = true;
             return Some(Ok(UpstreamEvent { event, chunk: None }));
         }
-        if self.finished {
+        if self.is_complete() {
             return None;
         }
+        let (ended, choices) = (self.ended.len(), self.choices);
         Some(Err(UpstreamError::Cut {
             received_bytes: self.body.received_bytes(),
-            detail: "the stream ended without [DONE] and without a finish reason".to_owned(),
+            detail: format!("the stream ended with {ended} of {choices} choices complete"),
         }))
     }
 

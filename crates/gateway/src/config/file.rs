@@ -119,6 +119,7 @@ struct RoutingTable {
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SpoolTable {
+    recording: Option<bool>,
     records_max: Option<Spanned<u64>>,
     max_bytes: Option<Spanned<u64>>,
 }
@@ -430,6 +431,7 @@ fn spool(at: &Place<'_>, table: &SpoolTable) -> Result<SpoolLimits, ConfigError>
         Some(value) => positive(at, value, &format!("spool.{name}")),
     };
     Ok(SpoolLimits {
+        recording: table.recording.unwrap_or(default.recording),
         records_max: pick(&table.records_max, "records_max", default.records_max)?,
         max_bytes: pick(&table.max_bytes, "max_bytes", default.max_bytes)?,
     })

@@ -160,6 +160,13 @@ impl Faulty {
     }
 }
 
+/// What is read of a request; the rest may be anything.
+#[derive(Default, serde::Deserialize)]
+struct Asked {
+    stream: Option<bool>,
+    n: Option<u64>,
+}
+
 struct Connection {
     stream: TcpStream,
     state: Arc<State>,
@@ -272,8 +279,8 @@ impl Connection {
     }
 
     async fn answer(&mut self, request: &Request, surface: Surface, fault: Fault) -> Io {
-        let asked: serde_json::Value = serde_json::from_slice(&request.body).unwrap_or_default();
-        let choices = asked["n"].as_u64().unwrap_or(1).clamp(1, 128);
+        let asked: Asked = serde_json::from_slice(&request.body).unwrap_or_default();
+        let choices = asked.n.unwrap_or(1).clamp(1, 128);
         let choices = usize::try_from(choices).unwrap_or(1);
         match fault {
             Fault::Hang => return self.wait_for_the_other_side().await,
@@ -297,7 +304,7 @@ impl Connection {
             Fault::Slow { head_ms, .. } => tokio::time::sleep(Duration::from_millis(head_ms)).await,
             _ => {}
         }
-        if asked["stream"] == true && surface != Surface::Embeddings {
+        if asked.stream == Some(true) && surface != Surface::Embeddings {
             self.streamed(request, surface, choices, fault).await
         } else {
             self.whole(request, surface, choices, fault).await

@@ -137,6 +137,17 @@ impl Running {
             .await
     }
 
+    /// Posts to any path, with more headers.
+    pub async fn post_to(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = hyper::Request::post(format!("{}{path}", self.url))
+            .header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let body = Full::new(Bytes::from(body.to_owned()));
+        self.send(request.body(body).expect("a request")).await
+    }
+
     /// An open answer, to be read piece by piece or dropped.
     pub async fn open(&self, body: String) -> hyper::Response<hyper::body::Incoming> {
         let request = hyper::Request::post(format!("{}/v1/chat/completions", self.url))
@@ -221,6 +232,13 @@ impl Answer {
 
     pub fn call(&self) -> String {
         self.header("x-longrun-call").to_owned()
+    }
+
+    /// The frames of a stream.
+    pub fn frames(&self) -> Vec<String> {
+        let text = self.text();
+        let frames = text.split_inclusive("\n\n");
+        frames.map(str::to_owned).collect()
     }
 
     /// Payloads of the events of a stream.

@@ -1,0 +1,252 @@
+//! What a caller prefers, by the names that people know from `OpenRouter`'s `provider` object
+//! (<https://openrouter.ai/docs/features/provider-routing>), held against what endpoints declare.
+//!
+//! Pure. Preferences choose among the endpoints of a model; they never make one acceptable that is
+//! not. A name that is not known here is refused: a preference that is silently ignored is worse
+//! than none, above all one about privacy.
+
+use engine::openai::ApiError;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::config::endpoint::Dollars;
+use crate::config::{DataCollection, Offer, Price, Quantization};
+use crate::health::Pace;
+
+/// What a caller prefers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Preferences {
+    /// Providers to try first, in this order.
+    pub(crate) order: Vec<String>,
+    /// The only providers to use; empty: all.
+    pub(crate) only: Vec<String>,
+    /// Providers not to use.
+    pub(crate) ignore: Vec<String>,
+    /// Whether others than the first choice may be used.
+    pub(crate) allow_fallbacks: bool,
+    pub(crate) sort: Option<Sort>,
+    pub(crate) max_price: Price,
+    pub(crate) quantizations: Vec<Quantization>,
+    /// Only endpoints that do not keep what they are sent.
+    pub(crate) deny_data_collection: bool,
+    /// Only endpoints that understand every parameter of the request.
+    pub(crate) require_parameters: bool,
+    /// Whether anything was said at all.
+    pub(crate) any: bool,
+}
+
+/// What to sort by, best first; endpoints of which it is not known come last.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Sort {
+    /// Declared price of a million tokens of prompt and one of answer, the lower the better.
+    Price,
+    /// Tokens per second of the answers so far.
+    Throughput,
+    /// Time to the first token of the answers so far.
+    Latency,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Wire {
+    order: Option<Vec<String>>,
+    only: Option<Vec<String>>,
+    ignore: Option<Vec<String>>,
+    allow_fallbacks: Option<bool>,
+    sort: Option<SortWire>,
+    max_price: Option<Dollars>,
+    quantizations: Option<Vec<Quantization>>,
+    data_collection: Option<DataCollection>,
+    require_parameters: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum SortWire {
+    Word(Sort),
+    /// One model is asked for, so it makes no difference how models are set apart.
+    Object {
+        by: Sort,
+        #[serde(rename = "partition")]
+        _partition: Option<IgnoredAny>,
+    },
+}
+
+/// At most this much of a mistake is quoted.
+const QUOTED_CHARS: usize = 240;
+
+impl Preferences {
+    /// Reads the member `provider`.
+    ///
+    /// # Errors
+    /// 400, naming the preference that is not known or not usable.
+    pub(crate) fn parse(value: &RawValue) -> Result<Self, ApiError> {
+        let refuse = |why: &str| {
+            let why: String = why.chars().take(QUOTED_CHARS).collect();
+            ApiError::invalid("provider", format!("'provider' is not usable: {why}."))
+                .with_code("invalid_preferences")
+        };
+        let wire: Wire =
+            serde_json::from_str(value.get()).map_err(|error| refuse(&error.to_string()))?;
+        let max_price = wire.max_price.unwrap_or_default().to_price();
+        Ok(Self {
+            order: wire.order.unwrap_or_default(),
+            only: wire.only.unwrap_or_default(),
+            ignore: wire.ignore.unwrap_or_default(),
+            allow_fallbacks: wire.allow_fallbacks.unwrap_or(true),
+            sort: wire.sort.map(|sort| match sort {
+                SortWire::Word(sort) | SortWire::Object { by: sort, .. } => sort,
+            }),
+            max_price: max_price
+                .map_err(|name| refuse(&format!("max_price.{name} is no price in US dollars")))?,
+            quantizations: wire.quantizations.unwrap_or_default(),
+            deny_data_collection: wire.data_collection == Some(DataCollection::Deny),
+            require_parameters: wire.require_parameters == Some(true),
+            any: true,
+        })
+    }
+
+    /// Why an endpoint is out of the question; `None` if it is not.
+    pub(crate) fn objection(&self, offered: &Offered<'_>, body: &[u8]) -> Option<String> {
+        if !self.only.is_empty() && !self.only.iter().any(|name| offered.is_called(name)) {
+            return Some("it is not among 'only'".to_owned());
+        }
+        if self.ignore.iter().any(|name| offered.is_called(name)) {
+            return Some("it is among 'ignore'".to_owned());
+        }
+        let listed = || self.order.iter().any(|name| offered.is_called(name));
+        if !self.allow_fallbacks && !self.order.is_empty() && !listed() {
+            return Some("it is not in 'order', and there are to be no fallbacks".to_owned());
+        }
+        let offer = offered.offer;
+        if let Some(name) = too_expensive(&self.max_price, &offer.price) {
+            return Some(format!(
+                "its price is not known to be within max_price.{name}"
+            ));
+        }
+        let quantization = offer.quantization.unwrap_or(Quantization::Unknown);
+        if !self.quantizations.is_empty() && !self.quantizations.contains(&quantization) {
+            return Some("its quantization is not among 'quantizations'".to_owned());
+        }
+        if self.deny_data_collection && offer.data_collection != Some(DataCollection::Deny) {
+            return Some("it does not declare data_collection = \"deny\"".to_owned());
+        }
+        if self.require_parameters {
+            return lacking(offer, body);
+        }
+        None
+    }
+
+    /// Brings endpoints that are in the order of their record into the preferred one; those that
+    /// rest stay behind the others. `allow_fallbacks: false` without an `order` leaves the first.
+    pub(crate) fn arrange<'a, T>(
+        &self,
+        endpoints: &mut Vec<T>,
+        view: impl Fn(&T) -> (Offered<'a>, bool),
+    ) {
+        if !self.order.is_empty() || self.sort.is_some() {
+            endpoints.sort_by_cached_key(|endpoint| {
+                let (offered, rests) = view(endpoint);
+                let place = self.order.iter().position(|name| offered.is_called(name));
+                let sorted = self.sort.map_or(0, |sort| offered.key(sort));
+                (rests, place.unwrap_or(usize::MAX), sorted)
+            });
+        }
+        if self.any && !self.allow_fallbacks && self.order.is_empty() {
+            endpoints.truncate(1);
+        }
+    }
+}
+
+/// The first price that is limited and not declared to be within the limit.
+fn too_expensive(most: &Price, price: &Price) -> Option<&'static str> {
+    [
+        ("prompt", most.prompt, price.prompt),
+        ("completion", most.completion, price.completion),
+        ("request", most.request, price.request),
+        ("image", most.image, price.image),
+    ]
+    .into_iter()
+    .find_map(|(name, most, price)| {
+        let within = most.is_none_or(|most| price.is_some_and(|price| price <= most));
+        (!within).then_some(name)
+    })
+}
+
+/// Members of a request that are no parameters of the model.
+const NO_PARAMETERS: &[&str] = &[
+    "model",
+    "messages",
+    "prompt",
+    "input",
+    "stream",
+    "stream_options",
+    "provider",
+    "user",
+];
+
+fn lacking(offer: &Offer, body: &[u8]) -> Option<String> {
+    let Some(known) = &offer.parameters else {
+        return Some("it does not declare its 'parameters'".to_owned());
+    };
+    let Ok(Value::Object(request)) = serde_json::from_slice(body) else {
+        return None;
+    };
+    let lacks = |name: &&String| !NO_PARAMETERS.contains(&name.as_str()) && !known.contains(*name);
+    let name: String = request.keys().find(lacks)?.chars().take(64).collect();
+    Some(format!("it does not declare the parameter '{name}'"))
+}
+
+/// An endpoint as preferences see it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Offered<'a> {
+    /// Its name in the configuration.
+    pub(crate) name: Option<&'a str>,
+    /// The id of a provider that joined, or the origin of one that did not.
+    pub(crate) provider: &'a str,
+    pub(crate) offer: &'a Offer,
+    pub(crate) pace: Pace,
+}
+
+impl Offered<'_> {
+    /// Whether a caller means it by `name`: its name, its provider, or the host of its origin.
+    fn is_called(&self, name: &str) -> bool {
+        let host = self.provider.split_once("://").map(|(_, host)| host);
+        [self.name, Some(self.provider), host]
+            .into_iter()
+            .flatten()
+            .any(|own| own.eq_ignore_ascii_case(name))
+    }
+
+    /// What it is sorted by: the less, the better.
+    fn key(&self, sort: Sort) -> u64 {
+        let known = |value: u64| if value == 0 { u64::MAX } else { value };
+        match sort {
+            Sort::Price => match (self.offer.price.prompt, self.offer.price.completion) {
+                (None, None) => u64::MAX,
+                (prompt, completion) => prompt.unwrap_or(0) + completion.unwrap_or(0),
+            },
+            Sort::Latency => known(self.pace.first_token_us),
+            Sort::Throughput => u64::MAX - self.pace.tokens_per_ks,
+        }
+    }
+}
+
+/// What a caller is told when no endpoint is left; `objections` holds one sentence for each.
+pub(crate) fn nothing_left(model: &str, objections: &[String]) -> ApiError {
+    let shown: String = model.chars().take(QUOTED_CHARS).collect();
+    let why = objections.join("; ");
+    ApiError::new(
+        404,
+        "invalid_request_error",
+        format!("No endpoint of `{shown}` is left by the preferences in 'provider': {why}."),
+    )
+    .with_param("provider")
+    .with_code("no_allowed_endpoint")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,185 @@
+use super::*;
+
+fn chat(body: &str) -> Result<Head<'_>, ApiError> {
+    Head::parse(Surface::Chat, body.as_bytes())
+}
+
+#[test]
+fn a_request_is_read_without_copying() {
+    let body = r#"{"zeta":[1],"model":"m","messages":[{"role":"user","content":"x"}],"stream":true,"n":3}"#;
+    let head = chat(body).expect("usable");
+    assert!(head.streamed && matches!(head.model, Cow::Borrowed("m")));
+    assert_eq!(head.choices, 3);
+    let bytes = Bytes::from(body.to_owned());
+    let sent = head.sent_to(&bytes, "m");
+    assert_eq!(
+        (sent.as_ptr(), sent.len()),
+        (bytes.as_ptr(), bytes.len()),
+        "nothing is copied"
+    );
+}
+
+#[test]
+fn every_mistake_names_its_field() {
+    let rows: &[(&str, Option<&str>)] = &[
+        ("", None),
+        ("nonsense", None),
+        ("[]", None),
+        ("{", None),
+        (
+            r#"{"messages":[{"role":"user","content":"x"}]}"#,
+            Some("model"),
+        ),
+        (
+            r#"{"model":5,"messages":[{"role":"user","content":"x"}]}"#,
+            Some("model"),
+        ),
+        (r#"{"model":"m"}"#, Some("messages")),
+        (r#"{"model":"m","messages":"hello"}"#, Some("messages")),
+        (r#"{"model":"m","messages":[]}"#, Some("messages")),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":"yes"}"#,
+            Some("stream"),
+        ),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"temperature":"hot"}"#,
+            Some("temperature"),
+        ),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":-1}"#,
+            Some("max_tokens"),
+        ),
+        (
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"provider":"openai"}"#,
+            Some("provider"),
+        ),
+    ];
+    for (body, param) in rows {
+        let error = chat(body).expect_err(body);
+        assert_eq!(
+            (error.status, error.param.as_deref()),
+            (400, *param),
+            "{body}"
+        );
+        assert_eq!(error.kind, "invalid_request_error");
+    }
+}
+
+#[test]
+fn so_does_every_mistake_on_the_other_surfaces() {
+    use Surface::{Completions, Embeddings, Responses};
+    let rows: &[(Surface, &str, Option<&str>)] = &[
+        (Completions, "", None),
+        (Completions, "[1]", None),
+        (Completions, r#"{"prompt":"x"}"#, Some("model")),
+        (Completions, r#"{"model":"m"}"#, Some("prompt")),
+        (
+            Completions,
+            r#"{"model":"m","prompt":"x","stream":1}"#,
+            Some("stream"),
+        ),
+        (
+            Completions,
+            r#"{"model":"m","model":"m","prompt":"x"}"#,
+            None,
+        ),
+        (Embeddings, r#"{"model":["m"],"input":"x"}"#, Some("model")),
+        (Embeddings, r#"{"model":"m","input":null}"#, Some("input")),
+        (Responses, r#"{"input":"x"}"#, Some("model")),
+        (
+            Responses,
+            r#"{"model":"m","input":"x","background":true}"#,
+            Some("background"),
+        ),
+        (
+            Responses,
+            r#"{"model":"m","input":"x","background":1}"#,
+            Some("background"),
+        ),
+    ];
+    for (surface, body, param) in rows {
+        let error = Head::parse(*surface, body.as_bytes()).expect_err(body);
+        assert_eq!(
+            (error.status, error.param.as_deref()),
+            (400, *param),
+            "{body}"
+        );
+    }
+    let usable = [
+        (Completions, r#"{"model":"m","prompt":[1,2,3],"n":"odd"}"#),
+        (
+            Embeddings,
+            r#"{"model":"m","input":["a","b"],"stream":true}"#,
+        ),
+        (
+            Responses,
+            r#"{"model":"m","previous_response_id":"resp-1"}"#,
+        ),
+        (
+            Responses,
+            r#"{"model":"m","prompt":{"id":"p"},"background":false}"#,
+        ),
+    ];
+    for (surface, body) in usable {
+        let head = Head::parse(surface, body.as_bytes()).expect(body);
+        assert!(!head.streamed, "embeddings are never streamed");
+    }
+}
+
+#[test]
+fn a_model_is_renamed_in_place() {
+    let rows = [
+        (
+            r#"{"model":"a","prompt":"a"}"#,
+            r#"{"model":"b/\"c\"","prompt":"a"}"#,
+        ),
+        (
+            "{ \"prompt\" : [ 1.50 ],\n\t\"model\"\t: \"\\u0061\" , \"zeta\":{\"model\":\"a\"} }",
+            "{ \"prompt\" : [ 1.50 ],\n\t\"model\"\t: \"b/\\\"c\\\"\" , \"zeta\":{\"model\":\"a\"} }",
+        ),
+    ];
+    for (body, want) in rows {
+        let head = Head::parse(Surface::Completions, body.as_bytes()).expect(body);
+        assert_eq!(head.model, "a");
+        let sent = head.sent_to(&Bytes::from(body), "b/\"c\"");
+        assert_eq!(String::from_utf8_lossy(&sent), want);
+    }
+}
+
+#[test]
+fn preferences_are_taken_out_with_one_comma_and_nothing_else() {
+    let provider = r#"{ "only" : ["x,\"y", "}"] }"#;
+    let rows = [
+        (
+            format!(r#"{{"provider":{provider},"model":"a","prompt":1}}"#),
+            r#"{"model":"a","prompt":1}"#,
+        ),
+        (
+            format!(r#"{{"model":"a","provider":{provider},"prompt":1}}"#),
+            r#"{"model":"a","prompt":1}"#,
+        ),
+        (
+            format!(r#"{{"model":"a","prompt":1 , "provider" : {provider} }}"#),
+            r#"{"model":"a","prompt":1  }"#,
+        ),
+        (
+            format!(
+                "{{\n  \"pro\\u0076ider\"\n:\n{provider}\n,\n  \"model\": \"a\",\"prompt\":1}}"
+            ),
+            "{\n  \"model\": \"a\",\"prompt\":1}",
+        ),
+    ];
+    for (body, want) in rows {
+        let head = Head::parse(Surface::Completions, body.as_bytes()).expect(&body);
+        assert_eq!(head.preferences.only, ["x,\"y", "}"]);
+        let sent = head.sent_to(&Bytes::from(body.clone()), "a");
+        assert_eq!(String::from_utf8_lossy(&sent), want, "{body}");
+        let both = head.sent_to(&Bytes::from(body.clone()), "b");
+        assert_eq!(
+            String::from_utf8_lossy(&both),
+            want.replace("\"a\"", "\"b\""),
+            "{body}"
+        );
+        serde_json::from_slice::<Value>(&both).expect("still JSON");
+    }
+}
