@@ -3,6 +3,7 @@
 
 pub(crate) mod gateway;
 pub(crate) mod history;
+pub(crate) mod import;
 pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod model;

@@ -36,6 +36,9 @@ enum Command {
     Node(command::node::Arguments),
     /// Serve the OpenAI API in front of endpoints, and record what they do.
     Gateway(command::gateway::Arguments),
+    /// Convert the configuration of another gateway.
+    #[command(subcommand)]
+    Import(command::import::Command),
     /// Run a log, or check one from its files alone.
     #[command(subcommand)]
     Log(command::log::Command),
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Up(a) => a.run(),
         Command::Node(a) => a.run(),
         Command::Gateway(a) => a.run(),
+        Command::Import(c) => c.run(),
         Command::Log(c) => c.run(),
         Command::Witness(a) => a.run(),
         Command::Key(c) => c.run(),
@@ -82,7 +86,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// Warnings go to standard error; `LONGRUN_LOG` says otherwise, in `tracing` filter syntax.
+/// Warnings go to standard error; `LONGRUN_LOG` says otherwise, in `tracing` filter syntax, and
+/// `LONGRUN_LOG_FORMAT=json` makes every line an object.
 fn start_logging(command: &Command) {
     // The nodes of `up` warn that they lie and fail, which is what they are there for.
     let quiet = if matches!(command, Command::Up(_)) {
@@ -90,12 +95,16 @@ fn start_logging(command: &Command) {
     } else {
         "warn"
     };
-    tracing_subscriber::fmt()
+    let lines = tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("LONGRUN_LOG")
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet)),
         )
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
+    if std::env::var("LONGRUN_LOG_FORMAT").is_ok_and(|format| format == "json") {
+        lines.json().flatten_event(true).init();
+    } else {
+        lines.init();
+    }
 }

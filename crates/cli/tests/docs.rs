@@ -41,6 +41,7 @@ fn every_command_that_a_document_names_exists() {
     for name in [
         "README.md",
         "docs/operating.md",
+        "docs/gateway.md",
         "docs/format.md",
         "SECURITY.md",
     ] {
@@ -84,4 +85,21 @@ fn the_configuration_in_the_operating_guide_is_accepted() {
         .unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(config.endpoints.len(), 2);
     assert!(config.log.is_some());
+}
+
+#[test]
+fn the_example_is_a_configuration_of_three_hosted_apis() {
+    let example = document("examples/longrun.toml");
+    let config = GatewayConfig::parse(&example, Path::new("longrun.toml"), &Anywhere)
+        .unwrap_or_else(|error| panic!("{error}"));
+    let hosted = config
+        .endpoints
+        .iter()
+        .filter(|endpoint| endpoint.api_key.is_some());
+    for endpoint in hosted.clone() {
+        let url = endpoint.api.to_string();
+        let known = gateway::discover::HOSTED.iter().any(|api| api.url == url);
+        assert!(known, "{url} is the URL that the gateway knows");
+    }
+    assert_eq!((hosted.count(), config.endpoints.len()), (3, 4));
 }

@@ -12,7 +12,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use engine::http::Peer;
@@ -29,12 +29,21 @@ const FOR_ANYONE: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
 /// What everyone with a key may ask for: whatever starts like this.
 const FOR_CALLERS: &[&str] = &["/v1/", "/longrun/v1/calls/"];
 
-/// Lets a request in, with its [`Caller`] among its extensions, or answers it.
+/// Lets a request in, with its [`Caller`] among its extensions, or answers it; and counts it.
 pub(crate) async fn admit(
     State(gateway): State<Arc<Gateway>>,
-    mut request: Request,
+    request: Request,
     next: Next,
 ) -> Response {
+    // The pattern, not the path: a caller must not be able to make up series.
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let answer = admitted(&gateway, request, next).await;
+    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    gateway.metrics.request(route, answer.status().as_u16());
+    answer
+}
+
+async fn admitted(gateway: &Gateway, mut request: Request, next: Next) -> Response {
     if let Err(why) = gateway.settings().guard.admit(request.headers()) {
         return forbidden(why);
     }

@@ -18,6 +18,7 @@ use crate::catalog::{Catalog, Live};
 use crate::config::GatewayConfig;
 use crate::history::Histories;
 use crate::lock::{read, write};
+use crate::metrics::Metrics;
 use crate::observe::Observer;
 use crate::recent::Recent;
 use crate::settings::{ConfigSource, Settings};
@@ -36,6 +37,7 @@ pub(crate) struct Gateway {
     pub(crate) client: Client,
     pub(crate) clients: Clients,
     pub(crate) callers: Callers,
+    pub(crate) metrics: Metrics,
     pub(crate) region: Word,
     /// This gateway's instance key, as nodes are told.
     pub(crate) observer_header: HeaderValue,
@@ -150,6 +152,7 @@ impl Gateway {
             random,
             clients,
             callers,
+            metrics: Metrics::new(),
             region,
             observer_header,
             histories,

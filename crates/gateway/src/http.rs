@@ -1,6 +1,7 @@
 //! The routes of a gateway.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::{Extension, Path, Request, State};
@@ -18,7 +19,7 @@ use crate::callers::Caller;
 use crate::forward::Asked;
 use crate::gateway::Gateway;
 use crate::status::Status;
-use crate::{body, callers, calls, door, forward};
+use crate::{body, callers, calls, door, forward, metrics, status};
 
 type Shared = State<Arc<Gateway>>;
 type From = Extension<Caller>;
@@ -34,6 +35,8 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/v1/models", get(models).fallback(wrong_method))
         .route("/v1/models/{*model}", get(model))
         .route("/healthz", get(health))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
         .route("/longrun/v1/status", get(status))
         .route("/longrun/v1/history", get(history))
         .route("/longrun/v1/calls/{id}", get(call))
@@ -116,6 +119,40 @@ async fn health() -> Response {
         status: &'static str,
     }
     json(StatusCode::OK, &Health { status: "ok" })
+}
+
+/// Ready: it is worth sending calls to. One that is not still answers.
+async fn ready(State(gateway): Shared) -> Response {
+    #[derive(Serialize)]
+    struct Readiness {
+        status: &'static str,
+        why: Vec<&'static str>,
+    }
+    let status = match Status::of(&gateway).await {
+        Ok(status) => status,
+        Err(error) => return broken(&error),
+    };
+    let why = status::unready(&status, gateway.stopping.load(Ordering::Relaxed));
+    let (code, word) = if why.is_empty() {
+        (StatusCode::OK, "ready")
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
+    };
+    json(code, &Readiness { status: word, why })
+}
+
+async fn metrics(State(gateway): Shared) -> Response {
+    let status = match Status::of(&gateway).await {
+        Ok(status) => status,
+        Err(error) => return broken(&error),
+    };
+    match gateway.metrics.text(&status) {
+        Ok(text) => {
+            let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
+            ([(CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => Answer::error(&ApiError::internal(error.to_string()), None, None).0,
+    }
 }
 
 async fn status(State(gateway): Shared) -> Response {

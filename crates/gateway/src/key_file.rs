@@ -17,8 +17,8 @@ use crate::keys::KeyFile;
 
 /// How often the file is looked at; a revoked key opens nothing after about this long.
 const POLL: Duration = Duration::from_secs(1);
-/// The file beside the key file.
-const SPENT_FILE: &str = "spent.toml";
+/// How the file beside the key file is called: as that one, with this ending.
+const SPENT_FILE_END: &str = "spent.toml";
 
 /// The key file, and what of it is in force.
 pub(crate) struct KeyFileInForce {
@@ -103,7 +103,7 @@ fn adopt(path: &Path, gateway: &Gateway) {
 }
 
 fn spent_path(keys: &Path) -> PathBuf {
-    keys.with_file_name(SPENT_FILE)
+    keys.with_extension(SPENT_FILE_END)
 }
 
 fn read_spent(path: &Path) -> BTreeMap<String, Spent> {

@@ -9,6 +9,7 @@
 //! `longrun gateway key`, and followed by a running gateway (see [`crate::callers`]).
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -20,8 +21,8 @@ use serde::{Deserialize, Serialize};
 pub const KEY_PREFIX: &str = "sk-longrun-";
 /// Longest name of a key, characters.
 pub const NAME_CHARS_MAX: usize = 64;
-/// The file in a gateway's directory.
-pub const KEYS_FILE: &str = "keys.toml";
+/// How the name of a gateway's key file ends, after that of its directory.
+const KEYS_FILE_END: &str = ".keys.toml";
 
 const HEADER: &str = "# Written by `longrun gateway key`; a running gateway follows it. Only \
                       SHA-256 digests of keys are here.\n\n";
@@ -332,6 +333,15 @@ impl fmt::Debug for NewKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("NewKey(…)")
     }
+}
+
+/// The key file of a gateway that keeps its records in `directory`: beside it, not in it, because a
+/// signer's directory is made by the signer, and keys may be there before.
+#[must_use]
+pub fn file_of(directory: &Path) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(KEYS_FILE_END);
+    directory.with_file_name(name)
 }
 
 /// The digest under which a key is kept.

@@ -18,10 +18,12 @@
 //! |---|---|
 //! | [`config`] | `longrun.toml` |
 //! | [`outcome`] | what can be seen, and what it means |
+//! | [`quirks`] | answers that do not mean what their status says |
 //! | [`choose`] | the order of endpoints |
 //! | [`breaker`], [`outlier`] | which endpoints are left alone for a while |
 //! | [`budget`] | how much load retries may add |
 //! | [`guard`] | which requests are served at all |
+//! | [`discover`] | what is found where nobody configured anything |
 //! | [`keys`] | the file of keys: who may call, and how much |
 //!
 //! What it does not do: it keeps no prompt and no answer, puts neither into its logs, rewrites no
@@ -51,6 +53,7 @@ mod calls;
 mod catalog;
 pub mod choose;
 pub mod config;
+pub mod discover;
 mod door;
 mod failure;
 mod follow;
@@ -64,12 +67,14 @@ mod key_file;
 pub mod keys;
 mod listen;
 mod lock;
+mod metrics;
 mod observe;
 pub mod outcome;
 pub mod outlier;
 mod places;
 mod plain;
 mod preferences;
+pub mod quirks;
 mod receipt;
 mod recent;
 mod request;

@@ -64,6 +64,27 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
+    /// One line of the log: what happened, and nothing of what was said.
+    fn log(&self) {
+        let row = self.seen.row();
+        tracing::info!(
+            target: "gateway::attempt",
+            call = %self.call,
+            attempt = self.attempt,
+            caller = self.ticket.caller.name(),
+            endpoint = %self.live.id,
+            outcome = row.outcome.as_str(),
+            fault = row.fault.map(|fault| fault.as_str()),
+            status = self.status,
+            streamed = self.streamed,
+            first_token_us = self.first_token_us,
+            total_us = self.total_us,
+            prompt_tokens = self.usage.map(|(prompt, _)| prompt),
+            completion_tokens = self.usage.map(|(_, completion)| completion),
+            "an attempt ended"
+        );
+    }
+
     /// What the endpoint's declared prices make of the tokens, in billionths of a dollar; 0 where
     /// there is no price, or no answer.
     fn cost_nano(&self) -> u64 {
@@ -294,6 +315,8 @@ fn record(gateway: &Gateway, mut facts: Box<Facts>, vouched: Vouched) {
         tracing::warn!(%endpoint, why, "a receipt is invalid");
     }
     facts.ticket.used(facts.tokens(), facts.cost_nano());
+    gateway.metrics.attempt(&facts);
+    facts.log();
     let mut ended = Ended::of(&facts, vouched.check);
     if let (Some(number), Some(request)) = (facts.number.take(), facts.request) {
         // A receipt of the same home log is kept as a record of its own, to get its proof; any

@@ -275,7 +275,9 @@ impl Seen {
                 Stage::Idle => Self::GapTimeout,
                 Stage::Total => Self::TotalTimeout,
             },
-            UpstreamError::Status { status, .. } => Self::status(*status),
+            UpstreamError::Status { status, body, .. } => {
+                crate::quirks::seen(*status, body).unwrap_or_else(|| Self::status(*status))
+            }
             UpstreamError::Cut { .. } => Self::Cut,
             UpstreamError::Malformed { .. } => Self::Malformed,
             UpstreamError::TooLarge { .. } => Self::TooLarge,

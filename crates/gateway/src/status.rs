@@ -13,65 +13,67 @@ use crate::site::Site;
 
 #[derive(Serialize)]
 pub(crate) struct Status {
-    version: &'static str,
-    started_ms: u64,
-    now_ms: u64,
+    pub(crate) version: &'static str,
+    pub(crate) started_ms: u64,
+    pub(crate) now_ms: u64,
     /// This gateway's identity as an observer, and its instance key.
-    observer: record::SignerId,
-    key: record::KeyId,
-    log: Option<Following>,
+    pub(crate) observer: record::SignerId,
+    pub(crate) key: record::KeyId,
+    pub(crate) log: Option<Following>,
     /// What is wrong with the gateway's own records as a source of its history.
-    history_error: Option<String>,
-    spool: Spool,
-    routing: Routing,
-    endpoints: Vec<EndpointStatus>,
-    recent: Vec<Shown>,
+    pub(crate) history_error: Option<String>,
+    pub(crate) spool: Spool,
+    pub(crate) routing: Routing,
+    /// Callers with a key; `None` where no key is needed.
+    pub(crate) keys: Option<usize>,
+    pub(crate) endpoints: Vec<EndpointStatus>,
+    pub(crate) recent: Vec<Shown>,
 }
 
 #[derive(Serialize)]
-struct Spool {
+pub(crate) struct Spool {
     /// Records that wait for the log.
-    waiting: u64,
-    waiting_bytes: u64,
-    oldest_waiting_age_ms: Option<u64>,
+    pub(crate) waiting: u64,
+    pub(crate) waiting_bytes: u64,
+    pub(crate) oldest_waiting_age_ms: Option<u64>,
     /// Since the start.
-    recorded: u64,
-    unrecorded: u64,
-    voided: u64,
-    refused: u64,
+    pub(crate) recorded: u64,
+    pub(crate) unrecorded: u64,
+    pub(crate) voided: u64,
+    pub(crate) refused: u64,
     /// What the last attempt at the log failed with.
-    log_error: Option<String>,
-    disk_ok: bool,
+    pub(crate) log_error: Option<String>,
+    pub(crate) disk_ok: bool,
 }
 
 #[derive(Serialize)]
-struct Routing {
-    seed: u64,
-    exploration_ppm: u32,
+pub(crate) struct Routing {
+    pub(crate) seed: u64,
+    pub(crate) exploration_ppm: u32,
 }
 
 #[derive(Serialize)]
-struct EndpointStatus {
-    name: Option<String>,
-    url: String,
+pub(crate) struct EndpointStatus {
+    pub(crate) name: Option<String>,
+    pub(crate) url: String,
     /// `None` as long as nobody knows who serves there.
-    provider: Option<String>,
-    model: Option<String>,
-    joined: bool,
+    pub(crate) provider: Option<String>,
+    pub(crate) model: Option<String>,
+    pub(crate) joined: bool,
     /// `ready`, `unreachable`, `refused` or `unasked`.
-    state: &'static str,
-    why: Option<String>,
-    resting: bool,
+    pub(crate) state: &'static str,
+    pub(crate) why: Option<String>,
+    pub(crate) resting: bool,
     /// `closed`, `open` or `half_open`.
-    breaker: &'static str,
-    open: u64,
+    pub(crate) breaker: &'static str,
+    pub(crate) open: u64,
     /// Calls that wait for a place.
-    waiting: u64,
-    calls_last_minute: u64,
-    failures_last_minute: u64,
+    pub(crate) waiting: u64,
+    pub(crate) calls_last_minute: u64,
+    pub(crate) failures_last_minute: u64,
     /// What routing goes by.
-    lower_ppm: u32,
-    judged: u64,
+    pub(crate) lower_ppm: u32,
+    pub(crate) judged: u64,
 }
 
 impl EndpointStatus {
@@ -163,8 +165,24 @@ impl Status {
                 seed: settings.config.routing.seed,
                 exploration_ppm: settings.config.routing.exploration_ppm,
             },
+            keys: gateway.callers.count(),
             endpoints,
             recent: gateway.recent.shown(),
         })
     }
+}
+
+/// Why a gateway should be sent no calls; empty if it should.
+pub(crate) fn unready(status: &Status, stopping: bool) -> Vec<&'static str> {
+    let mut why = Vec::new();
+    if stopping {
+        why.push("it is being stopped");
+    }
+    if !status.endpoints.iter().any(|e| e.model.is_some()) {
+        why.push("no endpoint has said what it serves");
+    }
+    if !status.spool.disk_ok {
+        why.push("the spool's disk does not take what it is given");
+    }
+    why
 }

@@ -28,6 +28,24 @@ fn the_table_of_outcomes_is_the_one_in_the_code() {
     assert_eq!(rows.next(), Some(""), "and no more");
 }
 
+#[test]
+fn the_table_of_quirks_is_the_one_in_the_code() {
+    let page = page();
+    let mut rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| status | sign |"))
+        .skip(2);
+    for quirk in gateway::quirks::TABLE {
+        let place = format!("{:?}", quirk.place).to_lowercase();
+        let row = format!(
+            "| {} | {place}: {} | {:?} | {} |",
+            quirk.status, quirk.sign, quirk.seen, quirk.from
+        );
+        assert_eq!(rows.next(), Some(row.as_str()));
+    }
+    assert_eq!(rows.next(), Some(""), "and no more");
+}
+
 /// Every documented key is accepted, and every default is the one in the code.
 #[test]
 fn every_documented_key_is_one_and_has_this_default() {

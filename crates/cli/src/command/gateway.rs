@@ -1,7 +1,7 @@
 //! `longrun gateway`: the OpenAI API in front of endpoints, with a record of what they do.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,14 +9,18 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use gateway::GatewayConfig;
 use gateway::config::Process;
-use gateway::keys::KEYS_FILE;
+use gateway::keys;
 use recorder::{Config, Context, Recorder};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::files::{self, Unusable};
 use crate::{home_log, running};
 
+mod around;
 mod key;
+
+/// The configuration that is read when none is named.
+const CONFIG_DEFAULT: &str = "longrun.toml";
 
 /// How long pending records may take to reach the log after the word to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -41,9 +45,14 @@ enum Command {
 /// Arguments of `gateway` without a further word.
 #[derive(Args)]
 struct Serve {
-    /// Endpoints, log, limits and routing; docs/operating.md lists every key.
-    #[arg(long, default_value = "longrun.toml")]
-    config: PathBuf,
+    /// Endpoints, log, limits and routing; docs/gateway.md lists every key. Without this,
+    /// `longrun.toml`; where that is not there either, the gateway looks around for APIs whose
+    /// keys are in the environment and for model servers on this machine.
+    #[arg(long)]
+    config: Option<PathBuf>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Keys, spool and identity of this gateway.
     #[arg(long, default_value = "longrun-gateway")]
     dir: PathBuf,
@@ -62,31 +71,50 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
             Some(Command::Key(command)) => command.run(),
-            None => {
-                let serve = self.serve;
-                let config = serve.read()?;
-                running::block_on(serve.run(config))
-            }
+            None => running::block_on(self.serve.run()),
         }
     }
 }
 
 impl Serve {
     /// The configuration as the file and the command line say it together.
-    fn read(&self) -> Result<GatewayConfig> {
-        let text = files::read_text(&self.config)?;
-        let mut config = GatewayConfig::parse(&text, &self.config, &Process)
-            .map_err(|error| Unusable(error.to_string()))?;
+    fn read(&self, file: &Path) -> Result<GatewayConfig> {
+        let text = files::read_text(file)?;
+        let config = GatewayConfig::parse(&text, file, &Process);
+        Ok(self.with_arguments(config.map_err(|error| Unusable(error.to_string()))?))
+    }
+
+    /// What the command line says goes before what a file says.
+    fn with_arguments(&self, mut config: GatewayConfig) -> GatewayConfig {
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
         config.open |= self.open;
-        let keys_file = || self.dir.join(KEYS_FILE);
+        let keys_file = || keys::file_of(&self.dir);
         config.keys_file.get_or_insert_with(keys_file);
-        Ok(config)
+        config
     }
 
-    async fn run(self, mut config: GatewayConfig) -> Result<ExitCode> {
+    /// The file to read, if there is one; a file that was asked for has to be there.
+    fn file(&self) -> Option<PathBuf> {
+        let default = || Some(PathBuf::from(CONFIG_DEFAULT)).filter(|file| file.exists());
+        self.config.clone().or_else(default)
+    }
+
+    async fn run(self) -> Result<ExitCode> {
+        let file = self.file();
+        let config = match &file {
+            Some(file) => self.read(file)?,
+            None => self.with_arguments(around::configuration().await?),
+        };
+        if self.dry_run {
+            around::say(&config);
+            return Ok(ExitCode::SUCCESS);
+        }
+        self.serve(config, file).await
+    }
+
+    async fn serve(self, mut config: GatewayConfig, file: Option<PathBuf>) -> Result<ExitCode> {
         let stop = running::stop_signal()?;
         let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let context = Context::system()?;
@@ -126,14 +154,16 @@ impl Serve {
             ),
         }
         println!("Ctrl-C stops it: running answers finish, records are kept.");
-        handle.rereads_with(Box::new(move || {
-            let mut config = self.read().map_err(|error| format!("{error:#}"))?;
-            if let Some(log) = &mut config.log {
-                // As it was found at the start.
-                log.vkey = log.vkey.take().or_else(|| vkey.clone());
-            }
-            Ok(config)
-        }));
+        if let Some(file) = file {
+            handle.rereads_with(Box::new(move || {
+                let mut config = self.read(&file).map_err(|error| format!("{error:#}"))?;
+                if let Some(log) = &mut config.log {
+                    // As it was found at the start.
+                    log.vkey = log.vkey.take().or_else(|| vkey.clone());
+                }
+                Ok(config)
+            }));
+        }
         tokio::pin!(stop);
         loop {
             tokio::select! {

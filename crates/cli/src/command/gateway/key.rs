@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
-use gateway::keys::{Entry, Grant, KEYS_FILE, KeyFile, NewKey};
+use gateway::keys::{self, Entry, Grant, KeyFile, NewKey};
 use recorder::{Clock as _, SystemClock};
 use ring::rand::SystemRandom;
 
@@ -126,7 +126,7 @@ impl Command {
 
 impl Place {
     fn path(&self) -> PathBuf {
-        let default = || self.dir.join(KEYS_FILE);
+        let default = || keys::file_of(&self.dir);
         self.keys_file.clone().unwrap_or_else(default)
     }
 

@@ -1,0 +1,101 @@
+//! A gateway that nobody configured: it looks around, and says what it found and what it will do.
+
+use anyhow::Result;
+use gateway::GatewayConfig;
+use gateway::config::{EndpointConfig, EndpointKind, LISTEN_DEFAULT, Process};
+use gateway::discover::{self, Found, HOSTED, LOCAL};
+
+use crate::files::Unusable;
+
+/// Models of a local server that are named; of more, only how many.
+const MODELS_SHOWN: usize = 3;
+
+/// A configuration of what is there, told as it is found.
+pub(super) async fn configuration() -> Result<GatewayConfig> {
+    let mut found = discover::hosted_apis(&Process)
+        .map_err(|(variable, error)| Unusable(format!("{variable}: {error}")))?;
+    found.extend(discover::local_servers(LOCAL).await);
+    if found.is_empty() {
+        return Err(Unusable(nothing()).into());
+    }
+    println!("There is no longrun.toml, so this is what was found:");
+    found.iter().for_each(tell);
+    let listen = LISTEN_DEFAULT.parse().expect("the default is an address");
+    let mut config = GatewayConfig::listening_on(listen);
+    config.endpoints = found.into_iter().map(|found| found.endpoint).collect();
+    Ok(config)
+}
+
+fn tell(found: &Found) {
+    let url = &found.endpoint.api;
+    let what = match (found.key_variable, found.models.as_slice()) {
+        (Some(variable), _) => format!("with the key in {variable}"),
+        (None, models) if models.len() > MODELS_SHOWN => {
+            format!(
+                "{}, and {} more",
+                models[..MODELS_SHOWN].join(", "),
+                models.len() - MODELS_SHOWN
+            )
+        }
+        (None, models) => models.join(", "),
+    };
+    println!("found     {:<11} {url}  {what}", found.name);
+}
+
+fn nothing() -> String {
+    let variables: Vec<_> = HOSTED.iter().map(|api| api.key_variables[0]).collect();
+    let servers = LOCAL
+        .iter()
+        .map(|server| format!("{} ({})", server.name, server.port));
+    format!(
+        "there is no longrun.toml, and nothing to forward to was found. Looked for keys in {}; and \
+         on this machine for {}. Set one of these variables, start a model server, or write a \
+         longrun.toml (examples/longrun.toml shows one)",
+        variables.join(", "),
+        servers.collect::<Vec<_>>().join(", ")
+    )
+}
+
+/// What a gateway with this configuration does, without its keys.
+pub(super) fn say(config: &GatewayConfig) {
+    let scheme = if config.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    println!("would listen on {scheme}://{}", config.listen);
+    let keys = config.keys_file.as_ref().filter(|file| file.exists());
+    match keys {
+        Some(file) => println!("would ask callers for a key of {}", file.display()),
+        None if config.listen.ip().is_loopback() => {
+            println!("would answer programs of this machine without a key");
+        }
+        None if config.open => println!("would answer anyone who reaches it, without a key"),
+        None => println!("would not start: beyond this machine it needs keys, or --open"),
+    }
+    for endpoint in &config.endpoints {
+        println!("would forward to {}", described(endpoint));
+    }
+    match &config.log {
+        Some(log) => println!("would keep its records in the log {}", log.url),
+        None => println!("would keep its records in its own directory, and nowhere else"),
+    }
+}
+
+fn described(endpoint: &EndpointConfig) -> String {
+    let models = match endpoint.models.as_slice() {
+        [] => "whatever models it lists".to_owned(),
+        models => models.join(", "),
+    };
+    let key = if endpoint.api_key.is_some() {
+        "with a key"
+    } else {
+        "without a key"
+    };
+    let kind = match endpoint.kind {
+        EndpointKind::Auto => "asked whether it is a node",
+        EndpointKind::Node => "a node",
+        EndpointKind::Openai => "an OpenAI-compatible API",
+    };
+    format!("{} ({kind}, {key}): {models}", endpoint.api)
+}

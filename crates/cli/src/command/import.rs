@@ -1,0 +1,54 @@
+//! `longrun import`: configurations of other gateways, converted; what does not map is listed.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+
+use crate::files::{self, Unusable};
+
+mod litellm;
+#[cfg(test)]
+mod tests;
+
+/// Whose configuration it is.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Convert a `config.yaml` of `LiteLLM`.
+    Litellm(Litellm),
+}
+
+/// Arguments of `import litellm`.
+#[derive(Args)]
+pub(crate) struct Litellm {
+    /// The `config.yaml`.
+    file: PathBuf,
+    /// Where the `longrun.toml` goes; an existing file is never replaced. Without it, standard
+    /// output.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let Self::Litellm(arguments) = self;
+        let text = files::read_text(&arguments.file)?;
+        let converted = litellm::convert(&text)
+            .map_err(|why| Unusable(format!("{}: {why}", arguments.file.display())))?;
+        match &arguments.out {
+            None => print!("{}", converted.toml),
+            Some(out) if out.exists() => bail!("{} is there already", out.display()),
+            Some(out) => files::write_whole(out, converted.toml.as_bytes())?,
+        }
+        for note in &converted.notes {
+            eprintln!("not converted: {note}");
+        }
+        eprintln!(
+            "{} endpoints; {} settings were not converted. Try it: longrun gateway --dry-run",
+            converted.endpoints,
+            converted.notes.len()
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,136 @@
+//! What an operator sees: metrics, health, readiness; and what a gateway without a configuration
+//! finds.
+
+mod support;
+
+use std::path::Path;
+
+use gateway::discover::{Local, local_servers};
+use support::faulty::{Fault, Faulty, Script};
+use support::{MODEL, chat, config, in_front_of, prompt};
+
+fn good() -> Script {
+    Script::Always(Fault::None)
+}
+
+/// The metrics that `docs/gateway.md` lists.
+fn documented() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/gateway.md");
+    let page = std::fs::read_to_string(page).expect("the page exists");
+    let rows = page
+        .lines()
+        .skip_while(|line| !line.starts_with("| metric |"))
+        .skip(2);
+    rows.take_while(|line| line.starts_with('|'))
+        .map(|line| line.split('`').nth(1).expect("a name").to_owned())
+        .collect()
+}
+
+#[tokio::test]
+async fn metrics_are_those_that_are_documented_and_count() {
+    let failing = Script::InTurn(vec![Fault::Status(500), Fault::None]);
+    let upstream = Faulty::api(MODEL, failing).await;
+    let gateway = in_front_of(&[&upstream]).await;
+    for streamed in [false, true, true] {
+        let answer = gateway.post(chat(streamed)).await;
+        gateway.call(&answer.call()).await;
+    }
+    gateway.get("/made/up").await;
+    let text = gateway.get("/metrics").await.text();
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    assert!(
+        !text.contains(prompt()) && !text.contains("made/up"),
+        "{text}"
+    );
+    let mut names: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE "))
+        .map(|line| line.split(' ').next().expect("a name").to_owned())
+        .collect();
+    let mut listed = documented();
+    // Only where keys are needed.
+    listed.retain(|name| name != "longrun_gateway_callers");
+    names.sort();
+    listed.sort();
+    assert_eq!(names, listed);
+    let provider = upstream.origin();
+    let chats = r#"requests_total{route="/v1/chat/completions",status="200"}"#;
+    let value = |series: &str| -> f64 {
+        let line = text.lines().find_map(|line| line.strip_prefix(series));
+        let value = line.unwrap_or_else(|| panic!("{series} is missing in\n{text}"));
+        value.trim().parse().expect("a number")
+    };
+    assert!(value(&format!("longrun_gateway_{chats}")) >= 2.0);
+    assert!(value(r#"longrun_gateway_requests_total{route="other",status="404"}"#) >= 1.0);
+    let attempts = |outcome: &str, fault: &str| {
+        value(&format!(
+            "longrun_gateway_attempts_total{{provider=\"{provider}\",model=\"{MODEL}\",\
+             outcome=\"{outcome}\",fault=\"{fault}\"}}"
+        ))
+    };
+    assert!(attempts("ok", "") >= 2.0);
+    assert!((attempts("provider_error", "provider") - 1.0).abs() < f64::EPSILON);
+    let labels = format!("{{provider=\"{provider}\",model=\"{MODEL}\"}}");
+    assert!(
+        value(&format!(
+            "longrun_gateway_first_token_seconds_count{labels}"
+        )) >= 2.0
+    );
+    let tokens =
+        format!("longrun_gateway_tokens_total{{caller=\"\",model=\"{MODEL}\",kind=\"prompt\"}}");
+    assert!(value(&tokens) >= 10.0);
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_gateway_is_ready_when_something_can_answer() {
+    let upstream = Faulty::api(MODEL, good()).await;
+    let ready = in_front_of(&[&upstream]).await;
+    let answer = ready.get("/readyz").await;
+    assert_eq!(
+        (answer.status, answer.json()["status"].as_str()),
+        (200, Some("ready"))
+    );
+    ready.stop().await;
+
+    let idle = support::Running::start(config(), None).await;
+    assert_eq!(
+        idle.get("/healthz").await.status,
+        200,
+        "it is alive all the same"
+    );
+    let answer = idle.get("/readyz").await;
+    assert_eq!(answer.status, 503);
+    assert!(answer.text().contains("no endpoint"), "{}", answer.text());
+    idle.stop().await;
+}
+
+#[tokio::test]
+async fn model_servers_are_found_where_they_listen_and_nothing_else_is() {
+    let server = Faulty::api("a-model", good()).await;
+    // Something that speaks no HTTP, and a port where nobody listens.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let closed = {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a port");
+        listener.local_addr().expect("an address").port()
+    };
+    // A gateway of ours lists models too, and is no model server.
+    let gateway = in_front_of(&[&server]).await;
+    let local = |name, port| Local { name, port };
+    let gateway_port = gateway.handle.as_ref().expect("running").address().port();
+    let found = local_servers(&[
+        local("closed", closed),
+        local("silent", silent.local_addr().expect("an address").port()),
+        local("a gateway", gateway_port),
+        local("a server", server.address.port()),
+    ])
+    .await;
+    let names: Vec<_> = found.iter().map(|f| (f.name, f.models.clone())).collect();
+    assert_eq!(names, [("a server", vec!["a-model".to_owned()])]);
+    assert_eq!(found[0].endpoint.api.to_string(), server.url());
+    gateway.stop().await;
+}
