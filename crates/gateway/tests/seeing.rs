@@ -131,6 +131,9 @@ async fn model_servers_are_found_where_they_listen_and_nothing_else_is() {
     .await;
     let names: Vec<_> = found.iter().map(|f| (f.name, f.models.clone())).collect();
     assert_eq!(names, [("a server", vec!["a-model".to_owned()])]);
-    assert_eq!(found[0].endpoint.api.to_string(), server.url());
+    assert_eq!(
+        found[0].endpoint.api.to_string(),
+        format!("{}/v1", server.url())
+    );
     gateway.stop().await;
 }
