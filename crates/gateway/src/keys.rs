@@ -359,7 +359,7 @@ fn check_name(name: &str) -> Result<(), KeyError> {
     Ok(())
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+/// Serde hands a reference.
 fn is_false(value: &bool) -> bool {
     !*value
 }

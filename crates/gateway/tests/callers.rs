@@ -399,7 +399,10 @@ async fn a_renewed_certificate_is_shown_without_a_restart() {
     let begun = Instant::now();
     loop {
         match health_over_tls(address, &second).await {
-            Ok(answer) => break assert!(answer.starts_with("HTTP/1.1 200"), "{answer}"),
+            Ok(answer) => {
+                assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+                break;
+            }
             Err(error) => assert!(begun.elapsed() < PATIENCE, "{error}"),
         }
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -178,6 +178,8 @@ impl Arguments {
     ) -> Result<GatewayConfig> {
         let mut config = GatewayConfig::listening_on(self.listen);
         config.routing.seed = self.seed;
+        // Made with `longrun gateway key add NAME --dir DIR/gateway`; needed beyond this machine.
+        config.keys_file = Some(gateway::keys::file_of(&self.dir.join("gateway")));
         config.log = Some(LogConfig {
             url: home.url.parse().context("the log's address is a URL")?,
             read_token: Some(Secret::new(read_token)?),
