@@ -17,6 +17,7 @@ mod records;
 mod settings;
 mod trees;
 mod verifying;
+mod watching;
 
 pub mod vectors;
 
@@ -38,6 +39,7 @@ pub fn targets() -> Vec<Target> {
         records::TARGETS,
         trees::TARGETS,
         verifying::TARGETS,
+        watching::TARGETS,
         engine_wire::TARGETS,
         #[cfg(feature = "embedded")]
         models::TARGETS,
