@@ -1,10 +1,22 @@
-//! What a log on this machine's disk can do. `cargo bench -p services --bench log [-- part …]`;
-//! parts are `http`, `verified`, `unverified`, `latency`, `bytes`; all of them without an argument.
-//! `scale` grows a log to `LONGRUN_SCALE` entries (a million; ten million take some 15 GB below
-//! `TMPDIR`) and shows memory, start-up and `fsck` on the way.
+//! What a log on this machine's disk can do. Each number has one command, to be run on a quiet
+//! machine; each takes less than a minute besides building:
 //!
-//! Everything is durable (fsync, SQLite with `synchronous=FULL`) and everything that is answered
-//! was published with its proof. Clients and log share the cores of the machine.
+//! ```text
+//! cargo bench -p services --bench log -- http         durable appends/s, signatures checked, 16 clients over HTTP
+//! cargo bench -p services --bench log -- verified     the same, 8 callers in this process
+//! cargo bench -p services --bench log -- unverified   durable appends/s in batches of 2,000, no signatures checked;
+//!                                                     duplicates found, opening, fsck
+//! cargo bench -p services --bench log -- latency      append to published proof over HTTP, p50 and p99
+//! cargo bench -p services --bench log -- bytes        bytes written a record at 1, 10, 1,000 and 10,000 records/s
+//! cargo bench -p services --bench log -- scale        grows a log to LONGRUN_SCALE entries (a million): memory,
+//!                                                     opening, fsck; only when asked for, as ten million
+//!                                                     take many minutes and some 15 GB below TMPDIR
+//! ```
+//!
+//! A number includes everything from handing a record in to having its proof: parsing, signature
+//! (where it says so), fsync of what the round adds, of every file and directory, of the head in
+//! SQLite with `synchronous=FULL`, publishing, proof, and over HTTP the request and the answer.
+//! Signing is done before the clock starts. Clients and log share the cores of the machine.
 
 #![allow(
     clippy::print_stdout,

@@ -79,7 +79,13 @@ impl Submission {
         Self {
             id: record.id,
             key: record.key().key_id(),
-            leaf: Leaf::of(&record.envelope, record.key()).to_bytes(),
+            // Not `Leaf::of`, which would hash the statement for its id once more.
+            leaf: Leaf {
+                record_id: record.id,
+                signature: record.envelope.signature().to_vec(),
+                key: *record.key(),
+            }
+            .to_bytes(),
             body: record.envelope.payload().to_vec(),
             keys: KeyChange::of(record),
         }

@@ -3,8 +3,6 @@
 //! Records of the round are proven from tiles that are still in memory. Known ones are read back,
 //! and their proofs are checked before they are believed.
 
-use std::collections::HashMap;
-
 use record::leaf::leaf_hash;
 use record::{Digest, RecordId};
 use tlog::checkpoint::Checkpoint;
@@ -78,13 +76,12 @@ impl<'r> Placer<'r> {
         pool: &[&Submission],
         slots: &[Slot],
     ) -> Vec<Result<Placed, Refusal>> {
-        let new: HashMap<u64, &Submission> = pool
+        // In the order of their indices, which go on where the tree ended.
+        let new: Vec<&Submission> = pool
             .iter()
             .zip(slots)
-            .filter_map(|(submission, slot)| match slot {
-                Slot::New(index) => Some((*index, *submission)),
-                Slot::Known(_) => None,
-            })
+            .filter(|(_, slot)| matches!(slot, Slot::New(_)))
+            .map(|(submission, _)| *submission)
             .collect();
         let mut placed = Vec::with_capacity(pool.len());
         for (submission, slot) in pool.iter().zip(slots) {
@@ -93,7 +90,9 @@ impl<'r> Placer<'r> {
                 Slot::Known(index) => (*index, true),
             };
             // A record may come twice in the round that logs it first.
-            let found = match new.get(&index) {
+            let at = index.checked_sub(self.size_before);
+            let first = at.and_then(|at| new.get(usize::try_from(at).ok()?));
+            let found = match first {
                 Some(first) => self.prove_new(index, first),
                 None => self.prove_known(index),
             };
