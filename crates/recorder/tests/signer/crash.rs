@@ -1,6 +1,8 @@
 //! A signer process is killed without warning, again and again. Afterwards every number of every
 //! stream has exactly one record or is named by exactly one void, and what the process was told
 //! is durable is there.
+//!
+//! `LONGRUN_KILLS` says how often (100); kills come at moments that `LONGRUN_SEED` (42) decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};
@@ -13,7 +15,6 @@ use record::{Endpoint, NumberedKind, Outcome, Predicate, RecordId};
 use recorder::{Config, Context, Recorder};
 
 const CHILD: &str = "LONGRUN_TEST_RECORDER_CHILD";
-const RUNS: u64 = 20;
 const MODELS: [&str; 3] = ["a", "b", "c d"];
 
 #[test]
@@ -28,8 +29,10 @@ fn killed_at_any_moment_every_number_is_accounted_for() {
     }
     let signer = Signer::new(None);
     let mut acknowledged = BTreeSet::new();
-    let mut seed = 42u64;
-    for _ in 0..RUNS {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>());
+    let number = |name: &str, default| number(name).map_or(default, |n| n.expect("a number"));
+    let mut seed = number("LONGRUN_SEED", 42);
+    for _ in 0..number("LONGRUN_KILLS", 100) {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
