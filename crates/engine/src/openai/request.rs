@@ -259,7 +259,7 @@ impl ChatRequest {
         let mut fields = Fields::new(map, "");
         let model = fields.required_string("model")?;
         let messages = parse_messages(&mut fields)?;
-        Ok(Self {
+        let request = Self {
             model,
             messages,
             stream: fields.boolean("stream")?,
@@ -274,7 +274,13 @@ impl ChatRequest {
             top_logprobs: fields.count("top_logprobs")?,
             n: fields.count("n")?,
             rest: fields.map,
-        })
+        };
+        // The head's reader refuses a member that is there twice, where this one would take the
+        // last: gateway and node must not read one request differently.
+        serde_json::from_slice::<RequestHead<'_>>(body).map_err(|error| {
+            ApiError::bad_request(format!("The request body is not usable: {error}."))
+        })?;
+        Ok(request)
     }
 
     /// Whether the answer is to be streamed.
