@@ -154,6 +154,7 @@ async function reportsOn(bytes, options) {
   const why = {
     statement: "a statement without a signature proves nothing; give its bundle",
     trusted_root: "a Sigstore trusted root is for other tools; give a trust policy",
+    history: "this verifier reads no histories; `longrun verify` does",
     unknown: "neither a bundle, an envelope, a checkpoint, a tlog-proof, the answer about a call nor a trust policy",
   };
   return { kind, reports: [unusable(why[kind])] };
@@ -164,6 +165,7 @@ function kindOf(bytes) {
   const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes); // Each kind refuses what is not UTF-8.
   if (!/^[ \t\n\r]*\{/.test(text)) {
     if (text.startsWith(PROOF_HEADER)) return "proof";
+    if (text.startsWith("longrun history ")) return "history";
     return text.includes("\n\u2014 ") ? "checkpoint" : "unknown";
   }
   let json;
