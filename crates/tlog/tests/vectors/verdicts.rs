@@ -189,23 +189,23 @@ fn bundles(world: &World, files: &mut Files) {
     let digit = payload.len() - payload.iter().rev().position(u8::is_ascii_digit).unwrap() - 1;
     add("", &|_| {});
     add("-unwitnessed", &|b| {
-        b.entry.checkpoint = with(&world.log.checkpoint())
+        b.entry.checkpoint = with(&world.log.checkpoint());
     });
     let twice = [(1, TIME_S + 60), (3, TIME_S + 61)];
     add("-witnessed-twice", &|b| {
-        b.entry.checkpoint = with(&cosigned(&world.log, &twice))
+        b.entry.checkpoint = with(&cosigned(&world.log, &twice));
     });
     let early = [(1, TIME_S - 3600)];
     add("-early-witness", &|b| {
-        b.entry.checkpoint = with(&cosigned(&world.log, &early))
+        b.entry.checkpoint = with(&cosigned(&world.log, &early));
     });
     add("-broken-proof", &|b| {
-        b.entry.hashes[0] = leaf_hash(b"another")
+        b.entry.hashes[0] = leaf_hash(b"another");
     });
     add("-other-index", &|b| b.entry.index = 1);
     add("-other-size", &|b| b.entry.tree_size += 1);
     add("-other-root", &|b| {
-        b.entry.root_hash = leaf_hash(b"another")
+        b.entry.root_hash = leaf_hash(b"another");
     });
     add("-changed-payload", &|b| {
         b.envelope = envelope(changed(payload, digit), signature.to_vec());
@@ -215,17 +215,17 @@ fn bundles(world: &World, files: &mut Files) {
     });
     // The same record, signed a second time: another signature than the one that is logged.
     add("-signed-again", &|b| {
-        b.envelope = world.signer.say(1).envelope
+        b.envelope = world.signer.say(1).envelope;
     });
     add("-hint-of-another-key", &|b| b.key_hint = fresh().key_id());
     add("-forged-checkpoint", &|b| {
-        b.entry.checkpoint = forged(&signed, 0)
+        b.entry.checkpoint = forged(&signed, 0);
     });
     add("-forged-cosignature", &|b| {
-        b.entry.checkpoint = forged(&signed, 1)
+        b.entry.checkpoint = forged(&signed, 1);
     });
     add("-without-checkpoint", &|b| {
-        "no checkpoint".clone_into(&mut b.entry.checkpoint)
+        "no checkpoint".clone_into(&mut b.entry.checkpoint);
     });
     files.insert("checkpoint.txt".to_owned(), signed.to_bytes());
 }
@@ -291,7 +291,7 @@ fn policies(world: &World, files: &mut Files) {
         p["signers"][0]["controls"]
             .as_array_mut()
             .unwrap()
-            .reverse()
+            .reverse();
     });
     refused("without-create", &|p| {
         p["signers"][0]["controls"]
@@ -300,7 +300,7 @@ fn policies(world: &World, files: &mut Files) {
             .remove(0);
     });
     refused("unknown-member", &|p| {
-        p["signers"][0]["role"] = json!(["provider"])
+        p["signers"][0]["role"] = json!(["provider"]);
     });
     refused("control-changed", &|p| {
         let entry = &mut p["signers"][0]["controls"][1]["verificationMaterial"]["tlogEntries"][0];
