@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use reliability::fold::{EndpointReport, Report};
 use reliability::kt::Alpha;
 
+mod compute;
 mod export;
 mod source;
 pub(crate) mod verify;
@@ -24,6 +25,8 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Check a history file offline, and fold it again.
     Verify(verify::Verify),
+    /// Fold a request log that nobody signed.
+    Compute(compute::Compute),
 }
 
 /// Arguments of `history show`.
@@ -41,6 +44,7 @@ impl Command {
         match self {
             Self::Show(arguments) => arguments.run()?,
             Self::Export(arguments) => arguments.run()?,
+            Self::Compute(arguments) => arguments.run()?,
             Self::Verify(arguments) => return arguments.run(),
         }
         Ok(ExitCode::SUCCESS)
