@@ -1,5 +1,6 @@
 //! `longrun history`: what a log says about each endpoint, and files that take it elsewhere.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -9,7 +10,9 @@ use reliability::kt::Alpha;
 
 mod compute;
 mod export;
+mod import;
 mod source;
+mod tally;
 pub(crate) mod verify;
 
 use source::Source;
@@ -25,6 +28,8 @@ pub(crate) enum Command {
     Export(export::Export),
     /// Check a history file offline, and fold it again.
     Verify(verify::Verify),
+    /// Keep what others saw beside your own records, if it is valid under your policy.
+    Import(import::Import),
     /// Fold a request log that nobody signed.
     Compute(compute::Compute),
 }
@@ -34,6 +39,9 @@ pub(crate) enum Command {
 pub(crate) struct Show {
     #[command(flatten)]
     source: Source,
+    /// Also show what imported histories say, those in DIR or where they usually lie.
+    #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = import::DIRECTORY)]
+    imported: Option<PathBuf>,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -45,6 +53,7 @@ impl Command {
             Self::Show(arguments) => arguments.run()?,
             Self::Export(arguments) => arguments.run()?,
             Self::Compute(arguments) => arguments.run()?,
+            Self::Import(arguments) => return arguments.run(),
             Self::Verify(arguments) => return arguments.run(),
         }
         Ok(ExitCode::SUCCESS)
@@ -57,10 +66,19 @@ impl Show {
         let log = self.source.open()?;
         let (history, erased) = source::fold(&log, &selection)?;
         let report = history.report(Alpha::FIVE_PERCENT);
+        let imported = self.imported.as_deref().map(import::read).transpose()?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&report)?);
-        } else {
-            print(&report, log.key().name(), erased);
+            let mut document = serde_json::to_value(&report)?;
+            if let Some(imported) = &imported {
+                let imported = imported.iter().map(import::Evidence::to_json).collect();
+                document["imported"] = serde_json::Value::Array(imported);
+            }
+            println!("{}", serde_json::to_string_pretty(&document)?);
+            return Ok(());
+        }
+        print(&report, log.key().name(), erased);
+        if let Some(imported) = &imported {
+            import::print(imported);
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use reliability::fold::{History, Report};
+use reliability::fold::{Applied, History, Report};
 use reliability::kt::Alpha;
 use serde_json::json;
 use tlog::checkpoint::SignedCheckpoint;
@@ -16,6 +16,7 @@ use tlog::policy::TrustPolicy;
 use tlog::verify::history::{HistoryCheck, HistoryReport, open};
 
 use super::source;
+use super::tally::Tally;
 use crate::command::verify::{in_words, print_checks, read_policy};
 use crate::files::{self, Unusable};
 use crate::log_scan::on_all_cores;
@@ -75,6 +76,8 @@ pub(crate) struct Checked {
     pub(crate) found: HistoryReport,
     /// Everything whose signature held, folded as the log's owner folds it.
     pub(crate) history: History,
+    /// What each observer saw.
+    pub(crate) tally: Tally,
 }
 
 impl Checked {
@@ -127,6 +130,7 @@ pub(crate) fn check_file(
     let mut checking = Checking {
         check: HistoryCheck::new(header),
         history,
+        tally: Tally::default(),
         batch: Vec::new(),
         batch_bytes: 0,
     };
@@ -150,6 +154,7 @@ pub(crate) fn check_file(
     Ok(Checked {
         found,
         history: checking.history,
+        tally: checking.tally,
     })
 }
 
@@ -157,6 +162,7 @@ pub(crate) fn check_file(
 struct Checking {
     check: HistoryCheck,
     history: History,
+    tally: Tally,
     batch: Vec<RecordItem>,
     batch_bytes: usize,
 }
@@ -190,8 +196,10 @@ impl Checking {
         });
         for (place, opened) in opened {
             self.check.record(&place, &opened);
-            if let Ok(record) = &opened.record {
-                self.history.apply(record, place.index);
+            if let Ok(record) = &opened.record
+                && self.history.apply(record, place.index) == Applied::Counted
+            {
+                self.tally.add(record);
             }
         }
     }

@@ -1,0 +1,143 @@
+//! A history on its way: exported where the log is, verified and folded elsewhere, imported there;
+//! and one of calls that were never in a log.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Http, Server, chat, run, text};
+
+fn json(arguments: &[&str]) -> Value {
+    let output = run(arguments);
+    serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{arguments:?}: {e}: {}", text(&output.stderr)))
+}
+
+fn path(dir: &Path, name: &str) -> String {
+    dir.join(name).to_str().expect("UTF-8").to_owned()
+}
+
+/// A network that has answered a few calls and was stopped.
+fn stopped_network(dir: &Path) {
+    let network_dir = path(dir, "net");
+    let mut network = Server::start(&[
+        "up",
+        "--dir",
+        &network_dir,
+        "--listen",
+        "127.0.0.1:0",
+        "--seed",
+        "7",
+        "--no-traffic",
+    ]);
+    let (gateway, http) = (network.url("gateway"), Http::default());
+    for _ in 0..4 {
+        let answer = http.post(
+            &format!("{gateway}/v1/chat/completions"),
+            chat("What is 3 + 4?"),
+        );
+        let call = answer.header("x-longrun-call").to_owned();
+        http.until(&format!("{gateway}/longrun/v1/calls/{call}"), |answer| {
+            answer.status == 200
+        });
+    }
+    assert!(network.interrupt().success(), "Ctrl-C stops it cleanly");
+}
+
+#[test]
+fn a_history_gives_the_same_digest_wherever_it_is_folded() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    stopped_network(dir);
+    let (log, policy) = (path(dir, "net/log"), path(dir, "net/trust/policy.json"));
+    let whole = json(&["history", "show", "--log", &log, "--json"]);
+    let endpoint = &whole["endpoints"][0];
+    let name = |member: &str| endpoint[member].as_str().expect("text").to_owned();
+    let name = format!("{}/{}", name("provider"), name("model"));
+    for (file, selection) in [
+        ("whole", vec![]),
+        ("one", vec!["--endpoint", name.as_str()]),
+    ] {
+        let file = path(dir, file);
+        let mut show = vec!["history", "show", "--log", &log, "--json"];
+        let mut export = vec!["history", "export", "--log", &log, "--out", &file];
+        show.extend(&selection);
+        export.extend(&selection);
+        let exported = run(&export);
+        assert!(exported.status.success(), "{}", text(&exported.stderr));
+        let verified = json(&["history", "verify", &file, "--policy", &policy, "--json"]);
+        assert_eq!(verified["verdict"], "valid", "{verified:#}");
+        let home = json(&show);
+        assert_eq!(verified["history"], home, "digest and every figure");
+        let general = run(&["verify", &file, "--policy", &policy]);
+        assert_eq!(general.status.code(), Some(0), "{}", text(&general.stdout));
+        let digest = home["digest"].as_str().expect("a digest");
+        assert!(text(&general.stdout).contains(digest));
+        assert_eq!(run(&["verify", &file]).status.code(), Some(3));
+    }
+
+    let imported = path(dir, "imported");
+    let import = run(&[
+        "history",
+        "import",
+        &path(dir, "whole"),
+        "--policy",
+        &policy,
+        "--dir",
+        &imported,
+    ]);
+    assert!(import.status.success(), "{}", text(&import.stderr));
+    let shown = json(&[
+        "history",
+        "show",
+        "--log",
+        &log,
+        "--imported",
+        &imported,
+        "--json",
+    ]);
+    assert_eq!(shown["imported"][0]["together"]["state"], "too_few");
+    assert_eq!(shown["digest"], whole["digest"], "never added to one's own");
+
+    let mut altered = std::fs::read(path(dir, "one")).expect("exported");
+    let at = altered.len() / 2;
+    altered[at] ^= 1;
+    let file = path(dir, "altered");
+    std::fs::write(&file, &altered).expect("written");
+    let refused = run(&["verify", &file, "--policy", &policy]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+    let refused = run(&[
+        "history", "import", &file, "--policy", &policy, "--dir", &imported,
+    ]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+}
+
+#[test]
+fn calls_that_were_never_in_a_log_are_marked() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let file = path(dir.path(), "calls.jsonl");
+    let line = |status: u16| {
+        format!(
+            r#"{{"time":"2026-01-02T03:04:05Z","provider":"https://api.example.com","model":"m","status":{status},"total_ms":12}}"#
+        )
+    };
+    std::fs::write(&file, format!("{}\n{}\n", line(200), line(503))).expect("written");
+    let found = json(&["history", "compute", &file, "--json"]);
+    assert_eq!(found["evidence"], "imported");
+    assert_eq!(found["history"]["endpoints"][0]["failures"], 1);
+    std::fs::write(&file, "{}\n").expect("written");
+    let refused = run(&["history", "compute", &file]);
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused.stderr).contains("line 1"),
+        "{}",
+        text(&refused.stderr)
+    );
+    std::fs::write(&file, "").expect("written");
+    assert_eq!(
+        run(&["history", "compute", &file]).status.code(),
+        Some(2),
+        "n = 0"
+    );
+}
