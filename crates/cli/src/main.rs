@@ -58,6 +58,9 @@ enum Command {
     /// Fold a log into histories.
     #[command(subcommand)]
     History(command::history::Command),
+    /// Show what a gateway expects of its endpoints.
+    #[command(subcommand)]
+    Forecast(command::forecast::Command),
     /// Show or quantise a GGUF model file.
     #[command(subcommand)]
     Model(command::model::Command),
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Verify(a) => a.run(),
         Command::Trust(c) => c.run(),
         Command::History(c) => c.run(),
+        Command::Forecast(c) => c.run(),
         Command::Model(c) => c.run(),
     };
     outcome.unwrap_or_else(|error| {

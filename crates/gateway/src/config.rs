@@ -11,9 +11,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Uri};
+use reliability::forecast::fold::Rule;
 
 pub mod endpoint;
 mod file;
+mod objective;
 mod retry;
 
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
@@ -39,6 +41,9 @@ pub struct GatewayConfig {
     pub retry: Retry,
     /// How many records may wait for the log.
     pub spool: SpoolLimits,
+    /// What is asked of endpoints: forecasts, error budgets and burn rates are about these. Taken
+    /// at the start.
+    pub objectives: Vec<Rule>,
     /// Where this gateway is, in a word of its own; part of the conditions of its observations.
     pub region: String,
     /// Host names, beside those of the loopback interface, under which a gateway on the loopback
@@ -329,6 +334,7 @@ impl GatewayConfig {
             routing: Routing::DEFAULT,
             retry: Retry::DEFAULT,
             spool: SpoolLimits::DEFAULT,
+            objectives: vec![Rule::availability()],
             region: REGION_DEFAULT.to_owned(),
             hosts: Vec::new(),
             keys_file: None,

@@ -15,10 +15,12 @@ use bytes::Bytes;
 use http::{HeaderValue, Request, StatusCode, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
+use record::forecast::ForecastBasis;
 use record::leaf::{Leaf, leaf_hash};
 use record::{Digest, Envelope, Record, RecordId};
 use recorder::Recorder;
-use reliability::fold::{History, Policy, Report};
+use reliability::fold::{Applied, History, Policy, Report};
+use reliability::forecast::fold::{Due, Forecasts, Told as ToldForecasts, ToldObjective};
 use reliability::kt::Alpha;
 use serde::{Deserialize, Serialize};
 use tlog::bundle::{decode_bodies, decode_entries};
@@ -67,11 +69,21 @@ struct LogSource {
 #[derive(Clone)]
 struct Folded {
     history: History,
+    /// What to expect next; it follows what the history counted.
+    forecasts: Forecasts,
     frontier: Frontier,
     /// The root of the checkpoint that it was checked against.
     root: Option<Digest>,
     /// Position in the spool, without a log.
     spool: i64,
+}
+
+impl Folded {
+    fn apply(&mut self, record: &Record, index: u64) {
+        if self.history.apply(record, index) == Applied::Counted {
+            self.forecasts.apply(record);
+        }
+    }
 }
 
 /// How following goes.
@@ -149,8 +161,10 @@ impl Histories {
             (Source::Log(_), Some(key)) => own_log(key)?,
             _ => Policy::without_log(),
         };
+        let own = recorder.identity().id();
         let folded = Folded {
             history: History::new(policy),
+            forecasts: Forecasts::new(own, config.objectives.clone()),
             frontier: Frontier::default(),
             root: None,
             spool: 0,
@@ -172,6 +186,32 @@ impl Histories {
         for live in catalog.endpoints() {
             live.judge(folded.history.lower_ppm(&live.id, ALPHA));
         }
+    }
+
+    /// Forecasts to make now, and what they are made from; none while the history is not up to date.
+    pub(crate) fn due(&self, now_ms: u64) -> (Vec<Due>, ForecastBasis) {
+        let folded = self.now();
+        let basis = ForecastBasis {
+            log: folded.root.and(folded.history.policy().origin.clone()),
+            size: match folded.root {
+                Some(_) => folded.frontier.size(),
+                None => folded.history.records(),
+            },
+            root: folded.root,
+        };
+        let current = self.trouble().is_none();
+        let due = current.then(|| folded.forecasts.due(now_ms));
+        (due.unwrap_or_default(), basis)
+    }
+
+    /// Current forecasts and their scores.
+    pub(crate) fn forecasts(&self) -> Vec<ToldForecasts> {
+        self.now().forecasts.told()
+    }
+
+    /// Error budgets and burn rates at `now_ms`.
+    pub(crate) fn objectives(&self, now_ms: u64) -> Vec<ToldObjective> {
+        self.now().forecasts.objectives(now_ms)
     }
 
     /// The whole history.
@@ -254,7 +294,7 @@ async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
         drop(before);
         for (position, record) in &records {
             let index = u64::try_from(*position).unwrap_or(0);
-            folded.history.apply(record, index);
+            folded.apply(record, index);
             folded.spool = *position;
         }
         settle(gateway, folded);
@@ -350,7 +390,7 @@ fn fold_bundle(
         let Some(body) = body else { continue };
         let record = open(entry, body)
             .map_err(|e| StepError::Contradiction(format!("entry {place}: {e}")))?;
-        folded.history.apply(&record, place);
+        folded.apply(&record, place);
         if record.signer_id() == own {
             ours.push(record.id);
         }

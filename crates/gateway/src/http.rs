@@ -18,6 +18,7 @@ use crate::answer::Answer;
 use crate::callers::Caller;
 use crate::forward::Asked;
 use crate::gateway::Gateway;
+use crate::outlook::Outlook;
 use crate::status::Status;
 use crate::{body, callers, calls, door, forward, metrics, status};
 
@@ -39,6 +40,8 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/metrics", get(metrics))
         .route("/longrun/v1/status", get(status))
         .route("/longrun/v1/history", get(history))
+        .route("/longrun/v1/forecasts", get(forecasts))
+        .route("/longrun/v1/objectives", get(objectives))
         .route("/longrun/v1/calls/{id}", get(call))
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
         .fallback(unknown_path)
@@ -164,6 +167,15 @@ async fn status(State(gateway): Shared) -> Response {
 
 async fn history(State(gateway): Shared) -> Response {
     json(StatusCode::OK, &gateway.histories.told())
+}
+
+async fn forecasts(State(gateway): Shared) -> Response {
+    json(StatusCode::OK, &Outlook::of(&gateway))
+}
+
+async fn objectives(State(gateway): Shared) -> Response {
+    let now_ms = gateway.clock.unix_ms();
+    json(StatusCode::OK, &gateway.histories.objectives(now_ms))
 }
 
 async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<String>) -> Response {

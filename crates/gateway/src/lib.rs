@@ -71,6 +71,7 @@ mod metrics;
 mod observe;
 pub mod outcome;
 pub mod outlier;
+mod outlook;
 mod places;
 mod plain;
 mod preferences;
@@ -157,6 +158,7 @@ pub async fn serve(
     let mut tasks = vec![
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
+        tokio::spawn(outlook::keep_forecasting(Arc::clone(&gateway))),
         tokio::spawn(key_file.keep_following(Arc::clone(&gateway))),
     ];
     let acceptor = certificate.as_ref().map(Certificate::acceptor);

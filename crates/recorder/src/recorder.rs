@@ -204,6 +204,21 @@ impl Recorder {
         Ok(self.append(row, envelope, self.unnumbered()))
     }
 
+    /// Signs an unnumbered statement of one's own that need not be kept once the home log has it,
+    /// such as a forecast.
+    ///
+    /// # Errors
+    /// [`RecorderError::Statement`].
+    pub fn say(&self, predicate: impl Into<Predicate>) -> Result<Recorded, RecorderError> {
+        let inner = &self.inner;
+        let statement = Statement::new(inner.identity.signer(), predicate)?;
+        let envelope = inner
+            .identity
+            .sign(&statement, inner.context.random.as_ref())?;
+        let row = self.row(&envelope);
+        Ok(self.append(row, envelope, self.unnumbered()))
+    }
+
     /// Keeps somebody else's record with a call and sends it to the home log too: a node's
     /// receipt, of which the caller wants the proof. The caller has verified it. A record that is
     /// here already is not an error.

@@ -14,6 +14,8 @@ mod serve;
 mod shard;
 mod show;
 
+pub(crate) use monitor::utc;
+
 /// What to do with a log.
 #[derive(Subcommand)]
 pub(crate) enum Command {

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::endpoint::{Dollars, offer};
+use super::objective::{ObjectiveTable, objectives};
 use super::retry::{RetryTable, retry};
 use super::{
     ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT,
@@ -40,6 +41,8 @@ struct File {
     retry: RetryTable,
     #[serde(default)]
     spool: SpoolTable,
+    #[serde(default)]
+    objective: Vec<ObjectiveTable>,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +172,7 @@ pub(super) fn parse(
     let routing = routing(&at, &file.routing)?;
     let retry = retry(&at, &file.retry)?;
     let spool = spool(&at, &file.spool)?;
+    let objectives = objectives(&at, &file.objective)?;
     let region = region(&at, file.region.as_ref())?;
     let hosts = file.hosts;
     Ok(GatewayConfig {
@@ -179,6 +183,7 @@ pub(super) fn parse(
         routing,
         retry,
         spool,
+        objectives,
         region,
         hosts,
         keys_file: file.keys_file.map(|file| at.beside(&file)),

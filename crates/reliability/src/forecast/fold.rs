@@ -9,6 +9,8 @@
 //! start of the window. A forecast that comes later is counted as late and never scored; of
 //! several for one window the first counts.
 //!
+//! The figures by which calls are routed come from here too: see [`Forecasts::candidate`].
+//!
 //! A node's new manifest (if anything in it changed but its date) and a change of owner are changes of
 //! regime for its endpoints. Memory: about 12 KB per endpoint and rule.
 
@@ -28,7 +30,8 @@ use super::pool::Pool;
 use super::scores::{Issued, ScoreReport};
 use super::series::{Expected, Pools, step_ms};
 use super::track::Track;
-use crate::objective::{Standing, Windows};
+use crate::objective::{self, Windows};
+use crate::route::{self, Candidate, Standing};
 
 /// The name and version of the method: with another one, scores start afresh.
 pub const FORECASTER: &str = "longrun.1";
@@ -91,6 +94,7 @@ pub struct Forecasts {
     signer: SignerId,
     rules: Vec<Rule>,
     kept: BTreeMap<(Endpoint, usize), Kept>,
+    standings: BTreeMap<Endpoint, Standing>,
     manifests: BTreeMap<Endpoint, Manifest>,
     clock_ms: u64,
     pools: Pools,
@@ -164,7 +168,7 @@ pub struct ToldObjective {
     pub within_us: Option<u64>,
     /// Budget and burn rates.
     #[serde(flatten)]
-    pub standing: Standing,
+    pub standing: objective::Standing,
 }
 
 impl Forecasts {
@@ -175,6 +179,7 @@ impl Forecasts {
             signer,
             rules,
             kept: BTreeMap::new(),
+            standings: BTreeMap::new(),
             manifests: BTreeMap::new(),
             clock_ms: 0,
             pools: Pools::UNKNOWN,
@@ -201,6 +206,16 @@ impl Forecasts {
     /// A detector raised an alarm about an endpoint: forecasts widen.
     pub fn alarm(&mut self, endpoint: &Endpoint) {
         self.regime_changed(|it| it == endpoint);
+    }
+
+    /// What can be expected of an endpoint's next answer at `now_ms`, for [`route::decide`]; `place` is
+    /// the caller's own. Of one that was never seen: what endpoints have in common.
+    #[must_use]
+    pub fn candidate(&self, endpoint: &Endpoint, place: u32, now_ms: u64) -> Candidate {
+        match self.standings.get(endpoint) {
+            Some(standing) => standing.candidate(place, now_ms),
+            None => Standing::new(self.pools.attempts).candidate(place, now_ms),
+        }
     }
 
     /// Forecasts that are to be made at `now_ms`: of windows that begin within [`LEAD_MS`], for
@@ -283,6 +298,12 @@ impl Forecasts {
         self.clock_ms = self.clock_ms.max(end_ms);
         self.pool_daily();
         let endpoint = &seen.stream.endpoint;
+        if let Some(good) = judge_availability(seen) {
+            let pool = self.pools.attempts;
+            let standing = self.standings.entry(endpoint.clone());
+            let standing = standing.or_insert_with(|| Standing::new(pool));
+            standing.observe(end_ms, &routed(seen, good));
+        }
         for (at, rule) in self.rules.iter().enumerate() {
             if !rule.is_for(endpoint) {
                 continue;
@@ -358,6 +379,11 @@ impl Forecasts {
                 kept.track.regime_changed();
             }
         }
+        for (endpoint, standing) in &mut self.standings {
+            if of(endpoint) {
+                standing.regime_changed();
+            }
+        }
     }
 
     /// Fits what endpoints have in common anew when the fold's clock enters another day.
@@ -373,6 +399,9 @@ impl Forecasts {
             breaches: [WindowLength::Hour, WindowLength::Day, WindowLength::Week]
                 .map(|length| Pool::fit(tracks().map(|track| track.windows(length)))),
         };
+        for standing in self.standings.values_mut() {
+            standing.pool(self.pools.attempts);
+        }
     }
 }
 
@@ -415,19 +444,32 @@ impl Due {
 /// Whether an attempt was good under an objective; `None` if it is not judged.
 #[must_use]
 pub fn judge(objective: &Objective, seen: &Observation) -> Option<bool> {
-    let served = seen.outcome == Outcome::Ok;
     let took = match objective.dimension {
-        Dimension::Availability => {
-            return if served {
-                Some(true)
-            } else {
-                seen.counts_against_endpoint().then_some(false)
-            };
-        }
+        Dimension::Availability => return judge_availability(seen),
         Dimension::FirstToken => seen.timing.ttft_us?,
         Dimension::Total => seen.timing.total_us,
     };
-    (served).then(|| objective.within_us.is_some_and(|within| took < within))
+    (seen.outcome == Outcome::Ok).then(|| objective.within_us.is_some_and(|within| took < within))
+}
+
+fn judge_availability(seen: &Observation) -> Option<bool> {
+    if seen.outcome == Outcome::Ok {
+        return Some(true);
+    }
+    seen.counts_against_endpoint().then_some(false)
+}
+
+/// What routing takes from an attempt.
+fn routed(seen: &Observation, good: bool) -> route::Outcome {
+    let timing = &seen.timing;
+    let tokens = seen.usage.map(|usage| usage.completion_tokens.tokens());
+    let seconds = timing.total_us.us() as f64 / 1e6;
+    let rate = tokens.filter(|tokens| good && *tokens > 0 && seconds > 0.0);
+    route::Outcome {
+        good,
+        first_token_us: timing.ttft_us.filter(|_| good).map(bucket::DurationUs::us),
+        throughput: rate.map(|tokens| tokens as f64 / seconds),
+    }
 }
 
 fn told_forecast(expected: Expected) -> ToldForecast {

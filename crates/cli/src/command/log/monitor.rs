@@ -218,7 +218,7 @@ fn in_words(what: &What) -> String {
 
 /// POSIX seconds as UTC, `2026-11-26T18:00:00Z`. The calendar is the proleptic Gregorian one, after
 /// Howard Hinnant, "chrono-compatible low-level date algorithms", `civil_from_days`.
-fn utc(posix_s: u64) -> String {
+pub(crate) fn utc(posix_s: u64) -> String {
     let (days, second) = (posix_s / 86_400 + 719_468, posix_s % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era =

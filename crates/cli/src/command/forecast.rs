@@ -1,0 +1,154 @@
+//! `longrun forecast`: what a gateway expects of its endpoints, and how good that was before.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::log::utc;
+use crate::http;
+
+/// What to do with forecasts.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print current forecasts per endpoint and objective, with their scores.
+    Show(Ask),
+}
+
+/// Whom to ask.
+#[derive(Args)]
+pub(crate) struct Ask {
+    /// The gateway.
+    #[arg(long, default_value = "http://127.0.0.1:7411")]
+    gateway: String,
+    /// A key of the gateway, where it wants one.
+    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Print the JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let Self::Show(ask) = self;
+        let url = format!("{}/longrun/v1/forecasts", ask.gateway.trim_end_matches('/'));
+        let answer = http::get(&url, ask.api_key.as_deref())?;
+        if answer.status != 200 {
+            bail!("{url}: {}", answer.complaint());
+        }
+        let told = answer.json()?;
+        if ask.json {
+            println!("{}", serde_json::to_string_pretty(&told)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        let endpoints = told["forecasts"].as_array();
+        let endpoints = endpoints.with_context(|| format!("{url}: no list of forecasts"))?;
+        if endpoints.is_empty() {
+            println!("No endpoint has been observed yet, so nothing is foretold.");
+        }
+        endpoints.iter().for_each(print_endpoint);
+        if let Some(note) = told["note"].as_str() {
+            println!("\n{note}");
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn print_endpoint(told: &Value) {
+    let text = |name: &str| told[name].as_str().unwrap_or("?");
+    let limit = told["within_us"]
+        .as_u64()
+        .map(|us| format!(" within {} ms", us / 1000));
+    println!(
+        "\n{} / {}\n  {}: {} of attempts good{} ({})",
+        text("provider"),
+        text("model"),
+        text("objective"),
+        percent(&told["target_ppm"]),
+        limit.unwrap_or_default(),
+        text("dimension"),
+    );
+    for window in told["windows"].as_array().into_iter().flatten() {
+        print_window(window);
+    }
+}
+
+fn print_window(window: &Value) {
+    let length = window["length"].as_str().unwrap_or("?");
+    let current = window["current"].as_array();
+    for forecast in current.into_iter().flatten() {
+        let interval = match forecast["interval_ppm"].as_array() {
+            Some(ends) if ends.len() == 2 => {
+                format!("share good {} to {}", percent(&ends[0]), percent(&ends[1]))
+            }
+            _ => "no interval".to_owned(),
+        };
+        println!(
+            "  {length} from {}: breached with probability {}; {interval}",
+            forecast["start_ms"]
+                .as_u64()
+                .map_or_else(|| "?".to_owned(), |ms| utc(ms / 1000)),
+            percent(&forecast["breach_ppm"]),
+        );
+    }
+    let scores = &window["scores"];
+    let windows = scores["windows"].as_u64().unwrap_or(0);
+    if windows == 0 {
+        println!("  {length}: no forecast has been scored yet");
+        return;
+    }
+    println!(
+        "  {length}: {windows} scored, {} breached; skill against climatology {}, against persistence {}",
+        scores["breached"],
+        skill(&scores["against_climatology"]),
+        skill(&scores["against_persistence"]),
+    );
+    println!(
+        "  {length}: Brier {}, log {}; intervals missed {} ({} held everything, {} nothing)",
+        millionths(&scores["brier_millionths"]),
+        millionths(&scores["log_millionths"]),
+        percent(&scores["interval_missed_ppm"]),
+        percent(&scores["interval_everything_ppm"]),
+        percent(&scores["interval_nothing_ppm"]),
+    );
+}
+
+fn skill(against: &Value) -> String {
+    let verdict = against["verdict"].as_str().unwrap_or("?");
+    let ends = against["interval_ppm"].as_array();
+    match (against["skill_ppm"].as_i64(), ends.map(Vec::as_slice)) {
+        (Some(_), Some([low, high])) => format!(
+            "{} [{}, {}] ({verdict})",
+            percent(&against["skill_ppm"]),
+            percent(low),
+            percent(high)
+        ),
+        _ => verdict.to_owned(),
+    }
+}
+
+fn percent(ppm: &Value) -> String {
+    let ppm = ppm.as_f64().unwrap_or(f64::NAN);
+    format!("{:.2} %", ppm / 10_000.0)
+}
+
+fn millionths(value: &Value) -> String {
+    format!("{:.4}", value.as_f64().unwrap_or(f64::NAN) / 1e6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_skill_without_figures_is_its_verdict() {
+        let few = serde_json::json!({"verdict": "too few windows", "skill_ppm": null});
+        assert_eq!(skill(&few), "too few windows");
+        let known = serde_json::json!(
+            {"verdict": "better", "skill_ppm": 61_000, "interval_ppm": [10_000, 90_000]}
+        );
+        assert_eq!(skill(&known), "6.10 % [1.00 %, 9.00 %] (better)");
+    }
+}
