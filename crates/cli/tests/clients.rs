@@ -140,6 +140,14 @@ fn openai_for_python_uses_tools_schemas_and_limits() {
     );
 }
 
+#[test]
+#[ignore = "needs conformance/.venv; scripts/test makes it"]
+fn openai_for_python_embeds_and_gets_responses() {
+    let pair = Pair::start();
+    let key = pair.key(&["app"]);
+    client("python", &["openai_more.py", &pair.url, &key]);
+}
+
 fn key_for_one_call(pair: &Pair) -> String {
     pair.key(&[
         "limited",
