@@ -18,7 +18,7 @@ use serde::Serialize;
 use crate::gateway::Gateway;
 
 /// How often the clock is looked at.
-const LOOK: Duration = Duration::from_secs(20);
+const LOOK: Duration = Duration::from_secs(5);
 
 /// `GET /longrun/v1/forecasts`.
 #[derive(Serialize)]

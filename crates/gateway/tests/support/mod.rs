@@ -75,6 +75,16 @@ impl Running {
         home_log: Option<recorder::HomeLog>,
     ) -> Self {
         let context = Context::system().expect("randomness");
+        Self::start_with(directory, config, home_log, context).await
+    }
+
+    /// With a clock of the test's own.
+    pub async fn start_with(
+        directory: TempDir,
+        config: GatewayConfig,
+        home_log: Option<recorder::HomeLog>,
+        context: Context,
+    ) -> Self {
         let mut signer = Config::new(directory.path().join("signer"), "test gateway", "observer");
         signer.home_log = home_log;
         signer.spool.pending_rows = config.spool.records_max;
