@@ -42,7 +42,7 @@ async fn an_endpoint_that_keeps_failing_is_left_alone_and_probed_until_it_is_wel
         assert!(begun.elapsed() < PATIENCE, "it never opened");
     }
     let asked = bad.requests().len();
-    assert_eq!(asked as u32, gateway::breaker::IN_A_ROW);
+    assert_eq!(asked, gateway::breaker::IN_A_ROW as usize);
     bad.now(Script::Always(Fault::None));
     while breaker_of(&gateway.status().await, &bad) != "closed" {
         assert_eq!(gateway.post(chat(false)).await.status, 200);

@@ -416,7 +416,8 @@ fn unusable_set_ups_are_refused() {
 
 #[test]
 fn when_to_come_back_is_read_in_every_form() {
-    let rows: &[(&[(&str, &str)], Option<u32>)] = &[
+    type Row = (&'static [(&'static str, &'static str)], Option<u32>);
+    let rows: &[Row] = &[
         (&[], None),
         (&[("retry-after", "7")], Some(7)),
         (&[("retry-after", " 0.2 ")], Some(1)),
