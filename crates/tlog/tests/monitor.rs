@@ -154,7 +154,7 @@ fn a_face_that_is_hidden_is_proven_once_the_log_passes_it() {
         Err(Trouble::Tile(_))
     ));
     let mut followed = Followed::parse(&followed.to_bytes(), &key().verifier()).unwrap();
-    assert_eq!(followed.unproven(), [hidden.clone()]);
+    assert_eq!(followed.unproven(), std::slice::from_ref(&hidden));
     followed.consider(&one.grow(300), &one.tiles).unwrap();
     let found = followed.reconsider(&one.tiles);
     let [(signed, judged)] = &found[..] else {
