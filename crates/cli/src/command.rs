@@ -10,6 +10,7 @@ pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod node;
 pub(crate) mod record;
+pub(crate) mod route;
 mod traffic;
 pub(crate) mod trust;
 pub(crate) mod up;

@@ -61,6 +61,9 @@ enum Command {
     /// Show what a gateway expects of its endpoints.
     #[command(subcommand)]
     Forecast(command::forecast::Command),
+    /// Say why a call went where it went.
+    #[command(subcommand)]
+    Route(command::route::Command),
     /// Show or quantise a GGUF model file.
     #[command(subcommand)]
     Model(command::model::Command),
@@ -82,6 +85,7 @@ fn main() -> ExitCode {
         Command::Trust(c) => c.run(),
         Command::History(c) => c.run(),
         Command::Forecast(c) => c.run(),
+        Command::Route(c) => c.run(),
         Command::Model(c) => c.run(),
     };
     outcome.unwrap_or_else(|error| {

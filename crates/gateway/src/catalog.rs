@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use http::HeaderValue;
 use record::{Endpoint, ModelName, NumberedKind, Provider};
 use recorder::{Recorder, Stream};
+use reliability::route;
 
 use crate::choose::Candidate;
 use crate::health::{Health, Pace, Readiness, Sign};
@@ -31,6 +32,8 @@ pub(crate) struct Live {
     /// Lower end of the interval of its history, ppm, and the outcomes that it rests on.
     lower_ppm: AtomicU32,
     judged: AtomicU64,
+    /// What is expected of its next answer.
+    figures: Mutex<route::Candidate>,
     /// Attempts under way.
     open: AtomicU64,
     health: Mutex<Health>,
@@ -51,15 +54,27 @@ impl Live {
             site,
             lower_ppm: AtomicU32::new(0),
             judged: AtomicU64::new(0),
+            figures: Mutex::new(route::Candidate::unknown(0)),
             open: AtomicU64::new(0),
             health: Mutex::default(),
             traffic: Mutex::default(),
         }
     }
 
-    pub(crate) fn judge(&self, (lower_ppm, judged): (u32, u64)) {
+    /// Takes what its history amounts to, and what follows for the next answer. The lower end is
+    /// never above that of the history, in which unknown numbers count.
+    pub(crate) fn judge(&self, (lower_ppm, judged): (u32, u64), figures: route::Candidate) {
+        *lock(&self.figures) = route::Candidate {
+            lower_ppm: figures.lower_ppm.min(lower_ppm),
+            ..figures
+        };
         self.lower_ppm.store(lower_ppm, Ordering::Relaxed);
         self.judged.store(judged, Ordering::Relaxed);
+    }
+
+    /// Probability that its next answer is served well, ppm.
+    pub(crate) fn success_ppm(&self) -> u32 {
+        lock(&self.figures).success_ppm
     }
 
     pub(crate) fn lower_ppm(&self) -> u32 {
@@ -281,7 +296,7 @@ impl Live {
     pub(crate) fn candidate(&self, place: usize, now_ms: u64) -> Candidate {
         Candidate {
             place,
-            lower_ppm: self.lower_ppm(),
+            figures: *lock(&self.figures),
             judged: self.judged() + self.open(),
             resting: self.readiness(now_ms) == Readiness::Resting,
         }

@@ -87,7 +87,7 @@ fn prepare<'a>(
     let endpoints = catalog
         .model(&head.model)
         .ok_or_else(|| no_model(&catalog, &head.model))?;
-    let order = order(gateway, settings, endpoints, &head, &asked.body)?;
+    let order = order(gateway, settings, endpoints, &head, asked)?;
     let shot = Shot {
         gateway,
         config: &settings.config,
@@ -105,7 +105,7 @@ fn order(
     settings: &Settings,
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
-    body: &[u8],
+    asked: &Asked,
 ) -> Result<Vec<Arc<Live>>, ApiError> {
     let now_ms = gateway.uptime_ms();
     let preferences = &head.preferences;
@@ -114,7 +114,7 @@ fn order(
     let mut shortest_ms = u64::MAX;
     for (place, live) in endpoints.iter().enumerate() {
         if preferences.any
-            && let Some(why) = preferences.objection(&offered(live), body)
+            && let Some(why) = preferences.objection(&offered(live), &asked.body)
         {
             objections.push(format!("{}: {why}", live.id));
             continue;
@@ -133,14 +133,19 @@ fn order(
     }
     let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
-    choose::order(&mut candidates, routing.exploration_ppm, draw);
+    let decision = choose::order(&mut candidates, routing.exploration_ppm, draw);
     if preferences.any {
         preferences.arrange(&mut candidates, |candidate| {
             (offered(&endpoints[candidate.place]), candidate.resting)
         });
     }
     let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
-    Ok(ordered.collect())
+    let ordered: Vec<Arc<Live>> = ordered.collect();
+    let call = (asked.call, gateway.clock.unix_ms());
+    gateway
+        .decisions
+        .keep(call, decision, endpoints, ordered.first());
+    Ok(ordered)
 }
 
 fn offered(live: &Live) -> Offered<'_> {

@@ -16,6 +16,7 @@ use crate::budget::Budget;
 use crate::callers::{Callers, Clients};
 use crate::catalog::{Catalog, Live};
 use crate::config::GatewayConfig;
+use crate::decided::Decisions;
 use crate::history::Histories;
 use crate::lock::{read, write};
 use crate::metrics::Metrics;
@@ -43,6 +44,7 @@ pub(crate) struct Gateway {
     pub(crate) observer_header: HeaderValue,
     pub(crate) observer: Observer,
     pub(crate) recent: Recent,
+    pub(crate) decisions: Decisions,
     pub(crate) histories: Histories,
     pub(crate) stopping: AtomicBool,
     /// What is left for retries and hedges.
@@ -135,6 +137,7 @@ impl Gateway {
                 Observer::idle(weak.clone())
             }),
             recent: Recent::default(),
+            decisions: Decisions::default(),
             stopping: AtomicBool::new(false),
             budget: Mutex::default(),
             unnumbered: AtomicU64::new(0),
@@ -250,6 +253,6 @@ impl Gateway {
         let next = Catalog::of(&self.settings().sites, &catalog, &self.recorder);
         *catalog = Arc::new(next);
         drop(catalog);
-        self.histories.judge(&self.catalog());
+        self.histories.judge(&self.catalog(), self.clock.unix_ms());
     }
 }

@@ -181,10 +181,11 @@ impl Histories {
     }
 
     /// Tells every endpoint what its history amounts to.
-    pub(crate) fn judge(&self, catalog: &Catalog) {
+    pub(crate) fn judge(&self, catalog: &Catalog, now_ms: u64) {
         let folded = self.now();
         for live in catalog.endpoints() {
-            live.judge(folded.history.lower_ppm(&live.id, ALPHA));
+            let figures = folded.forecasts.candidate(&live.id, 0, now_ms);
+            live.judge(folded.history.lower_ppm(&live.id, ALPHA), figures);
         }
     }
 
@@ -274,13 +275,16 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
         };
         let trouble = step.err().map(|error| error.to_string());
         histories.note(trouble);
+        // Without news too: how long ago something happened is a figure as well.
+        histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
         tokio::time::sleep(POLL).await;
     }
 }
 
 fn settle(gateway: &Gateway, folded: Folded) {
     *write(&gateway.histories.folded) = Arc::new(folded);
-    gateway.histories.judge(&gateway.catalog());
+    let now_ms = gateway.clock.unix_ms();
+    gateway.histories.judge(&gateway.catalog(), now_ms);
 }
 
 async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {

@@ -43,6 +43,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/longrun/v1/forecasts", get(forecasts))
         .route("/longrun/v1/objectives", get(objectives))
         .route("/longrun/v1/calls/{id}", get(call))
+        .route("/longrun/v1/calls/{id}/route", get(route))
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
         .fallback(unknown_path)
         .with_state(gateway);
@@ -190,6 +191,22 @@ async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<St
         Ok(Some(told)) => json(StatusCode::OK, &told),
         Ok(None) => Answer::error(&calls::unknown(&id), None, None).0,
         Err(error) => broken(&error),
+    }
+}
+
+async fn route(
+    State(gateway): Shared,
+    Extension(caller): From,
+    Path(id): Path<String>,
+) -> Response {
+    let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
+    let call = id.parse::<CallId>().ok().filter(own);
+    match call.and_then(|call| gateway.decisions.of(call)) {
+        Some(route) => json(StatusCode::OK, &route),
+        None => {
+            let shown: String = id.chars().take(64).collect();
+            Answer::error(&calls::unknown(&shown), None, None).0
+        }
     }
 }
 

@@ -53,6 +53,7 @@ mod calls;
 mod catalog;
 pub mod choose;
 pub mod config;
+mod decided;
 pub mod discover;
 mod door;
 mod failure;

@@ -71,7 +71,9 @@ pub(crate) struct EndpointStatus {
     pub(crate) waiting: u64,
     pub(crate) calls_last_minute: u64,
     pub(crate) failures_last_minute: u64,
-    /// What routing goes by.
+    /// What routing goes by: probability that the next answer is served well.
+    pub(crate) success_ppm: u32,
+    /// Lower end of the history's interval.
     pub(crate) lower_ppm: u32,
     pub(crate) judged: u64,
 }
@@ -93,6 +95,7 @@ impl EndpointStatus {
             waiting: 0,
             calls_last_minute: 0,
             failures_last_minute: 0,
+            success_ppm: 0,
             lower_ppm: 0,
             judged: 0,
         }
@@ -113,6 +116,7 @@ impl EndpointStatus {
                 .map_or(0, |places| places.waiting() as u64),
             calls_last_minute,
             failures_last_minute,
+            success_ppm: live.success_ppm(),
             lower_ppm: live.lower_ppm(),
             judged: live.judged(),
             ..Self::of_site(&live.site)

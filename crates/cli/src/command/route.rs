@@ -1,0 +1,128 @@
+//! `longrun route`: why a gateway asked which endpoint.
+
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use crate::http;
+
+/// What to ask about routing.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Print which figures decided where a call went.
+    Explain(Explain),
+}
+
+/// Arguments of `route explain`.
+#[derive(Args)]
+pub(crate) struct Explain {
+    /// The call, from the header `x-longrun-call`.
+    call: String,
+    /// The gateway that made the call.
+    #[arg(long, default_value = "http://127.0.0.1:7411")]
+    gateway: String,
+    /// The key that made the call, where the gateway wants one.
+    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
+    /// Print the JSON document instead of text.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let Self::Explain(ask) = self;
+        let base = ask.gateway.trim_end_matches('/');
+        let url = format!("{base}/longrun/v1/calls/{}/route", ask.call);
+        let answer = http::get(&url, ask.api_key.as_deref())?;
+        if answer.status != 200 {
+            bail!("{url}: {}", answer.complaint());
+        }
+        let route = answer.json()?;
+        if ask.json {
+            println!("{}", serde_json::to_string_pretty(&route)?);
+        } else {
+            println!("{}", explained(&route));
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn explained(route: &Value) -> String {
+    let text = |name: &str| route[name].as_str().unwrap_or("?");
+    let why = match text("why") {
+        "record" => "its figures were the best",
+        "cold" => "it had hardly been tried yet",
+        "explored" => "it was this call's turn to explore, and it might be better",
+        other => other,
+    };
+    let verdict = match text("verdict") {
+        "meets" => "it met every wish",
+        "best_with_warning" => "nobody met every wish, and it was the best",
+        "none_meets" => "nobody met every wish, and nobody was asked",
+        other => other,
+    };
+    let mut lines = vec![format!(
+        "Asked first: {}\nBecause {why}; {verdict} ({} of {} candidates did).\nDraw {} of seed {}.",
+        text("asked_first"),
+        route["meeting"],
+        route["candidates"],
+        route["draw"],
+        route["seed"],
+    )];
+    for (at, endpoint) in route["order"].as_array().into_iter().flatten().enumerate() {
+        lines.push(format!("{:3}. {}", at + 1, figures(endpoint)));
+    }
+    lines.join("\n")
+}
+
+fn figures(endpoint: &Value) -> String {
+    let percent = |name: &str| {
+        let ppm = endpoint[name].as_f64().unwrap_or(f64::NAN);
+        format!("{:.2} %", ppm / 10_000.0)
+    };
+    let mut parts = vec![format!(
+        "{}: success {} ({} to {}) from {} outcomes",
+        endpoint["endpoint"].as_str().unwrap_or("?"),
+        percent("success_ppm"),
+        percent("lower_ppm"),
+        percent("upper_ppm"),
+        endpoint["judged"],
+    )];
+    if let Some(us) = endpoint["first_token_us"].as_u64() {
+        parts.push(format!("first token {} ms", us / 1000));
+    }
+    if let Some(rate) = endpoint["throughput"].as_u64() {
+        parts.push(format!("{rate} tokens/s"));
+    }
+    if endpoint["resting"] == true {
+        parts.push("resting".to_owned());
+    }
+    parts.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_explanation_names_what_decided() {
+        let route = serde_json::json!({
+            "verdict": "meets", "why": "explored", "meeting": 2, "candidates": 3,
+            "seed": 7, "draw": 42, "asked_first": "https://a.example/m",
+            "order": [{"endpoint": "https://a.example/m", "success_ppm": 991_000,
+                "lower_ppm": 970_000, "upper_ppm": 1_000_000, "judged": 31,
+                "first_token_us": 210_000, "throughput": null, "resting": false}],
+        });
+        let text = explained(&route);
+        assert!(
+            text.starts_with("Asked first: https://a.example/m\nBecause it was this call's turn")
+        );
+        assert!(text.contains("2 of 3 candidates") && text.contains("Draw 42 of seed 7."));
+        assert!(text.contains(
+            "success 99.10 % (97.00 % to 100.00 %) from 31 outcomes, first token 210 ms"
+        ));
+    }
+}
