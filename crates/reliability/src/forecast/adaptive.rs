@@ -139,15 +139,15 @@ impl Adaptive {
     }
 
     /// Learns the conformal p-value of an outcome (the share of past outcomes at least as odd, so
-    /// the level above which it was excluded) and what had been issued for it. With several
-    /// steps ahead this happens when the outcome is known, not before.
-    pub fn learn(&mut self, threshold: f64, issued: Issue) {
+    /// the level above which it was excluded when the interval was made) and whether what had been
+    /// issued `missed` it. With several steps ahead this happens when the outcome is known,
+    /// not before.
+    pub fn learn(&mut self, threshold: f64, missed: bool) {
         for (step, loss) in self.steps.iter_mut().zip(&mut self.losses) {
             *loss = LOSS_KEPT * *loss + super::score::pinball(step.level, self.miss, threshold);
             let missed = step.issue().misses(threshold);
             step.learn(self.miss, missed);
         }
-        let missed = issued.misses(threshold);
         self.shift += SHIFT_GAMMA * (self.miss - super::score::indicator(missed));
     }
 }

@@ -12,7 +12,7 @@
 //! The figures by which calls are routed come from here too: see [`Forecasts::candidate`].
 //!
 //! A node's new manifest (if anything in it changed but its date) and a change of owner are changes of
-//! regime for its endpoints. Memory: about 12 KB per endpoint and rule.
+//! regime for its endpoints. Memory: about 16 KB per endpoint and rule.
 
 use std::collections::BTreeMap;
 

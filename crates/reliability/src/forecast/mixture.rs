@@ -3,9 +3,10 @@
 //! Each way is a plain count with a prior. Which of them is right (a constant rate, a recent one, one
 //! that depends on how long ago the last incident was, persistence) differs from endpoint to
 //! endpoint, so none is chosen: the forecast is their Bayes mixture. Its total logarithmic score is
-//! never worse than that of the best way by more than about `ln 7`, climatology and persistence
-//! included; a small share goes round, so that it may be another way's turn later (Herbster and
-//! Warmuth, "Tracking the Best Expert", 1998).
+//! never worse than that of the best way by more than `ln 7` plus about 0.001 per window, climatology
+//! and persistence included; that much goes round, so that it may be another way's turn later
+//! (Herbster and Warmuth, "Tracking the Best Expert", 1998). What is said in the end also allows for a
+//! change of regime, which is outside that bound.
 
 /// How many windows were seen, and how many of them breached the objective; discounted or not.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

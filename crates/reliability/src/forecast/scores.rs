@@ -18,8 +18,17 @@ pub struct Issued {
     pub miss: f64,
     /// The share of breaches so far: climatology.
     pub climatology: f64,
-    /// What the last window did: persistence.
+    /// The share of breaches after a window that did what the last one did: persistence.
     pub persistence: f64,
+}
+
+impl Issued {
+    /// Whether the interval misses this share of good attempts.
+    #[must_use]
+    pub fn misses(&self, share: f64) -> bool {
+        self.interval
+            .is_none_or(|(lower, upper)| !(lower..=upper).contains(&share))
+    }
 }
 
 /// Sums over scored forecasts.
@@ -150,7 +159,7 @@ impl Intervals {
             self.score += 2.0 / issued.miss.max(1e-6);
             return;
         };
-        self.missed += u64::from(!(lower..=upper).contains(&share));
+        self.missed += u64::from(issued.misses(share));
         self.everything += u64::from(lower <= 0.0 && upper >= 1.0);
         self.score += score::interval(lower, upper, issued.miss.max(1e-6), share);
     }
@@ -175,7 +184,7 @@ pub struct ScoreReport {
     pub persistence_brier_millionths: i64,
     /// Against the share of breaches so far.
     pub against_climatology: Against,
-    /// Against whatever the last window did.
+    /// Against the share of breaches after windows that did what the last one did.
     pub against_persistence: Against,
     /// Evidence against calibration; 20 and more speak against it.
     pub miscalibration_e: String,

@@ -49,6 +49,9 @@ pub(super) struct Open {
     ways: Ways,
     issue: Issue,
     issued: Option<Issued>,
+    /// What earlier windows like this one had shown when it began: overlapping windows settle
+    /// before this one does, and its interval knew nothing of them.
+    past: Shares,
 }
 
 /// What is expected of one window.
@@ -70,7 +73,10 @@ pub(super) struct Series {
     /// Forecasts of windows that have not begun.
     coming: VecDeque<Expected>,
     target_ppm: u64,
+    /// Since the last change of regime, and a few windows from before.
     pub(super) life: Counted,
+    /// Since the beginning, whatever changed: climatology.
+    so_far: Counted,
     recent: Counted,
     by_state: [Counted; STATES],
     by_state_recent: [Counted; STATES],
@@ -95,6 +101,7 @@ impl Series {
             coming: VecDeque::new(),
             target_ppm: u64::from(target_ppm),
             life: Counted::default(),
+            so_far: Counted::default(),
             recent: Counted::default(),
             by_state: [Counted::default(); STATES],
             by_state_recent: [Counted::default(); STATES],
@@ -146,6 +153,7 @@ impl Series {
             ways,
             issue: self.adaptive.issue(),
             issued,
+            past: self.shares[trouble(moment.state)].clone(),
         });
         self.next_ms = start_ms + self.step_ms();
     }
@@ -164,7 +172,8 @@ impl Series {
         let base = pools.breach(self.length);
         let calm = self.mixture.say(&ways);
         let breach = (1.0 - changes) * calm + changes * base.mean;
-        let climatology = self.life.share(base.mean, base.strength);
+        let climatology = self.so_far.share(base.mean, base.strength);
+        let persistence = |last| self.by_last[usize::from(last)].share(climatology, 3.0);
         Expected {
             start_ms,
             issued: Issued {
@@ -172,7 +181,7 @@ impl Series {
                 interval: self.shares[trouble(moment.state)].interval(self.adaptive.issue()),
                 miss: MISS,
                 climatology,
-                persistence: last.map_or(climatology, super::score::indicator),
+                persistence: last.map_or(climatology, persistence),
             },
         }
     }
@@ -256,6 +265,7 @@ impl Series {
         let weight = 1.0 / f64::from(lags(self.length));
         self.mixture.learn(&open.ways, breached, weight);
         self.life.add(breached, weight, 1.0);
+        self.so_far.add(breached, weight, 1.0);
         self.recent.add(breached, weight, kept);
         self.by_state[open.state].add(breached, weight, 1.0);
         self.by_state_recent[open.state].add(breached, weight, kept);
@@ -270,13 +280,16 @@ impl Series {
         } else {
             kept * self.judged + (1.0 - kept) * judged
         };
-        let shares = &mut self.shares[trouble(open.state)];
-        let threshold = shares.p_value(open.good, open.bad);
-        self.adaptive.learn(threshold, open.issue);
-        shares.add(open.good, open.bad, kept);
+        let share = open.good as f64 / judged;
+        let threshold = open.past.p_value(open.good, open.bad);
+        let missed = match &open.issued {
+            Some(issued) => issued.misses(share),
+            None => open.issue.misses(threshold),
+        };
+        self.adaptive.learn(threshold, missed);
+        self.shares[trouble(open.state)].add(open.good, open.bad, kept);
         self.last = Some(breached);
         if let Some(issued) = &open.issued {
-            let share = open.good as f64 / judged;
             let window = open.start_ms / self.step_ms();
             self.scores.add(issued, window, share, breached);
         }
@@ -394,3 +407,6 @@ fn trouble(state: usize) -> usize {
 fn float_to_count(value: f64) -> u32 {
     libm::round(value) as u32
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Attempts are given in the order in which they became known, each with its start. Windows are hours
 //! and days of UTC, and weeks that begin every day; a window is settled a quarter of an hour
-//! after its end, and attempts that come later change nothing. Memory is bounded (about 8 KB), an attempt
+//! after its end, and attempts that come later change nothing. Memory is bounded (about 12 KB), an attempt
 //! costs a look at the dozen windows that are open, and a window about a hundred logarithms.
 
 use record::forecast::{Objective, WindowLength};

@@ -36,12 +36,12 @@ struct Luck(Draw);
 
 impl Luck {
     fn exponential(&mut self) -> f64 {
-        -(1.0 - self.0.unit()).ln()
+        -libm::log(1.0 - self.0.unit())
     }
 
     fn normal(&mut self) -> f64 {
-        let radius = (2.0 * self.exponential()).sqrt();
-        radius * (std::f64::consts::TAU * self.0.unit()).cos()
+        let radius = libm::sqrt(2.0 * self.exponential());
+        radius * libm::cos(std::f64::consts::TAU * self.0.unit())
     }
 }
 
@@ -62,7 +62,7 @@ fn incidents(arrivals: Arrivals, seed: u64, cells: u64) -> Vec<bool> {
             Arrivals::Clustered => 0.5 * GAP_MEAN_H * e * e,
             Arrivals::Poisson => GAP_MEAN_H * e,
         };
-        let repair_h = REPAIR_MEDIAN_H * (REPAIR_SIGMA * luck.normal()).exp();
+        let repair_h = REPAIR_MEDIAN_H * libm::exp(REPAIR_SIGMA * luck.normal());
         count(gap_h, false, &mut down);
         count(repair_h, true, &mut down);
     }

@@ -59,7 +59,7 @@ fn the_average_is_within_a_point_too() {
         for at in 0..u64::from(LENGTH) {
             let (issued, threshold) = (adaptive.issue(), drifting(seed, at));
             missed += u32::from(issued.misses(threshold));
-            adaptive.learn(threshold, issued);
+            adaptive.learn(threshold, issued.misses(threshold));
         }
         let share = f64::from(missed) / f64::from(LENGTH);
         assert!((share - 0.1).abs() <= 0.01, "{share}");
@@ -78,7 +78,7 @@ fn outcomes_that_come_late_cost_a_bounded_delay() {
         waiting.push_back((threshold, issued));
         if waiting.len() > 7 {
             let (threshold, issued) = waiting.pop_front().expect("just put there");
-            adaptive.learn(threshold, issued);
+            adaptive.learn(threshold, issued.misses(threshold));
         }
     }
     let share = f64::from(missed) / 6_000.0;
