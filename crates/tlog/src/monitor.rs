@@ -28,7 +28,8 @@ pub use evidence::{Evidence, EvidenceError};
 pub use state::StateError;
 
 /// Checkpoints that are kept while they can neither be proven nor disproven, at most. Beyond that
-/// the smallest are forgotten.
+/// the largest are forgotten: a log that hides its tiles and grows must not push out what it was
+/// seen with before.
 pub const UNPROVEN_MAX: usize = 64;
 /// Contradictions that are remembered by log, at most: one is proof enough.
 pub const CONTRADICTED_MAX: usize = 64;
@@ -200,7 +201,13 @@ impl Followed {
         tiles: &impl TileReader,
     ) -> Result<Sighting, Trouble> {
         signed.verify(&self.key)?;
-        let judged = self.judge(signed, tiles);
+        let mut judged = self.judge(signed, tiles);
+        if judged.is_err()
+            && let Some(other) = self.other_of_its_size(signed)
+        {
+            let evidence = Evidence::new(other, signed, Vec::new());
+            judged = Ok(Sighting::Split(Box::new(evidence)));
+        }
         match &judged {
             Ok(Sighting::First | Sighting::Grew { .. }) => self.latest = Some(signed.clone()),
             Ok(_) => {}
@@ -334,6 +341,15 @@ impl Followed {
         before.filter(|before| before.size > mark.size || before.time_s > mark.time_s)
     }
 
+    /// One that could not be proven either: two roots at one size need no tiles to contradict.
+    fn other_of_its_size(&self, signed: &SignedCheckpoint) -> Option<&SignedCheckpoint> {
+        let said = signed.checkpoint();
+        self.unproven.iter().find(|kept| {
+            let kept = kept.checkpoint();
+            kept.size == said.size && kept.root != said.root
+        })
+    }
+
     fn keep_unproven(&mut self, signed: &SignedCheckpoint) {
         let said = |kept: &SignedCheckpoint| kept.checkpoint().clone();
         if self.unproven.iter().any(|kept| said(kept) == said(signed)) {
@@ -342,7 +358,7 @@ impl Followed {
         self.unproven.push(signed.clone());
         if self.unproven.len() > UNPROVEN_MAX {
             self.unproven.sort_by_key(|kept| kept.checkpoint().size);
-            self.unproven.remove(0);
+            self.unproven.pop();
         }
     }
 }

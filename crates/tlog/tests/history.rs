@@ -12,6 +12,7 @@ mod common;
 mod story;
 
 use proptest::prelude::*;
+use record::control::{Action, HomeLog, LogOrigin};
 use story::{Story, only, outside};
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::history::account::Account;
@@ -284,6 +285,12 @@ fn an_old_checkpoint_passes_only_as_what_it_is() {
     assert!(fresh.reason.contains("cut short"), "{}", fresh.reason);
     let new = story.export(&Selection::default());
     assert_eq!(verify(&new, Some(&now)).report.verdict, Verdict::Valid);
+    // Nothing is said of a checkpoint before it: that may be one of another history.
+    let next = story::observe(&story.caller, &outside("a"), CALLS + 2, None);
+    story.append(next);
+    let found = verify(&story.export(&Selection::default()), Some(&now));
+    let fresh = found.report.check("fresh").unwrap();
+    assert_eq!(fresh.status, Status::NotChecked, "{}", fresh.reason);
 }
 
 #[test]
@@ -312,6 +319,44 @@ fn a_control_record_that_the_policy_knows_cannot_be_left_out() {
         "{}",
         signer.reason
     );
+}
+
+#[test]
+fn a_revocation_cannot_be_left_out_by_leaving_out_the_move_to_another_log_too() {
+    let mut story = Story::new(CALLS);
+    story.revoke();
+    let moved = story.caller.control(Action::HomeLog(HomeLog {
+        home_log: LogOrigin::new("log.example/2").unwrap(),
+    }));
+    story.append(moved);
+    let selection = only(&[outside("a")]);
+    let mut plan = story.plan(&selection);
+    plan.entries.truncate(plan.entries.len() - 2);
+    plan.account = account_of(&story, &plan.entries);
+    let items = story.items(&plan.entries);
+    let found = check(&story, &story.file(&selection, &plan, items));
+    let signer = found.report.check("signer").unwrap();
+    assert_eq!(signer.status, Status::Failed, "{}", signer.reason);
+    assert!(signer.reason.contains("left out"), "{}", signer.reason);
+}
+
+#[test]
+fn a_control_record_cannot_pass_for_an_erased_one() {
+    let mut story = Story::new(CALLS);
+    let before = story.policy();
+    story.revoke();
+    story
+        .erased
+        .push(u64::try_from(story.records.len()).unwrap() - 1);
+    let whole = Selection::default();
+    let mut plan = story.plan(&whole);
+    plan.account = account_of(&story, &plan.entries);
+    let bytes = story.file(&whole, &plan, story.items(&plan.entries));
+    let found = verify_history(&bytes, Some(&before), None).unwrap();
+    assert!(found.findings.is_empty(), "{:?}", found.findings);
+    assert_eq!(found.report.verdict, Verdict::IntactButUntrusted);
+    let signer = found.report.check("signer").unwrap();
+    assert!(signer.reason.contains("erased"), "{}", signer.reason);
 }
 
 #[test]

@@ -166,6 +166,19 @@ fn a_face_that_is_hidden_is_proven_once_the_log_passes_it() {
 }
 
 #[test]
+fn two_roots_at_one_size_need_no_tiles() {
+    let (mut one, mut two) = (Face::new("one", 10), Face::new("two", 10));
+    let mut followed = followed();
+    let nothing = Tiles::default();
+    followed.consider(&one.grow(20), &nothing).unwrap_err();
+    let evidence = evidence_of(followed.consider(&two.grow(20), &nothing));
+    assert_eq!(evidence.check(), Ok(()));
+    followed.contradicted_by(&two.checkpoint(), "kept".to_owned());
+    let again = followed.consider(&two.checkpoint(), &nothing);
+    assert!(matches!(again, Ok(Sighting::KnownSplit(_))), "{again:?}");
+}
+
+#[test]
 fn a_log_that_was_set_back_and_went_another_way_is_proven_once_it_is_past() {
     let (mut one, mut two) = (Face::new("one", 40), Face::new("two", 40));
     let mut followed = followed();

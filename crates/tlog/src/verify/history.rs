@@ -5,11 +5,11 @@
 //! which entry of the log, which record, which numbers of which stream. Folding them is the
 //! business of whoever calls; only records that opened may be folded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use record::leaf::{Leaf, leaf_body};
-use record::{Digest, Envelope, Predicate, Record, SignerId, StreamId};
+use record::{Digest, Envelope, KeyId, Predicate, Record, SignerId, StreamId};
 use serde::Serialize;
 
 use super::place::CheckpointFacts;
@@ -102,6 +102,8 @@ pub struct HistoryCheck {
     account: Account,
     records: u64,
     erased: u64,
+    /// The keys that signed what was erased.
+    erased_keys: BTreeSet<KeyId>,
     unauthorised: u64,
     passed_over: u64,
     unauthorised_signer: Option<SignerId>,
@@ -122,6 +124,7 @@ impl HistoryCheck {
             account: Account::default(),
             records: 0,
             erased: 0,
+            erased_keys: BTreeSet::new(),
             unauthorised: 0,
             passed_over: 0,
             unauthorised_signer: None,
@@ -145,9 +148,14 @@ impl HistoryCheck {
     /// An entry whose body was erased, in its place.
     pub fn erased(&mut self, item: &ErasedItem) {
         self.erased += 1;
-        if let Err(error) = Leaf::parse(&item.leaf) {
-            let index = item.place.index;
-            self.findings.entry("leaf", index, error.to_string());
+        match Leaf::parse(&item.leaf) {
+            Ok(leaf) => {
+                self.erased_keys.insert(leaf.key.key_id());
+            }
+            Err(error) => {
+                let index = item.place.index;
+                self.findings.entry("leaf", index, error.to_string());
+            }
         }
         self.place(&item.place, Some(leaf_hash(&item.leaf)));
     }
@@ -457,7 +465,8 @@ impl HistoryCheck {
         for stream in self.account.streams() {
             streams += 1;
             records += stream.records.count();
-            unknown += stream.voided.count() + stream.missing.count();
+            let lost = stream.voided.count().saturating_add(stream.missing.count());
+            unknown = lost.saturating_add(unknown);
         }
         let mut said = format!(
             "{streams} streams: {records} numbers have records, {unknown} are voided or missing"
@@ -465,7 +474,7 @@ impl HistoryCheck {
         let (mut tails, mut numbers) = (0u64, 0u64);
         for (_, highest, named) in self.account.cut_tails() {
             tails += 1;
-            numbers += named - highest;
+            numbers = numbers.saturating_add(named - highest);
         }
         if tails > 0 {
             // Writing to a string cannot fail.

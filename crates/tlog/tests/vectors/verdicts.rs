@@ -91,6 +91,8 @@ const VERDICTS: &[(&str, Option<&str>, u8)] = &[
     ("call.json", Some("policy.json"), 0),
     ("call-one-bad.json", Some("policy.json"), 1),
     ("call-pending.json", Some("policy.json"), 2),
+    ("call-decoy-path.json", Some("policy.json"), 1),
+    ("call-decoy-empty.json", Some("policy.json"), 1),
     ("policy.json", Some("policy.json"), 3),
     ("policy-other-order.json", None, 2),
     ("policy-without-create.json", None, 2),
@@ -253,6 +255,14 @@ fn proofs_and_calls(world: &World, files: &mut Files) {
     };
     files.insert("call.json".to_owned(), call(&Value::Null));
     files.insert("call-one-bad.json".to_owned(), call(&broken));
+    // Members whose names spell the path of the bad record, or nothing at all, stand beside it.
+    let attempts = |receipt: &Value| json!([{"attempt": 1, "bundles": {"receipt": receipt}}]);
+    let decoy = json!({"attempts": attempts(&broken), "attempts[0].bundles.receipt": bundle});
+    files.insert("call-decoy-path.json".to_owned(), pretty(&decoy));
+    // In this order: the reader must come to the decoy last.
+    let [bad, good] = [&broken, &bundle].map(|receipt| attempts(receipt).to_string());
+    let decoy = format!("{{\"attempts\":{bad},\"\":{{\"attempts\":{good}}}}}\n");
+    files.insert("call-decoy-empty.json".to_owned(), decoy.into_bytes());
     let pending = json!({"call": "00", "state": "recorded", "attempts": [{"attempt": 1}]});
     files.insert("call-pending.json".to_owned(), pretty(&pending));
     files.insert("envelope.json".to_owned(), world.record.envelope.to_json());

@@ -14,6 +14,10 @@ const STATES = { passed: ["passed", "good"], failed: ["failed", "bad"], not_chec
 
 /** What was given, by the id of its field. */
 const given = new Map();
+/** The file that was chosen last in each field, so that one that takes long to read cannot replace it. */
+const chosen = new Map();
+/** Counts what was to be judged: only the last of it may be shown. */
+let latest = 0;
 
 function make(tag, text, kind) {
   const made = document.createElement(tag);
@@ -23,7 +27,10 @@ function make(tag, text, kind) {
 }
 
 async function take(id, file) {
-  given.set(id, new Uint8Array(await file.arrayBuffer()));
+  chosen.set(id, file);
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  if (chosen.get(id) !== file) return;
+  given.set(id, bytes);
   await judge();
 }
 
@@ -55,22 +62,28 @@ function say(text, kind) {
 }
 
 async function judge() {
+  const mine = (latest += 1);
   element("reports").replaceChildren();
   if (!crypto.subtle) return say("This browser verifies only on https or on this machine’s own address.", "bad");
   if (!given.has("record")) return say("Give it a record.", "");
+  say("Verifying…", "");
   let policy;
   try {
     policy = given.has("policy") ? await readPolicy(given.get("policy")) : undefined;
   } catch (error) {
+    if (mine !== latest) return;
     return say(`The policy cannot be used. ${error.message}`, "bad");
   }
+  if (mine !== latest) return;
   const secret = fromHex(element("secret").value.trim(), 32);
   const parts = { request: given.get("request"), response: given.get("response") };
   try {
     const result = await verifyFile(given.get("record"), { policy, content: { secret, parts } });
+    if (mine !== latest) return;
     say(...VERDICTS[result.verdict]);
     element("reports").append(...result.reports.map(table));
   } catch (error) {
+    if (mine !== latest) return;
     say(`It could not be verified here: ${error.message}`, "bad");
   }
 }

@@ -39,7 +39,8 @@ pub(crate) struct Verify {
     /// Whom you trust: a policy that you got from somewhere else than the file.
     #[arg(long)]
     policy: Option<PathBuf>,
-    /// A checkpoint of the log that you have from elsewhere: an older history is then cut short.
+    /// A checkpoint of the log that you have from elsewhere: a history that ends before it is then cut
+    /// short.
     #[arg(long, value_name = "CHECKPOINT")]
     known: Option<PathBuf>,
     /// Print one JSON document instead of text.
@@ -60,6 +61,10 @@ impl Verify {
             if let Some(report) = checked.report() {
                 println!();
                 super::print_endpoints(&report);
+                let erased = checked.found.erased;
+                if erased > 0 {
+                    println!("{erased} entries are erased; their outcomes are unknown");
+                }
             }
         }
         Ok(ExitCode::from(checked.found.report.verdict.exit_code()))

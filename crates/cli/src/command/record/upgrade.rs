@@ -62,6 +62,12 @@ impl Upgrade {
             .map_err(|error| Unusable(format!("{}: {error}", self.policy.display())))?;
         let mut logged = Logged::parse(&files::read(&self.file)?).map_err(unusable)?;
         let place = logged.place().map_err(unusable)?;
+        // A checkpoint that no log signed must not make an honest log look like one that forks.
+        let by_log = policy.logs().log_that_signed(&place.checkpoint);
+        if !matches!(by_log, Ok(Some(_))) {
+            let why = "no log of your policy signed the checkpoint in it".to_owned();
+            return Err(unusable(why).into());
+        }
         let origin = &place.checkpoint.checkpoint().origin;
         let url = self.url(&policy, origin)?;
         let later = self.later_checkpoint(&policy, &place, &url)?;

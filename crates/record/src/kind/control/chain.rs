@@ -54,7 +54,8 @@ pub struct Chain {
     home_logs: Vec<LogOrigin>,
     owner_changes: Vec<LogPosition>,
     records: Vec<RecordId>,
-    position: LogPosition,
+    /// Where each of `records` is logged.
+    positions: Vec<LogPosition>,
 }
 
 impl Chain {
@@ -85,7 +86,7 @@ impl Chain {
             home_logs: vec![home_log],
             owner_changes: Vec::new(),
             records: vec![record.id],
-            position: LogPosition { home: 0, index },
+            positions: vec![LogPosition { home: 0, index }],
         })
     }
 
@@ -101,7 +102,7 @@ impl Chain {
             .ok_or_else(|| Error::new(Code::ChainGap, "there is no control record"))?;
         let mut chain = Self::start(first, 0)?;
         for record in records {
-            let index = chain.position.index + 1;
+            let index = chain.position().index + 1;
             chain.apply(record, index)?;
         }
         Ok(chain)
@@ -132,7 +133,7 @@ impl Chain {
         self.change(record, control, position)?;
         self.records.push(record.id);
         // Records in a new home log start from its beginning; see `next_position`.
-        self.position = position;
+        self.positions.push(position);
         Ok(true)
     }
 
@@ -178,7 +179,7 @@ impl Chain {
         let home = u32::try_from(self.home_logs.len() - 1)
             .map_err(|_| Error::new(Code::ChainGap, "too many home logs"))?;
         let position = LogPosition { home, index };
-        if position <= self.position {
+        if position <= self.position() {
             return Err(Error::new(
                 Code::ChainGap,
                 format!("entry {index} is not after the control record before it"),
@@ -340,7 +341,13 @@ impl Chain {
 
     /// Where the last control record is logged.
     pub fn position(&self) -> LogPosition {
-        self.position
+        // There is one from the start, as there is a record.
+        self.positions[self.positions.len() - 1]
+    }
+
+    /// Where each of [`Chain::records`] is logged, in the same order.
+    pub fn positions(&self) -> &[LogPosition] {
+        &self.positions
     }
 
     /// Whether a record that is logged at this position may count: its signer is this one, and

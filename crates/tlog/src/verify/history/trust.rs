@@ -1,7 +1,7 @@
 //! Whether a history's signers and its age are what the verifier's policy asks for.
 
-use record::SignerId;
 use record::control::Chain;
+use record::{PublicKey, SignerId};
 
 use super::super::place::CheckpointFacts;
 use super::super::report::Draft;
@@ -20,6 +20,12 @@ pub(super) fn check_signers(draft: &mut Draft, check: &HistoryCheck, policy: Opt
         return;
     };
     let origin = &check.header.checkpoint.checkpoint().origin;
+    // Root and recovery keys sign nothing but control records.
+    let lost_control = |chain: &Chain| {
+        let keys = [Some(chain.root()), chain.recovery()];
+        let mut ids = keys.into_iter().flatten().map(PublicKey::key_id);
+        ids.any(|id| check.erased_keys.contains(&id))
+    };
     let mut unknown: Vec<SignerId> = Vec::new();
     for (id, chain) in chains {
         let Some(signer) = policy.signer(*id) else {
@@ -38,6 +44,14 @@ pub(super) fn check_signers(draft: &mut Draft, check: &HistoryCheck, policy: Opt
                 "{} records, the first of them for {first}, are signed with keys that no control \
                  record before them lets sign; they count for nothing",
                 check.unauthorised
+            ),
+        );
+    } else if let Some((id, _)) = chains.iter().find(|(_, chain)| lost_control(chain)) {
+        draft.untrusted(
+            "signer",
+            format!(
+                "a control record of {id} may be among the erased entries: a key that signs \
+                 nothing else signed one of them, and it may revoke what counts here"
             ),
         );
     } else if let Some(first) = unknown.first() {
@@ -68,8 +82,13 @@ fn agree(signer: &TrustedSigner, chain: &Chain, origin: &str, size: u64) -> Resu
             common + 1
         ));
     }
-    let here = signer.chain.home_log().as_str() == origin;
-    if found.len() < known.len() && here && signer.chain.position().index < size {
+    let homes = signer.chain.home_logs();
+    let is_here = |home: u32| {
+        let home = usize::try_from(home).ok().and_then(|home| homes.get(home));
+        home.is_some_and(|home| home.as_str() == origin)
+    };
+    let mut lacking = signer.chain.positions().iter().skip(found.len());
+    if lacking.any(|at| at.index < size && is_here(at.home)) {
         return Err(format!(
             "control record {} was left out; your policy has it",
             found.len() + 1
@@ -107,6 +126,13 @@ pub(super) fn check_known(
     } else if known.size == here.size && known.root != here.root {
         let reason = "the log has signed two trees of this size: it shows two faces";
         draft.failed("fresh", reason);
+    } else if known.size < here.size {
+        let reason = format!(
+            "it goes further than the {} entries of the checkpoint that you gave; whether it goes \
+             on from that one was not checked",
+            known.size
+        );
+        draft.not_asked("fresh", reason);
     } else {
         let reason = format!("it reaches the {} entries that you know of", known.size);
         draft.passed("fresh", reason);

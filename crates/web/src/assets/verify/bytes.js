@@ -206,9 +206,14 @@ class Reader {
       if (once && members.has(name)) refuse("duplicate_key", under(path, name), "it is there twice");
       this.space();
       if (!this.take(/:/y)) refuse("syntax", path, "expected a colon");
-      members.set(name, this.value(under(path, name), depth + 1));
+      members.set(name, this.value(under(path, this.step(name)), depth + 1));
     });
     return members;
+  }
+
+  /** Places are looked up by path, so no other member's name of a lax file may spell one. */
+  step(name) {
+    return this.limits.lax ? name.replace(/[\\.[]|^$/g, "\\$&") : name;
   }
 
   array(path, depth) {
