@@ -17,7 +17,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
 use record::forecast::ForecastBasis;
 use record::leaf::{Leaf, leaf_hash};
-use record::{Digest, Envelope, Record, RecordId};
+use record::{Digest, Envelope, Predicate, Record, RecordId};
 use recorder::Recorder;
 use reliability::fold::{Applied, History, Policy, Report};
 use reliability::forecast::fold::{Due, Forecasts, Told as ToldForecasts, ToldObjective};
@@ -80,8 +80,20 @@ struct Folded {
 
 impl Folded {
     fn apply(&mut self, record: &Record, index: u64) {
-        if self.history.apply(record, index) == Applied::Counted {
-            self.forecasts.apply(record);
+        let about = match &record.statement.predicate {
+            Predicate::Observation(seen) => Some(&seen.stream.endpoint),
+            _ => None,
+        };
+        let alarms = |history: &History| about.map(|endpoint| history.alarms(endpoint));
+        let before = alarms(&self.history);
+        if self.history.apply(record, index) != Applied::Counted {
+            return;
+        }
+        self.forecasts.apply(record);
+        if let Some(endpoint) = about
+            && alarms(&self.history) > before
+        {
+            self.forecasts.alarm(endpoint);
         }
     }
 }

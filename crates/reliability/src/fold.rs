@@ -3,7 +3,8 @@
 //! [`History::apply`] takes one record at its log position and costs the same whether it is the
 //! first or the ten-millionth. What it refuses to do: count a record whose signer's key is not
 //! delegated at that position, count a number twice, count a kind that it does not know, count an
-//! observer that the policy does not name, or count a failure that is not the provider's fault.
+//! observer that the policy does not name, count what a provider says of its own endpoint, or count
+//! a failure that is not the provider's fault.
 //!
 //! **Order.** Records are folded in ascending log index, each once. Two folds of the same log up
 //! to the same size under the same policy have the same [`History::digest`], on any machine:
@@ -28,10 +29,11 @@
 //! it is full of gaps), a chain per signer, and one window of [`WINDOW_RECORDS`] records for all of
 //! them, about 6 MB. None of it grows with the number of records.
 //!
-//! **Time.** The fold's clock is the latest end of an inference that any counted record has
-//! claimed so far: it comes from the log alone. A record that is [`LATE_AFTER_MS`] older than
-//! that clock is `late`. One's own late records count in full, and enter whatever goes by time at
-//! the moment at which they arrive.
+//! **Time.** The fold's clock is the latest end of an attempt that any counted observation has
+//! claimed so far: it comes from the log alone, and from no provider's receipts. A record that
+//! is [`LATE_AFTER_MS`] older than that clock is `late`. In a log of one's own, late records count
+//! in full, and enter whatever goes by time at the moment at which they arrive; where observers
+//! are named ([`Observers::Only`]), what failed late counts and what went well late does not.
 
 use std::collections::BTreeMap;
 
@@ -48,7 +50,7 @@ mod dimension;
 mod incident;
 mod numbers;
 mod report;
-mod served;
+pub(crate) mod served;
 mod state;
 mod strata;
 mod watch;
@@ -82,9 +84,10 @@ pub const WINDOW_RECORDS: usize = 28_000;
 /// Whose observations count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Observers {
-    /// Every observer in the log: for a log that takes only its owner's records.
+    /// Every observer in the log: for a log that takes only its owner's records. Not a provider that
+    /// observes itself.
     All,
-    /// These, and no others.
+    /// These, and no others; their late successes do not count.
     Only(Vec<SignerId>),
 }
 
@@ -127,6 +130,11 @@ impl Policy {
 pub enum Applied {
     /// It is part of the history; the endpoint it is about changed, if it is about one.
     Counted,
+    /// Its observer is not one whose records count: the policy does not name it, or it is the
+    /// provider itself. The endpoint says how many there were.
+    OtherObserver,
+    /// A success that was logged late, where observers are named. Its number is settled.
+    LateSuccess,
     /// Its kind is not known here.
     UnknownKind,
     /// Its key may not sign for its signer at this position, or it breaks its control chain.
@@ -184,6 +192,13 @@ impl History {
     #[must_use]
     pub fn policy(&self) -> &Policy {
         &self.policy
+    }
+
+    /// Alarms that an endpoint's detectors have raised so far.
+    #[must_use]
+    pub fn alarms(&self, endpoint: &Endpoint) -> u64 {
+        let place = self.places.get(endpoint);
+        place.map_or(0, |place| self.states[*place].alarms())
     }
 
     /// How many records were given to [`History::apply`].
@@ -284,21 +299,26 @@ impl History {
 
     fn observation(&mut self, record: &Record, seen: &Observation) -> Applied {
         let place = self.place(&seen.stream.endpoint);
-        if let Observers::Only(counted) = &self.policy.observers
-            && !counted.contains(&record.signer_id())
-        {
+        if !self.counts(record.signer_id(), &seen.stream.endpoint) {
             self.states[place].other_observers += 1;
-            return Applied::Counted;
+            return Applied::OtherObserver;
         }
         let start_ms = seen.timing.start_ms.ms();
         let end_ms = start_ms.saturating_add(seen.timing.total_us.us() / 1000);
         let key = (place, NumberedKind::Observation, record.key().key_id());
-        if let Some(refusal) = self.take(key, seen.stream.seq.number(), record, end_ms) {
+        let seq = seen.stream.seq.number();
+        if let Some(refusal) = self.take(key, seq, record, self.clock_ms.max(end_ms)) {
             return refusal;
         }
-        let late = self.tick(end_ms);
+        let late = self.is_late(end_ms);
+        self.clock_ms = self.clock_ms.max(end_ms);
         let clock_ms = self.clock_ms;
         let state = &mut self.states[place];
+        let named = matches!(self.policy.observers, Observers::Only(_));
+        if late && named && seen.outcome == Outcome::Ok {
+            state.late += 1;
+            return Applied::LateSuccess;
+        }
         state.observe(seen, end_ms, late, clock_ms);
         if let (ReceiptCheck::Verified, Some(receipt)) = (seen.receipt_check, seen.receipt) {
             match self.window.find(&receipt) {
@@ -333,10 +353,13 @@ impl History {
         let key = (place, NumberedKind::Receipt, record.key().key_id());
         // A receipt that an observation named before it was logged.
         let expected = matches!(self.window.find(&record.id), Some(Seen::Expected { place: at }) if at == place);
-        if let Some(refusal) = self.take(key, receipt.stream.seq.number(), record, end_ms) {
+        // Receipts do not move the clock: else one from the far future would end every unit early
+        // and make every observation late, and its signer is the one who is judged.
+        let seq = receipt.stream.seq.number();
+        if let Some(refusal) = self.take(key, seq, record, self.clock_ms) {
             return refusal;
         }
-        let late = self.tick(end_ms);
+        let late = self.is_late(end_ms);
         let receipts = &mut self.states[place].receipts;
         receipts.logged += 1;
         receipts.late += u64::from(late);
@@ -368,6 +391,11 @@ impl History {
 
     fn void(&mut self, record: &Record, void: &Void) -> Applied {
         let place = self.place(&void.stream.endpoint);
+        if void.stream.kind == NumberedKind::Observation
+            && !self.counts(record.signer_id(), &void.stream.endpoint)
+        {
+            return Applied::OtherObserver;
+        }
         let key = (place, void.stream.kind, record.key().key_id());
         let clock_ms = self.clock_ms;
         let numbers = self.numbers.entry(key).or_insert_with(Numbers::new);
@@ -400,9 +428,23 @@ impl History {
         Applied::Counted
     }
 
-    /// Settles a number with a record, or says why it cannot be.
-    fn take(&mut self, key: StreamKey, seq: u64, record: &Record, end_ms: u64) -> Option<Applied> {
-        let clock_ms = self.clock_ms.max(end_ms);
+    /// Whether what this signer observes of an endpoint counts.
+    fn counts(&self, observer: SignerId, endpoint: &Endpoint) -> bool {
+        let named = match &self.policy.observers {
+            Observers::All => true,
+            Observers::Only(named) => named.contains(&observer),
+        };
+        named && endpoint.provider != Provider::Joined(observer)
+    }
+
+    /// Settles a number with a record at `clock_ms`, or says why it cannot be.
+    fn take(
+        &mut self,
+        key: StreamKey,
+        seq: u64,
+        record: &Record,
+        clock_ms: u64,
+    ) -> Option<Applied> {
         let numbers = self.numbers.entry(key).or_insert_with(Numbers::new);
         match numbers.record(seq, clock_ms) {
             Taken::Fresh => {
@@ -427,11 +469,9 @@ impl History {
         }
     }
 
-    /// Moves the clock; says whether a record that ends at `end_ms` is late.
-    fn tick(&mut self, end_ms: u64) -> bool {
-        let late = end_ms.saturating_add(LATE_AFTER_MS) < self.clock_ms;
-        self.clock_ms = self.clock_ms.max(end_ms);
-        late
+    /// Whether a record of what ended at `end_ms` is late.
+    fn is_late(&self, end_ms: u64) -> bool {
+        end_ms.saturating_add(LATE_AFTER_MS) < self.clock_ms
     }
 
     fn place(&mut self, endpoint: &Endpoint) -> usize {

@@ -107,17 +107,22 @@ impl Shares {
             .watch
             .add(bad, stratum, now_ms, self.epoch.number, rule)
         {
-            self.restart(now_ms, Cause::Alarm);
+            self.restart(now_ms, Cause::Alarm, rule);
         }
         self.epoch.since_ms.get_or_insert(now_ms);
         self.lifetime[stratum].add(bad);
         self.current.add(bad);
     }
 
-    pub(super) fn restart(&mut self, now_ms: u64, cause: Cause) {
+    /// Opens an epoch. What is judged against a declared baseline is watched on over a changed manifest:
+    /// the baseline does not depend on what is served, and evidence that a provider could wipe out
+    /// with a manifest a week would be none.
+    pub(super) fn restart(&mut self, now_ms: u64, cause: Cause, rule: &Rule) {
         self.epoch = self.epoch.next(now_ms, cause);
         self.current = Tally::default();
-        self.watch.restart();
+        if cause == Cause::Alarm || rule.declared.is_none() {
+            self.watch.restart();
+        }
     }
 
     pub(super) fn digest_into(&self, hasher: &mut Sha256) {

@@ -96,12 +96,13 @@ impl Incidents {
         }
         self.block = Block::default();
         let well = full && 10 * block.failed <= block.attempts;
-        if let Some(open) = self.recent.back_mut().filter(|last| last.end_ms.is_none())
+        // The block that opened it cannot close it: it began no later than the incident.
+        let later = |last: &&mut Incident| last.end_ms.is_none() && block.start_ms > last.start_ms;
+        if let Some(open) = self.recent.back_mut().filter(later)
             && well
         {
-            let end_ms = block.start_ms.max(open.start_ms);
-            open.end_ms = Some(end_ms);
-            self.closed_ms += end_ms - open.start_ms;
+            open.end_ms = Some(block.start_ms);
+            self.closed_ms += block.start_ms - open.start_ms;
         }
     }
 
@@ -163,6 +164,17 @@ mod tests {
             failed: 3,
         };
         assert_eq!(closed.recent, [want]);
+    }
+
+    #[test]
+    fn the_block_that_opened_an_incident_does_not_close_it() {
+        let mut incidents = fold(&[(10, true), (10, true), (10, true)]);
+        (0..60).for_each(|_| incidents.add(false, 11 * MINUTE));
+        incidents.add(false, 16 * MINUTE);
+        assert_eq!(incidents.open_since_ms(), Some(10 * MINUTE));
+        (17..30).for_each(|minute| incidents.add(false, minute * MINUTE));
+        assert_eq!(incidents.open_since_ms(), None);
+        assert_eq!(incidents.closed_ms, 6 * MINUTE);
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub(crate) const COVERS: &str = "the mean chance of being served well that the c
                           future, and not the long-run rate where failures come in bursts";
 
 /// The version of the digest's layout.
-const DIGEST_CONTEXT: &[u8] = b"longrun history v2\n";
+const DIGEST_CONTEXT: &[u8] = b"longrun history v3\n";
 
 /// Records that are not part of any figure, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -48,7 +48,8 @@ pub struct Skipped {
 impl Skipped {
     pub(super) fn count(&mut self, applied: Applied) {
         match applied {
-            Applied::Counted => {}
+            // What is not counted of an observer is told at the endpoint.
+            Applied::Counted | Applied::OtherObserver | Applied::LateSuccess => {}
             Applied::UnknownKind => self.unknown_kind += 1,
             Applied::NotAuthorised => self.not_authorised += 1,
             Applied::OtherHome => self.other_home += 1,
@@ -83,7 +84,7 @@ pub struct Report {
     pub alpha_ppm: u32,
     /// What the intervals cover.
     pub covers: &'static str,
-    /// The fold's clock, Unix ms: the latest end that a record has claimed.
+    /// The fold's clock, Unix ms: the latest end that a counted observation has claimed.
     pub clock_ms: u64,
     /// The policy names no observer, so nothing is counted and no figure means anything.
     pub trusts_nobody: bool,
@@ -146,9 +147,10 @@ pub struct EndpointReport {
     pub receipts_unobserved: u64,
     /// Only one side keeps records: that none was left out is then that side's claim.
     pub unilateral: bool,
-    /// Observations that were logged late.
+    /// Observations that were logged late; where observers are named, the successes among them are
+    /// in no other figure.
     pub late: u64,
-    /// Observations of observers that the policy does not count.
+    /// Observations of observers that the policy does not count, and of the provider itself.
     pub other_observers: u64,
     /// Numbers that have two records.
     pub equivocations: u64,

@@ -6,7 +6,7 @@ use record::manifest::Manifest;
 
 /// What a manifest says is served, without when it was said: a node that only starts again serves
 /// the same.
-pub(super) fn identity(manifest: &Manifest) -> Digest {
+pub(crate) fn identity(manifest: &Manifest) -> Digest {
     let mut hasher = Sha256::new();
     let mut part = |bytes: &[u8]| {
         hasher.update(&(bytes.len() as u64).to_be_bytes());

@@ -260,12 +260,24 @@ impl EndpointState {
 
     /// Opens an epoch in every dimension: something else is served from now on.
     pub(super) fn restart(&mut self, now_ms: u64) {
-        for shares in [&mut self.availability, &mut self.schema, &mut self.tools] {
-            shares.restart(now_ms, Cause::Manifest);
+        for (shares, rule) in [
+            (&mut self.availability, &AVAILABILITY),
+            (&mut self.schema, &VERDICTS),
+            (&mut self.tools, &VERDICTS),
+        ] {
+            shares.restart(now_ms, Cause::Manifest, rule);
         }
         for latency in [&mut self.first_token, &mut self.inter_token] {
             latency.restart(now_ms, Cause::Manifest);
         }
+    }
+
+    /// Alarms of all detectors so far.
+    pub(super) fn alarms(&self) -> u64 {
+        let shares = [&self.availability, &self.schema, &self.tools].map(|it| &it.watch);
+        let latency = [&self.first_token, &self.inter_token].map(|it| &it.watch);
+        let watches = shares.into_iter().chain(latency);
+        watches.map(|watch| watch.watched().alarms).sum()
     }
 
     /// Answers that were whole, well formed and in time.

@@ -387,16 +387,77 @@ fn an_observer_that_the_policy_does_not_name_is_shown_apart() {
     };
     let mut log = Log::under(policy, &[&caller, &stranger]);
     log.add(&caller.observe(&endpoint, 1, &See::ok()));
-    log.add(&stranger.observe(
-        &endpoint,
-        1,
-        &See::failed(Outcome::Timeout, Fault::Provider),
-    ));
+    let failed = See::failed(Outcome::Timeout, Fault::Provider);
+    assert_eq!(
+        log.add(&stranger.observe(&endpoint, 1, &failed)),
+        Applied::OtherObserver
+    );
+    assert_eq!(
+        log.add(&stranger.void(&endpoint, 2, 900, Reason::Crash)),
+        Applied::OtherObserver
+    );
     let report = log.only();
     assert_eq!(
         (report.calls, report.failures, report.other_observers),
         (1, 0, 1)
     );
+    assert_eq!((report.voids, report.unknown, report.streams), (0, 0, 1));
+}
+
+#[test]
+fn a_provider_does_not_observe_itself() {
+    let (caller, provider) = (Party::new("caller"), Party::new("provider"));
+    let own = joined(&provider, "m");
+    let only = Policy {
+        observers: Observers::Only(vec![caller.id, provider.id]),
+        ..Policy::own_log(origin())
+    };
+    for policy in [only, Policy::own_log(origin())] {
+        let mut log = Log::under(policy, &[&caller, &provider]);
+        log.add(&caller.observe(&own, 1, &See::ok()));
+        let praise = provider.observe(&own, 1, &See::ok());
+        assert_eq!(log.add(&praise), Applied::OtherObserver);
+        let report = log.only();
+        assert_eq!((report.calls, report.other_observers), (1, 1));
+    }
+}
+
+#[test]
+fn late_successes_count_only_where_every_record_is_ones_own() {
+    let (caller, endpoint) = (Party::new("caller"), outside("m"));
+    let only = Policy {
+        observers: Observers::Only(vec![caller.id]),
+        ..Policy::own_log(origin())
+    };
+    for (policy, counted) in [(only, 2), (Policy::own_log(origin()), 3)] {
+        let mut log = Log::under(policy, &[&caller]);
+        let now = See {
+            start_ms: START_MS + 2 * LATE_AFTER_MS,
+            ..See::ok()
+        };
+        let failed = See::failed(Outcome::Timeout, Fault::Provider);
+        for (seq, see) in (1..).zip([now, See::ok(), failed]) {
+            log.add(&caller.observe(&endpoint, seq, &see));
+        }
+        let report = log.only();
+        assert_eq!((report.calls, report.failures), (counted, 1));
+        assert_eq!((report.late, report.gaps), (2, 0));
+    }
+}
+
+#[test]
+fn a_receipt_from_the_future_does_not_move_the_clock() {
+    let (caller, provider) = (Party::new("caller"), Party::new("provider"));
+    let endpoint = joined(&provider, "m");
+    let mut log = Log::new(&[&caller, &provider]);
+    log.add(&caller.observe(&endpoint, 1, &See::ok()));
+    let clock_ms = log.report().clock_ms;
+    let future = provider.receipt_at(&endpoint, 1, 4 * START_MS);
+    assert_eq!(log.add(&future), Applied::Counted);
+    assert_eq!(log.report().clock_ms, clock_ms);
+    log.add(&caller.observe(&endpoint, 2, &See::ok()));
+    let report = log.only();
+    assert_eq!((report.late, report.receipts.logged), (0, 1));
 }
 
 #[test]

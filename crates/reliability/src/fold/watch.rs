@@ -46,7 +46,7 @@ pub(super) struct Watch {
     open: [Tally; STRATA],
     /// The last unit that was judged, or the one before the first.
     judged: Option<u64>,
-    /// Units in this epoch.
+    /// Units since the last restart.
     units: u64,
     learned: [Learned; STRATA],
     /// Upper ends of the learned means; 1 where nothing is known.

@@ -11,25 +11,27 @@
 //!
 //! The figures by which calls are routed come from here too: see [`Forecasts::candidate`].
 //!
-//! A node's new manifest (if anything in it changed but its date) and a change of owner are changes of
+//! A node's new manifest (if it serves something else by it) and a change of owner are changes of
 //! regime for its endpoints. Memory: about 16 KB per endpoint and rule.
 
 use std::collections::BTreeMap;
 
-use record::bucket::StartMs;
 use record::control::Action;
 use record::forecast::{
     Dimension, Forecast, ForecastBasis, Interval, Objective, Window, WindowLength,
 };
 use record::manifest::Manifest;
 use record::observation::Observation;
-use record::{Endpoint, ModelName, Outcome, Predicate, Provider, Record, Share, SignerId, bucket};
+use record::{
+    Digest, Endpoint, ModelName, Outcome, Predicate, Provider, Record, Share, SignerId, bucket,
+};
 use serde::Serialize;
 
 use super::pool::Pool;
 use super::scores::{Issued, ScoreReport};
 use super::series::{Expected, Pools, step_ms};
 use super::track::Track;
+use crate::fold::served::identity;
 use crate::objective::{self, Windows};
 use crate::route::{self, Candidate, Standing};
 
@@ -95,7 +97,7 @@ pub struct Forecasts {
     rules: Vec<Rule>,
     kept: BTreeMap<(Endpoint, usize), Kept>,
     standings: BTreeMap<Endpoint, Standing>,
-    manifests: BTreeMap<Endpoint, Manifest>,
+    served: BTreeMap<Endpoint, Digest>,
     clock_ms: u64,
     pools: Pools,
     pooled_day: u64,
@@ -180,7 +182,7 @@ impl Forecasts {
             rules,
             kept: BTreeMap::new(),
             standings: BTreeMap::new(),
-            manifests: BTreeMap::new(),
+            served: BTreeMap::new(),
             clock_ms: 0,
             pools: Pools::UNKNOWN,
             pooled_day: 0,
@@ -363,12 +365,9 @@ impl Forecasts {
             provider: Provider::Joined(signer),
             model: manifest.model.clone(),
         };
-        let undated = Manifest {
-            at_ms: StartMs::default(),
-            ..manifest.clone()
-        };
-        let before = self.manifests.insert(endpoint.clone(), undated.clone());
-        if before.is_some_and(|before| before != undated) {
+        let served = identity(manifest);
+        let before = self.served.insert(endpoint.clone(), served);
+        if before.is_some_and(|before| before != served) {
             self.regime_changed(|it| *it == endpoint);
         }
     }

@@ -105,7 +105,7 @@ pub struct DetectorReport {
     pub state: DetectorState,
     /// Length of a unit, hours.
     pub unit_hours: u64,
-    /// Units of this epoch so far.
+    /// Units so far: of this epoch, or with a declared baseline since the last alarm.
     pub units: u64,
     /// The mean share of bad outcomes per unit that is tolerated.
     pub baseline_ppm: Option<u32>,

@@ -120,6 +120,31 @@ fn another_manifest_opens_an_epoch_and_the_same_one_again_does_not() {
 }
 
 #[test]
+fn a_manifest_a_week_does_not_silence_the_detector_of_availability() {
+    let (caller, provider) = (Party::new("caller"), Party::new("provider"));
+    let endpoint = joined(&provider, "m");
+    let mut log = Log::new(&[&caller, &provider]);
+    let mut seq = 0;
+    for week in 0..12 {
+        let precision = if week % 2 == 0 { "f16" } else { "q4_0" };
+        log.add(&provider.manifest("m", precision, START_MS));
+        for call in 0..10 {
+            seq += 1;
+            let see = See {
+                start_ms: START_MS + (week * 168 + call) * HOUR_MS,
+                ..See::failed(Outcome::Timeout, Fault::Provider)
+            };
+            log.add(&caller.observe(&endpoint, seq, &see));
+        }
+    }
+    let report = log.only();
+    let availability = dimension(&report, "availability");
+    assert!(availability.epoch.number > 12);
+    assert!(availability.detector.alarms > 0);
+    assert_eq!(log.history.alarms(&endpoint), availability.detector.alarms);
+}
+
+#[test]
 fn a_schema_that_breaks_raises_the_alarm_and_opens_an_epoch_there_alone() {
     let (caller, endpoint) = (Party::new("caller"), outside("m"));
     let mut log = Log::new(&[&caller]);

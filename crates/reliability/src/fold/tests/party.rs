@@ -164,6 +164,10 @@ impl Party {
     }
 
     pub(crate) fn receipt(&self, endpoint: &Endpoint, seq: u64) -> Record {
+        self.receipt_at(endpoint, seq, START_MS)
+    }
+
+    pub(crate) fn receipt_at(&self, endpoint: &Endpoint, seq: u64, at_ms: u64) -> Record {
         self.about(Receipt {
             stream: place(endpoint, seq),
             manifest: RecordId::from_bytes([7; 32]),
@@ -192,7 +196,7 @@ impl Party {
             http_status: HttpStatus::new(200).expect("a status"),
             streamed: false,
             timing: receipt::Timing {
-                start_ms: start_ms(START_MS),
+                start_ms: start_ms(at_ms),
                 queue_us: duration_us(0),
                 ttft_us: None,
                 total_us: duration_us(5000),
