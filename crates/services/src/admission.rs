@@ -20,9 +20,20 @@ pub struct Submission {
 
 /// What a control record changes about the keys that speak for its signer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum KeyChange {
-    /// This key speaks for it too.
+pub(crate) struct KeyChange {
+    /// The number of the control record.
+    pub(crate) seq: u64,
+    /// What it says.
+    pub(crate) says: KeyWord,
+}
+
+/// What a control record says about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeyWord {
+    /// This key speaks for the signer too.
     Begins(KeyId),
+    /// This one is the root key from now on, and the one that signed this is not any more.
+    Rotates(KeyId),
     /// This one does not any more.
     Ends(KeyId),
 }
@@ -33,12 +44,14 @@ impl KeyChange {
         let Predicate::Control(control) = &record.statement.predicate else {
             return None;
         };
-        match &control.action {
-            Action::Delegate(delegate) => Some(Self::Begins(delegate.key.key_id())),
-            Action::Rotate(rotate) => Some(Self::Begins(rotate.key.key_id())),
-            Action::Revoke(revoke) => Some(Self::Ends(revoke.key_id)),
-            _ => None,
-        }
+        let says = match &control.action {
+            Action::Delegate(delegate) => KeyWord::Begins(delegate.key.key_id()),
+            Action::Rotate(rotate) => KeyWord::Rotates(rotate.key.key_id()),
+            Action::Revoke(revoke) => KeyWord::Ends(revoke.key_id),
+            _ => return None,
+        };
+        let seq = control.seq.number();
+        Some(Self { seq, says })
     }
 }
 

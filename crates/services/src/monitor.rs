@@ -169,7 +169,18 @@ impl Monitor {
                 watched,
                 findings: &mut findings,
             };
-            visit.run()?;
+            if let Err(error) = visit.run() {
+                // What was found is said, and a split above all: it is proof, also on a full disk.
+                let is_split = |found: &Finding| found.what.gravity() == Gravity::Split;
+                if !findings.iter().any(is_split) {
+                    return Err(error);
+                }
+                findings.push(Finding {
+                    origin: watched.origin().to_owned(),
+                    witness: None,
+                    what: What::Unusable(error.to_string()),
+                });
+            }
         }
         Ok(findings)
     }

@@ -14,8 +14,9 @@
 //!
 //! `who` is `admitted` (only the keys listed) or `anyone`. `per_key` holds for keys that are not
 //! listed or listed without a quota of their own; without `per_address` addresses are not counted.
-//! A key is charged only for records that it signed, so nobody can use up another's quota. The
-//! limits are those of a generic cell rate algorithm: `records_per_s` in the long run, `burst` at
+//! A key is charged only for records that it signed, whoever sends them and also for those that are
+//! logged already: who has copies of a key's records can use up its quota by sending them again, at
+//! the expense of an address. The limits are those of a generic cell rate algorithm: `records_per_s` in the long run, `burst` at
 //! once. A clock that goes back frees nothing and blocks nobody for longer than a full burst.
 
 use std::collections::HashMap;
@@ -29,7 +30,7 @@ use std::time::SystemTime;
 use record::KeyId;
 use serde::{Deserialize, Serialize};
 
-use crate::admission::{KeyChange, Refusal, Submission};
+use crate::admission::{Refusal, Submission};
 use crate::clock::Clock;
 
 mod delegated;
@@ -283,11 +284,13 @@ impl Gate {
         }
     }
 
-    /// Charges an address for records that it sent, before they are looked at.
+    /// Charges an address for records that it sent, before they are looked at. The addresses of an
+    /// IPv6 /64 are one: whoever has one of them has all.
     ///
     /// # Errors
     /// [`Refusal`] with `rate_limited`.
     pub fn charge_address(&self, address: IpAddr, records: u32) -> Result<(), Refusal> {
+        let address = whole(address);
         let now_ms = self.clock.unix_ms();
         let mut state = self.lock();
         self.look(&mut state, now_ms);
@@ -301,8 +304,8 @@ impl Gate {
     }
 
     /// Charges a verified record to the key that signed it, or to the listed key that this one
-    /// speaks for. A control record of a listed key is taken note of: whom it delegates may append
-    /// at its expense, from the next record on.
+    /// speaks for. A control record of a listed key, or of one that it was rotated to, is taken note
+    /// of: whom it delegates may append at its expense, from the next record on.
     ///
     /// # Errors
     /// [`Refusal`] with `not_admitted` or `rate_limited`; `unavailable` if a delegation could not
@@ -317,10 +320,13 @@ impl Gate {
         if !state.admitted.contains_key(&payer) {
             return Ok(());
         }
-        match change {
-            KeyChange::Begins(key) => state.delegated.begin(key, payer),
-            KeyChange::Ends(key) => state.delegated.end(key, payer),
-        }
+        let State {
+            admitted,
+            delegated,
+            ..
+        } = &mut *state;
+        let listed = |key: &KeyId| admitted.contains_key(key);
+        delegated.hear(change, submission.key, payer, listed)
     }
 
     /// Charges a key for one record that it signed.
@@ -427,6 +433,17 @@ impl State {
             Some(payer) if !listed(&key) && listed(&payer) => payer,
             _ => key,
         }
+    }
+}
+
+/// The address that is counted: the first of the /64 for IPv6, and IPv4 as itself in either form.
+fn whole(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let network = u128::from(address) >> 64 << 64;
+            IpAddr::V6(network.into())
+        }
+        v4 => v4,
     }
 }
 

@@ -93,8 +93,9 @@ pub fn shard(old: &Path, new: &Path, options: &ShardOptions<'_>) -> Result<Link,
             new_files.put_new(path, &bytes)?;
         }
     }
-    new_files.put_replace(PREDECESSOR, &link.to_bytes())?;
+    // The old log first: a link that others can see must not be of a log that still goes on.
     old_files.put_new(SUCCESSOR, &link.to_bytes())?;
+    new_files.put_replace(PREDECESSOR, &link.to_bytes())?;
     Ok(link)
 }
 

@@ -195,9 +195,14 @@ fn rules_are_read_strictly() {
 
 /// A control record by which a root acts on an instance key, or on its own.
 fn control(root: &SigningKey, action: Action) -> Submission {
+    control_at(root, 2, action)
+}
+
+/// The same as the control record with this number.
+fn control_at(root: &SigningKey, seq: u64, action: Action) -> Submission {
     let random = SystemRandom::new();
     let control = Control {
-        seq: Seq::new(2).unwrap(),
+        seq: Seq::new(seq).unwrap(),
         previous: Some(RecordId::new(record::sha256(b"the one before"))),
         at_ms: bucket::start_ms(NOON_MS),
         action,
@@ -274,6 +279,92 @@ fn admission_reaches_whom_a_listed_key_delegates_and_no_further() {
     gate.update(|rules| assert!(rules.remove(root.key_id())))
         .unwrap();
     gate.charge_key(instance.key_id()).unwrap_err();
+}
+
+/// An old delegation brings a revoked key not back, and instance keys admit nobody.
+#[test]
+fn a_delegation_counts_once_and_only_from_a_root() {
+    let random = SystemRandom::new();
+    let new = || SigningKey::generate(&random).unwrap();
+    let (root, next, third, instance, other) = (new(), new(), new(), new(), new());
+    let directory = TempDir::new().unwrap();
+    let open = || Gate::open(directory.path(), Arc::new(SetClock::at(NOON_MS))).unwrap();
+    let gate = open();
+    let admit = |gate: &Gate, key: KeyId| {
+        let (name, quota) = (String::new(), None);
+        let change = |rules: &mut Rules| rules.admit(AdmittedKey { key, name, quota });
+        gate.update(change).unwrap();
+    };
+    admit(&gate, root.key_id());
+    let rotates = |key: &SigningKey| {
+        let (key, recovery) = (*key.public(), None);
+        Action::Rotate(Rotate { key, recovery })
+    };
+    let revokes = |key: &SigningKey| {
+        let (key_id, reason) = (key.key_id(), RevokeReason::Compromised);
+        Action::Revoke(Revoke { key_id, reason })
+    };
+    let (delegation, rotation) = (
+        control_at(&root, 2, delegates(&instance)),
+        control_at(&root, 3, rotates(&next)),
+    );
+    gate.charge(&delegation).unwrap();
+    gate.charge(&rotation).unwrap();
+
+    // An instance key neither brings another in nor puts one out.
+    gate.charge(&control_at(&instance, 4, delegates(&other)))
+        .unwrap();
+    gate.charge_key(other.key_id()).unwrap_err();
+    gate.charge(&control_at(&instance, 4, revokes(&next)))
+        .unwrap();
+    gate.charge_key(next.key_id()).unwrap();
+
+    // Once revoked, it stays out when the old record comes again, also after a start.
+    gate.charge(&control_at(&next, 4, revokes(&instance)))
+        .unwrap();
+    gate.charge(&delegation).unwrap();
+    gate.charge_key(instance.key_id()).unwrap_err();
+    drop(gate);
+    let gate = open();
+    gate.charge(&delegation).unwrap();
+    gate.charge_key(instance.key_id()).unwrap_err();
+    gate.charge(&control_at(&next, 5, delegates(&instance)))
+        .unwrap();
+    gate.charge_key(instance.key_id()).unwrap();
+
+    // A root that was rotated away is none any more, also when it sends the old rotation.
+    gate.charge(&control_at(&next, 6, rotates(&third))).unwrap();
+    gate.charge(&rotation).unwrap();
+    gate.charge(&control_at(&next, 7, delegates(&other)))
+        .unwrap();
+    gate.charge_key(other.key_id()).unwrap_err();
+    gate.charge(&control_at(&third, 7, delegates(&other)))
+        .unwrap();
+    gate.charge_key(other.key_id()).unwrap();
+
+    // Whom nobody who is listed pays for may be taken over by another listed key.
+    let heir = new();
+    gate.update(|rules| assert!(rules.remove(root.key_id())))
+        .unwrap();
+    admit(&gate, heir.key_id());
+    gate.charge_key(other.key_id()).unwrap_err();
+    gate.charge(&control_at(&heir, 2, delegates(&other)))
+        .unwrap();
+    gate.charge_key(other.key_id()).unwrap();
+}
+
+#[test]
+fn an_ipv6_network_is_one_address() {
+    let mut rules = Rules::new(Who::Anyone);
+    rules.per_address = Some(quota(1, 10));
+    let gate = Gate::new(rules, Arc::new(SetClock::at(NOON_MS)));
+    let charge = |address: &str| gate.charge_address(address.parse().unwrap(), 10).is_ok();
+    assert!(charge("2001:db8::1"));
+    assert!(!charge("2001:db8::ffff:2"), "the same /64");
+    assert!(charge("2001:db8:0:1::1"));
+    assert!(charge("192.0.2.1"));
+    assert!(!charge("::ffff:192.0.2.1"), "the same in another form");
+    assert!(charge("::ffff:192.0.2.2"));
 }
 
 #[test]

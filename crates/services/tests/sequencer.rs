@@ -197,6 +197,26 @@ fn an_index_of_another_log_is_not_believed() {
 }
 
 #[test]
+fn an_index_that_lost_its_beginning_is_made_again() {
+    let (log, author) = (MemoryLog::new(), Author::new());
+    let records = author.submissions(0..10);
+    append(&log.start().unwrap(), records.clone()).unwrap();
+    let mut cut = MemorySeen::default();
+    store::Seen::restart(&mut cut, 5).unwrap();
+    let ids: Vec<[u8; 32]> = records.iter().map(|r| *r.id().as_bytes()).collect();
+    store::Seen::extend(&mut cut, 5, &ids[5..]).unwrap();
+    let parts = LogParts {
+        seen: Box::new(cut),
+        ..log.parts()
+    };
+    let sequencer = Sequencer::start(parts, AT_ONCE).unwrap();
+    assert_eq!(
+        append(&sequencer, records[3..6].to_vec()).unwrap(),
+        [3, 4, 5]
+    );
+}
+
+#[test]
 fn a_full_queue_pushes_back_and_takes_more_later() {
     let (log, author) = (MemoryLog::new(), Author::new());
     let gated = Gated {

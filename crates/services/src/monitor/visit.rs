@@ -7,7 +7,7 @@ use store::Blobs as _;
 use store::local::Local;
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::log_policy::{KnownWitness, LogPolicy};
-use tlog::monitor::{Evidence, Sighting, Trouble, WitnessMark};
+use tlog::monitor::{CONTRADICTED_MAX, Evidence, Sighting, Trouble, WitnessMark};
 use tlog::note::NOTE_BYTES_MAX;
 use tlog::shard::{LINK_BYTES_MAX, Link};
 
@@ -174,6 +174,10 @@ impl<'m> Visit<'m> {
         let url = format!("{}/{SUCCESSOR}", self.watched.url);
         if let Ok(bytes) = self.fetch.get(&url, LINK_BYTES_MAX) {
             match Link::parse(&bytes) {
+                Ok(link) if self.is_second_end(&link) => {
+                    let reason = format!("{SUCCESSOR} is another one than this log showed before");
+                    self.say(None, What::Unusable(reason));
+                }
                 Ok(link) if self.watched.followed.ends(&link) => {
                     let judged = self.watched.followed.consider(link.last(), &self.tiles);
                     self.contradiction(None, link.last(), judged)?;
@@ -205,6 +209,17 @@ impl<'m> Visit<'m> {
         };
         self.say(None, what);
         Ok(())
+    }
+
+    /// Whether the log has ended otherwise before: two logs cannot both go on.
+    fn is_second_end(&self, link: &Link) -> bool {
+        let said = |link: &Link| {
+            let last = link.last().checkpoint().clone();
+            (link.successor().clone(), last)
+        };
+        let first = self.watched.followed.end();
+        let own = *link.predecessor() == *self.watched.followed.key();
+        own && first.is_some_and(|first| said(first) != said(link))
     }
 
     fn judge_witness(
@@ -276,11 +291,24 @@ impl<'m> Visit<'m> {
         judged: Result<Sighting, Trouble>,
     ) -> Result<(), MonitorError> {
         match judged {
+            // One proof is enough; a log cannot fill the disk with more of them.
+            Ok(Sighting::Split(_))
+                if self.watched.followed.contradicted().len() >= CONTRADICTED_MAX =>
+            {
+                let known = &self.watched.followed.contradicted()[0];
+                let evidence = self.local.root().join(&known.evidence);
+                self.say(witness, What::KnownSplit { evidence });
+            }
             Ok(Sighting::Split(evidence)) => {
-                let file = self.keep_evidence(*evidence, witness, signed)?;
-                let (older, newer) = file.1;
-                let evidence = self.local.root().join(&file.0);
-                self.watched.followed.contradicted_by(signed, file.0);
+                let (path, (older, newer), kept) = self.keep_evidence(*evidence, witness, signed);
+                let evidence = self.local.root().join(&path);
+                match kept {
+                    Ok(()) => self.watched.followed.contradicted_by(signed, path),
+                    Err(error) => {
+                        let reason = format!("{} cannot be kept: {error}", evidence.display());
+                        self.say(witness, What::Unusable(reason));
+                    }
+                }
                 let what = What::Split {
                     older,
                     newer,
@@ -297,13 +325,14 @@ impl<'m> Visit<'m> {
         Ok(())
     }
 
-    /// Durable before it is said. Gives back the path and the two sizes.
+    /// Durable before it is said, unless it cannot be kept: then it is said together with that, and
+    /// found again at the next look. Gives back the path and the two sizes.
     fn keep_evidence(
         &self,
         mut evidence: Evidence,
         witness: Option<&str>,
         signed: &SignedCheckpoint,
-    ) -> Result<(String, (u64, u64)), MonitorError> {
+    ) -> (String, (u64, u64), store::Result<()>) {
         let now_s = self.options.clock.unix_ms() / 1000;
         let here = match witness {
             Some(name) => format!("witness {name}, at {now_s} (POSIX seconds)"),
@@ -324,8 +353,8 @@ impl<'m> Visit<'m> {
             sizes[1],
             &digest[..16]
         );
-        self.local.put_new(&path, &bytes)?;
-        Ok((path, (sizes[0], sizes[1])))
+        let kept = self.local.put_new(&path, &bytes);
+        (path, (sizes[0], sizes[1]), kept)
     }
 
     fn keep(&mut self) -> Result<(), MonitorError> {

@@ -3,7 +3,7 @@
 //! Records of the round are proven from tiles that are still in memory. Known ones are read back,
 //! and their proofs are checked before they are believed.
 
-use record::leaf::leaf_hash;
+use record::leaf::{Leaf, leaf_hash};
 use record::{Digest, RecordId};
 use tlog::checkpoint::Checkpoint;
 use tlog::proof::{TreeView, verify_inclusion};
@@ -94,7 +94,7 @@ impl<'r> Placer<'r> {
             let first = at.and_then(|at| new.get(usize::try_from(at).ok()?));
             let found = match first {
                 Some(first) => self.prove_new(index, first),
-                None => self.prove_known(index),
+                None => self.prove_known(index, submission.id),
             };
             placed.push(match found {
                 Ok((leaf, proof)) => Ok(Placed {
@@ -116,8 +116,13 @@ impl<'r> Placer<'r> {
         Ok((first.leaf.clone(), proof))
     }
 
-    fn prove_known(&mut self, index: u64) -> Result<(Vec<u8>, Vec<Digest>), String> {
+    /// The index of recent entries is believed only where the log has that record.
+    fn prove_known(&mut self, index: u64, id: RecordId) -> Result<(Vec<u8>, Vec<Digest>), String> {
         let leaf = self.logged_leaf(index)?;
+        let logged = Leaf::parse(&leaf).map_err(|error| format!("entry {index}: {error}"))?;
+        if logged.record_id != id {
+            return Err(format!("entry {index} is another record; restart the log"));
+        }
         let proof = self.known.inclusion(index).map_err(|e| e.to_string())?;
         let Checkpoint { size, root, .. } = self.head;
         verify_inclusion(&leaf_hash(&leaf), index, *size, &proof, root)

@@ -204,7 +204,8 @@ impl Core {
         let (size, window) = (self.head.size(), self.seen.window());
         let oldest = size.saturating_sub(window);
         let mut covered = self.seen.covered()?;
-        let fits = covered <= size && self.last_seen_is_ours(covered)?;
+        let whole = oldest >= covered || self.seen_at(oldest)?.is_some();
+        let fits = covered <= size && whole && self.last_seen_is_ours(covered)?;
         if !fits || covered < oldest {
             self.seen.restart(oldest)?;
             covered = oldest;
@@ -235,17 +236,23 @@ impl Core {
         let Some(last) = covered.checked_sub(1) else {
             return Ok(true);
         };
-        let Some(span) = Span::of_leaf(last, self.head.size()) else {
-            return Ok(false);
+        Ok(self.seen_at(last)? == Some(last))
+    }
+
+    /// Where the index has the record of this entry, if it has it and the entry can be read. Of a
+    /// lost file at its beginning only the oldest entry tells.
+    fn seen_at(&self, index: u64) -> Result<Option<u64>, OpenError> {
+        let Some(span) = Span::of_leaf(index, self.head.size()) else {
+            return Ok(None);
         };
         let Ok(entries) = self.reader.entries(span) else {
-            return Ok(false);
+            return Ok(None);
         };
-        let at = usize::try_from(last % u64::from(WIDTH)).unwrap_or(usize::MAX);
+        let at = usize::try_from(index % u64::from(WIDTH)).unwrap_or(usize::MAX);
         let Some(Ok(leaf)) = entries.get(at).map(|entry| Leaf::parse(entry)) else {
-            return Ok(false);
+            return Ok(None);
         };
-        Ok(self.seen.find(leaf.record_id.as_bytes())? == Some(last))
+        Ok(self.seen.find(leaf.record_id.as_bytes())?)
     }
 }
 

@@ -15,8 +15,9 @@ use crate::files::Unusable;
 /// Arguments of `log admit`.
 #[derive(Args)]
 #[command(after_help = "\
-A log that runs takes changes up within a second. Admitting a signer's root key is enough: the \
-instance keys that it delegates append at its expense. `longrun node` and `longrun gateway` print \
+A log that runs takes changes up within a second. Admitting a signer's root key before \
+its first records is enough: the instance keys that it delegates from then on append at its expense; \
+those that it delegated before have to be admitted too. `longrun node` and `longrun gateway` print \
 the key to admit.")]
 pub(crate) struct Admit {
     /// The log's directory.
