@@ -3,7 +3,8 @@
 //! What to expect is decided in `reliability`; here is the clock that asks for it and the
 //! recorder that signs it. A forecast is made a few minutes before its window begins, from what the
 //! log held by then, and is scored once its record has come back through the log: so a gateway
-//! that is restarted, or whose log is away, neither repeats one nor scores one that came late.
+//! that is restarted, or whose log is away, neither repeats one nor scores one that the log has only
+//! after a call of a later time than the start of its window.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

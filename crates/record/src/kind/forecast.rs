@@ -1,8 +1,9 @@
 //! `forecast`: what its signer expects of an endpoint, said before the time it is about.
 //!
 //! A forecast names everything that scoring it needs, so that anyone who has the observations of
-//! its window can score it. It is a statement of opinion: no history counts it, and one that
-//! reaches a log after its window began is not scored, because its signer may have known.
+//! its window can score it. It is a statement of opinion: no history counts it, and one that a log
+//! has only after a counted observation of a time after its window's start is not scored, because
+//! its signer may have known. (The order is the log's; when it was logged, only witnesses can say.)
 
 use super::{Body, SubjectNames, Subjects, require_id, subject};
 use crate::bucket::{DurationUs, StartMs};

@@ -35,9 +35,10 @@ pub struct Compared {
     /// Interval of the mean of what the differences were expected to be, valid under any drift; at
     /// all times together it fails to cover with probability 5 % at most.
     pub interval: (f64, f64),
-    /// Evidence that ours is better on average.
+    /// Evidence against "ours was never expected to be better": that it was, at least at times. Where
+    /// differences have one mean that is the same as better on average; under drift it is less.
     pub better_e: f64,
-    /// Evidence that it is worse.
+    /// The same, that it is worse.
     pub worse_e: f64,
 }
 

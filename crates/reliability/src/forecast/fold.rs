@@ -5,9 +5,11 @@
 //! the rules, it scores. So anyone who has the log can recompute the scores, and nobody's
 //! forecasts change anybody's history.
 //!
-//! What counts as beforehand: at its place in the log no record had yet spoken of a time after the
-//! start of the window. A forecast that comes later is counted as late and never scored; of
-//! several for one window the first counts.
+//! What counts as beforehand: at its place in the log no counted observation had yet spoken of a time
+//! after the start of the window. A log says in which order records came, and that order is its
+//! signer's; it does not say when. A forecast that comes later is counted as late and never scored; of
+//! several for one window the first counts; and windows with attempts that nobody foretold are counted,
+//! so that picking the easy ones shows.
 //!
 //! The figures by which calls are routed come from here too: see [`Forecasts::candidate`].
 //!
@@ -99,7 +101,10 @@ pub struct Forecasts {
     standings: BTreeMap<Endpoint, Standing>,
     served: BTreeMap<Endpoint, Digest>,
     clock_ms: u64,
-    pools: Pools,
+    /// What endpoints have in common under each rule.
+    pools: Vec<Pools>,
+    /// Failures of attempts, for routing.
+    routed: Pool,
     pooled_day: u64,
 }
 
@@ -179,17 +184,18 @@ impl Forecasts {
     pub fn new(signer: SignerId, rules: Vec<Rule>) -> Self {
         Self {
             signer,
+            pools: vec![Pools::UNKNOWN; rules.len()],
+            routed: Pool::UNKNOWN,
             rules,
             kept: BTreeMap::new(),
             standings: BTreeMap::new(),
             served: BTreeMap::new(),
             clock_ms: 0,
-            pools: Pools::UNKNOWN,
             pooled_day: 0,
         }
     }
 
-    /// Takes a record that the history counted.
+    /// Takes a record that the history counted, after it.
     pub fn apply(&mut self, record: &Record) {
         match &record.statement.predicate {
             Predicate::Observation(seen) => self.observation(seen),
@@ -216,7 +222,7 @@ impl Forecasts {
     pub fn candidate(&self, endpoint: &Endpoint, place: u32, now_ms: u64) -> Candidate {
         match self.standings.get(endpoint) {
             Some(standing) => standing.candidate(place, now_ms),
-            None => Standing::new(self.pools.attempts).candidate(place, now_ms),
+            None => Standing::new(self.routed).candidate(place, now_ms),
         }
     }
 
@@ -239,7 +245,7 @@ impl Forecasts {
                 if made || start_ms - now_ms > LEAD_MS {
                     continue;
                 }
-                let expected = kept.track.expect(*length, start_ms, &self.pools);
+                let expected = kept.track.expect(*length, start_ms, &self.pools[*rule]);
                 due.extend(expected.map(|expected| Due {
                     endpoint: endpoint.clone(),
                     objective: self.rules[*rule].objective.clone(),
@@ -301,7 +307,7 @@ impl Forecasts {
         self.pool_daily();
         let endpoint = &seen.stream.endpoint;
         if let Some(good) = judge_availability(seen) {
-            let pool = self.pools.attempts;
+            let pool = self.routed;
             let standing = self.standings.entry(endpoint.clone());
             let standing = standing.or_insert_with(|| Standing::new(pool));
             standing.observe(end_ms, &routed(seen, good));
@@ -325,7 +331,7 @@ impl Forecasts {
             kept.last_ms = kept.last_ms.max(end_ms);
             kept.windows.observe(start_ms, counts.0, counts.1);
             kept.track
-                .observe(self.clock_ms, start_ms, counts, &self.pools);
+                .observe(self.clock_ms, start_ms, counts, &self.pools[at]);
         }
     }
 
@@ -338,15 +344,17 @@ impl Forecasts {
             .rules
             .iter()
             .position(|rule| rule.is_for(endpoint) && rule.objective == forecast.objective);
-        let kept = rule.and_then(|rule| self.kept.get_mut(&(endpoint.clone(), rule)));
-        let Some(kept) = kept else { return };
+        let Some(rule) = rule else { return };
+        let Some(kept) = self.kept.get_mut(&(endpoint.clone(), rule)) else {
+            return;
+        };
         let (start_ms, length) = (forecast.window.start_ms.ms(), forecast.window.length);
         if self.clock_ms > start_ms {
             kept.track.late(length);
             return;
         }
         // What the baselines say is worked out here, from the same place in the log.
-        if let Some(own) = kept.track.expect(length, start_ms, &self.pools) {
+        if let Some(own) = kept.track.expect(length, start_ms, &self.pools[rule]) {
             let share = |ppm: Share| f64::from(ppm.ppm()) / 1e6;
             let interval = forecast.interval;
             let issued = Issued {
@@ -392,14 +400,22 @@ impl Forecasts {
             return;
         }
         self.pooled_day = day;
-        let tracks = || self.kept.values().map(|kept| &kept.track);
-        self.pools = Pools {
-            attempts: Pool::fit(tracks().map(Track::attempts)),
-            breaches: [WindowLength::Hour, WindowLength::Day, WindowLength::Week]
-                .map(|length| Pool::fit(tracks().map(|track| track.windows(length)))),
-        };
+        // Rules apart: what is in time says nothing about what is served well.
+        for (rule, pools) in self.pools.iter_mut().enumerate() {
+            let under = self.kept.iter().filter(|((_, at), _)| *at == rule);
+            let tracks = || under.clone().map(|(_, kept)| &kept.track);
+            *pools = Pools {
+                attempts: Pool::fit(tracks().map(Track::attempts)),
+                breaches: [WindowLength::Hour, WindowLength::Day, WindowLength::Week]
+                    .map(|length| Pool::fit(tracks().map(|track| track.windows(length)))),
+            };
+        }
+        let served_well =
+            |rule: &usize| self.rules[*rule].objective.dimension == Dimension::Availability;
+        let routed = self.kept.iter().filter(|((_, rule), _)| served_well(rule));
+        self.routed = Pool::fit(routed.map(|(_, kept)| kept.track.attempts()));
         for standing in self.standings.values_mut() {
-            standing.pool(self.pools.attempts);
+            standing.pool(self.routed);
         }
     }
 }

@@ -45,7 +45,9 @@ pub struct Scores {
     intervals: Intervals,
     /// Forecasts of windows without judged attempts.
     unasked: u64,
-    /// Forecasts that were in the log only after their window had begun.
+    /// Windows with judged attempts and without a forecast.
+    unforetold: u64,
+    /// Forecasts that the log has only after something that is later than the start of their window.
     late: u64,
 }
 
@@ -85,6 +87,7 @@ impl Scores {
             calibration: Calibration::new(lags),
             intervals: Intervals::default(),
             unasked: 0,
+            unforetold: 0,
             late: 0,
         }
     }
@@ -112,6 +115,11 @@ impl Scores {
     /// A forecast's window ended, and nothing had been asked in it.
     pub fn unasked(&mut self) {
         self.unasked += 1;
+    }
+
+    /// A window in which something was asked ended, and nobody had foretold it.
+    pub fn unforetold(&mut self) {
+        self.unforetold += 1;
     }
 
     /// A forecast came after its window had begun.
@@ -145,6 +153,7 @@ impl Scores {
             interval_nothing_ppm: share(intervals.nothing),
             interval_score_millionths: mean(intervals.score),
             unasked: self.unasked,
+            unforetold: self.unforetold,
             late: self.late,
         }
     }
@@ -198,7 +207,11 @@ pub struct ScoreReport {
     pub interval_score_millionths: i64,
     /// Forecasts of windows in which nothing was asked.
     pub unasked: u64,
-    /// Forecasts that came after their window had begun: not scored.
+    /// Windows in which something was asked and that nobody foretold: many of them may mean that
+    /// only easy windows were.
+    pub unforetold: u64,
+    /// Forecasts that the log has only after a record of a later time than the start of their window:
+    /// not scored.
     pub late: u64,
 }
 
@@ -211,7 +224,7 @@ pub struct Against {
     pub skill_ppm: Option<i64>,
     /// 95 % interval of the skill, valid at any time and under drift, ppm.
     pub interval_ppm: Option<[i64; 2]>,
-    /// Evidence that the forecasts are better than the baseline.
+    /// Evidence that the forecasts were expected to be better than the baseline, at least at times.
     pub better_e: Option<String>,
 }
 

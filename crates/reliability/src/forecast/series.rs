@@ -289,6 +289,9 @@ impl Series {
         self.adaptive.learn(threshold, missed);
         self.shares[trouble(open.state)].add(open.good, open.bad, kept);
         self.last = Some(breached);
+        if open.issued.is_none() {
+            self.scores.unforetold();
+        }
         if let Some(issued) = &open.issued {
             let window = open.start_ms / self.step_ms();
             self.scores.add(issued, window, share, breached);

@@ -213,8 +213,9 @@ fn promises_about_bad_days() {
     a_hundred_years(3);
 }
 
-/// Thirty streams over three years: one in a thousand such runs has an alarm where the promise is
-/// kept.
+/// Thirty streams over three years. The promise allows 0.015 alarms in expectation on each of the two
+/// kinds of stream on which it is kept, so at most three in a hundred such runs have one; going by
+/// the measured rates, about one in 170. The seeds are fixed.
 #[test]
 fn a_few_years_pass_without_an_alarm_where_the_promise_is_kept() {
     for (name, stream, kept) in DIMENSIONS {

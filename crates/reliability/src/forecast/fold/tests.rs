@@ -158,6 +158,10 @@ fn a_forecast_that_comes_after_its_window_began_is_not_scored() {
     (4..6).for_each(|at| world.hour(at, 0));
     let scores = world.hours().scores;
     assert_eq!((scores.windows, scores.late), (0, 1));
+    assert_eq!(
+        scores.unforetold, 5,
+        "hours that are over, past their grace"
+    );
 }
 
 #[test]
@@ -267,4 +271,33 @@ fn another_manifest_is_another_regime_and_another_date_is_not() {
         let same = (attempts(&world) - before).abs() < 1e-9;
         assert_eq!(same, precision == "f16");
     }
+}
+
+#[test]
+fn what_endpoints_have_in_common_is_fitted_for_each_objective_apart() {
+    let mut world = World::new();
+    let mut in_time = Rule::availability();
+    in_time.objective = Objective {
+        dimension: Dimension::Total,
+        within_us: Some(bucket::duration_us(10_000)),
+        ..in_time.objective
+    };
+    world.forecasts = Forecasts::new(world.caller.id, vec![Rule::availability(), in_time]);
+    // Every attempt is served well, and none of them in time.
+    for step in 0..200 {
+        for model in ["a", "b", "c", "d"] {
+            let see = See {
+                start_ms: FROM_MS + step * HOUR_MS / 4,
+                ..See::ok()
+            };
+            let record = world.caller.observe(&outside(model), step + 1, &see);
+            world.forecasts.apply(&record);
+        }
+    }
+    let [served, in_time] = &world.forecasts.pools[..] else {
+        panic!("one for each rule");
+    };
+    assert!(served.attempts.mean < 0.05 && served.breaches[0].mean < 0.05);
+    assert!(in_time.attempts.mean > 0.5 && in_time.breaches[0].mean > 0.5);
+    assert_eq!(world.forecasts.routed, served.attempts);
 }
