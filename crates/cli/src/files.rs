@@ -72,6 +72,10 @@ pub(crate) fn write_streamed(
     let mut out = BufWriter::new(fs::File::create(&temporary).with_context(named)?);
     let written = write(&mut out).and_then(|()| {
         let file = out.into_inner().context("the last bytes")?;
+        // Whoever may read the file, a gateway under another user for instance, still may.
+        if let Ok(old) = fs::metadata(path) {
+            file.set_permissions(old.permissions())?;
+        }
         Ok(file.sync_all()?)
     });
     if let Err(error) = written {

@@ -294,11 +294,16 @@ impl Catalog {
 impl Live {
     /// What a choice needs to know of it; `place` is its place in the caller's own list.
     pub(crate) fn candidate(&self, place: usize, now_ms: u64) -> Candidate {
+        let (readiness, probe) = {
+            let health = lock(&self.health);
+            (health.readiness(now_ms), health.wants_probe(now_ms))
+        };
         Candidate {
             place,
             figures: *lock(&self.figures),
             judged: self.judged() + self.open(),
-            resting: self.readiness(now_ms) == Readiness::Resting,
+            resting: readiness == Readiness::Resting,
+            probe,
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Candidate {
     pub judged: u64,
     /// It does badly just now: it is tried when nothing else is left.
     pub resting: bool,
+    /// It did badly, and it is time for one call that shows whether it is well again.
+    pub probe: bool,
 }
 
 /// Orders `candidates` in place, best first, and says what decided. The places in the decision are
@@ -51,6 +53,11 @@ pub fn order(candidates: &mut [Candidate], exploration_ppm: u32, draw: Draw) -> 
             std::cmp::Reverse(candidate.figures.success_ppm),
         )
     });
+    // What is known of an endpoint that failed puts it last, so nobody but a probe would ever find
+    // out that it is well. One is enough for a call: if it fails, the next is not to be another.
+    if let Some(at) = candidates.iter().position(|candidate| candidate.probe) {
+        candidates[..=at].rotate_right(1);
+    }
     decision
 }
 
@@ -69,6 +76,7 @@ mod tests {
             },
             judged: *judged,
             resting: false,
+            probe: false,
         };
         rows.iter().enumerate().map(candidate).collect()
     }
@@ -107,6 +115,15 @@ mod tests {
         rows.iter_mut().for_each(|c| c.resting = true);
         assert_eq!(order(&mut rows, 0, Draw::numbered(1, 1)).why, Why::Record);
         assert_eq!(rows[0].place, 0);
+    }
+
+    #[test]
+    fn one_that_is_to_be_probed_comes_first_whatever_is_expected_and_one_alone() {
+        let mut some = candidates(&[(990_000, 500), (1, 500), (980_000, 500), (2, 500)]);
+        some[1].probe = true;
+        some[3].probe = true;
+        order(&mut some, 0, Draw::numbered(1, 1));
+        assert_eq!(places(&some), [3, 0, 2, 1]);
     }
 
     #[test]

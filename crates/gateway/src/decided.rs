@@ -44,7 +44,7 @@ pub(crate) struct Route {
     seed: u64,
     draw: u64,
     /// The endpoint that was asked first. Another one than the first of `order` only where the caller
-    /// prefers so.
+    /// prefers so, or where a breaker's time was over and this call showed whether it is well again.
     asked_first: Option<String>,
     /// By expectation, best first; at most eight.
     order: Vec<Figures>,

@@ -121,7 +121,12 @@ fn order(
         }
         match live.readiness(now_ms) {
             Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
-            Readiness::Ready | Readiness::Resting => candidates.push(live.candidate(place, now_ms)),
+            Readiness::Ready | Readiness::Resting => {
+                let mut candidate = live.candidate(place, now_ms);
+                // A probe may fail, and then somebody else is to answer.
+                candidate.probe &= !preferences.any || preferences.allow_fallbacks;
+                candidates.push(candidate);
+            }
         }
     }
     if candidates.is_empty() {

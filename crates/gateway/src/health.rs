@@ -59,6 +59,12 @@ impl Health {
         }
     }
 
+    /// Whether it is time for one call that shows whether it is well again.
+    pub(crate) fn wants_probe(&self, now_ms: u64) -> bool {
+        self.breaker.admission(now_ms) == Admission::Probe
+            && self.readiness(now_ms) == Readiness::Ready
+    }
+
     pub(crate) fn began(&mut self, now_ms: u64) {
         self.breaker.began(now_ms);
     }
@@ -171,6 +177,10 @@ mod tests {
         );
         (0..10).for_each(|_| health.ended(0, Sign::Bad));
         assert_eq!(health.breaker(), "open");
+        let after_ms = crate::breaker::OPEN_MS;
+        assert!(!health.wants_probe(after_ms - 1) && health.wants_probe(after_ms));
+        health.began(after_ms);
+        assert!(!health.wants_probe(after_ms), "one is under way");
     }
 
     #[test]

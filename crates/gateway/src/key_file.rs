@@ -73,10 +73,13 @@ impl KeyFileInForce {
         let Some(mut file) = self.file.take() else {
             return;
         };
+        // Until a changed file could be read: a key may have been revoked in it.
+        let mut pending = false;
         loop {
             tokio::time::sleep(POLL).await;
-            if file.changed() {
-                adopt(file.path(), &gateway);
+            pending |= file.changed();
+            if pending {
+                pending = !adopt(file.path(), &gateway);
             }
             let spent = gateway.callers.spent();
             if spent != self.spent {
@@ -87,8 +90,8 @@ impl KeyFileInForce {
     }
 }
 
-/// Puts what the file says in force, or keeps what is.
-fn adopt(path: &Path, gateway: &Gateway) {
+/// Puts what the file says in force, or keeps what is; whether it did the former.
+fn adopt(path: &Path, gateway: &Gateway) -> bool {
     let keys = std::fs::read_to_string(path)
         .map_err(|error| error.to_string())
         .and_then(|text| KeyFile::parse(&text).map_err(|error| error.to_string()));
@@ -97,8 +100,12 @@ fn adopt(path: &Path, gateway: &Gateway) {
         Ok(keys) => {
             tracing::info!(%path, keys = keys.keys.len(), "the keys changed");
             gateway.callers.replace(keys, gateway.now());
+            true
         }
-        Err(why) => tracing::error!(%path, why, "the keys stay as they were"),
+        Err(why) => {
+            tracing::error!(%path, why, "the keys stay as they were");
+            false
+        }
     }
 }
 

@@ -85,11 +85,23 @@ impl Facts {
         );
     }
 
+    /// Tokens of prompt and answer: as the answer says, or estimated where an endpoint took the
+    /// request and nobody said what it cost; nothing where it was refused.
+    fn used(&self) -> Option<(u64, u64)> {
+        let left = matches!(self.seen, Seen::CallerGone | Seen::Outrun | Seen::Stopped);
+        let answered = |status| (200..300).contains(&status);
+        let taken = self.status.map_or(left, answered);
+        // A piece of a stream is a token, nearly always; the first of them began no gap.
+        let pieces = self.gaps.as_ref().map_or(0, |gaps| gaps.total) + 1;
+        self.usage
+            .or_else(|| taken.then(|| (tokens_of(self.request_bytes), pieces)))
+    }
+
     /// What the endpoint's declared prices make of the tokens, in billionths of a dollar; 0 where
     /// there is no price, or no answer.
     fn cost_nano(&self) -> u64 {
         let price = self.live.site.config.offer.price;
-        let Some((prompt, completion)) = self.usage else {
+        let Some((prompt, completion)) = self.used() else {
             return 0;
         };
         // Prices are in millionths per million tokens.
@@ -101,20 +113,9 @@ impl Facts {
         u64::try_from(sum).unwrap_or(u64::MAX)
     }
 
-    /// Tokens of prompt and answer: as the answer says, or estimated where it does not.
     fn tokens(&self) -> u64 {
-        if let Some((prompt, completion)) = self.usage {
-            return prompt.saturating_add(completion);
-        }
-        let answered = self
-            .status
-            .is_some_and(|status| (200..300).contains(&status));
-        if !answered {
-            return 0;
-        }
-        // A piece of a stream is a token, nearly always; the first of them began no gap.
-        let pieces = self.gaps.as_ref().map_or(0, |gaps| gaps.total) + 1;
-        tokens_of(self.request_bytes).saturating_add(pieces)
+        let (prompt, completion) = self.used().unwrap_or_default();
+        prompt.saturating_add(completion)
     }
 }
 

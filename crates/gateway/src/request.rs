@@ -10,8 +10,8 @@ use std::ops::Range;
 
 use bytes::{Bytes, BytesMut};
 use engine::openai::{ApiError, ChatRequest, Surface};
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -44,7 +44,7 @@ struct Chat<'a> {
     stream: Option<bool>,
     #[serde(default, borrow)]
     n: Option<&'a RawValue>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "even_null")]
     provider: Option<&'a RawValue>,
     /// Only counted: an endpoint judges what is in them.
     messages: Vec<IgnoredAny>,
@@ -68,10 +68,10 @@ struct Other<'a> {
     stream: Option<bool>,
     #[serde(default, borrow)]
     n: Option<&'a RawValue>,
-    #[serde(default, borrow)]
+    #[serde(default, borrow, deserialize_with = "even_null")]
     provider: Option<&'a RawValue>,
-    #[serde(default)]
-    prompt: Option<IgnoredAny>,
+    #[serde(default, borrow)]
+    prompt: Option<&'a RawValue>,
     #[serde(default)]
     input: Option<IgnoredAny>,
     #[serde(default)]
@@ -98,6 +98,7 @@ impl<'a> Head<'a> {
         };
         let count = |value: Option<&RawValue>| serde_json::from_str(value?.get()).ok();
         let (model, stream, n, provider, answer_max);
+        let mut prompts = 1;
         if surface == Surface::Chat {
             let read: Chat<'a> = serde_json::from_slice(body).map_err(wrong)?;
             if read.messages.is_empty() {
@@ -114,6 +115,9 @@ impl<'a> Head<'a> {
                 Surface::Responses if read.background == Some(true) => return Err(background()),
                 _ => {}
             }
+            if surface == Surface::Completions {
+                prompts = read.prompt.map_or(1, prompts_in);
+            }
             answer_max = count(read.max_output_tokens.or(read.max_tokens));
             (model, stream, n, provider) = (read.model, read.stream, read.n, read.provider);
         }
@@ -124,9 +128,11 @@ impl<'a> Head<'a> {
         Ok(Self {
             model: name,
             streamed: stream == Some(true) && surface != Surface::Embeddings,
-            choices: count(n).unwrap_or(1),
+            choices: count(n).unwrap_or(1).saturating_mul(prompts),
             answer_max: answer_max.unwrap_or(0),
-            preferences: provider.map_or_else(|| Ok(Preferences::default()), Preferences::parse)?,
+            preferences: provider
+                .filter(|value| value.get() != "null")
+                .map_or_else(|| Ok(Preferences::default()), Preferences::parse)?,
             model_at: place_of(body, model),
             provider_at: provider.map(|value| member_around(body, place_of(body, value))),
         })
@@ -156,6 +162,23 @@ impl<'a> Head<'a> {
         }
         sent.extend_from_slice(&body[from..]);
         sent.freeze()
+    }
+}
+
+/// A member that is there, be it `null`: it has to be taken out as well.
+fn even_null<'de, D: Deserializer<'de>>(member: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(member).map(Some)
+}
+
+/// How many prompts there are: a list of texts or of lists of tokens holds several, and each gets
+/// its own choices. A list of tokens is one.
+fn prompts_in(prompt: &RawValue) -> u64 {
+    let Ok(list) = serde_json::from_str::<Vec<&RawValue>>(prompt.get()) else {
+        return 1;
+    };
+    match list.first().map(|first| first.get().as_bytes()[0]) {
+        Some(b'"' | b'[') => list.len() as u64,
+        _ => 1,
     }
 }
 

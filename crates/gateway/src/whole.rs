@@ -4,7 +4,7 @@
 
 use std::borrow::Cow;
 
-use engine::openai::Surface;
+use engine::openai::{BROKEN, Surface};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::Deserialize;
@@ -45,6 +45,15 @@ struct Choices<'a> {
 struct Choice<'a> {
     #[serde(default, borrow)]
     finish_reason: Option<Cow<'a, str>>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
+impl Choice<'_> {
+    fn is_broken(&self) -> bool {
+        let reason = self.finish_reason.as_deref();
+        self.error.is_some() || reason.is_some_and(|reason| BROKEN.contains(&reason))
+    }
 }
 
 #[derive(Deserialize)]
@@ -127,6 +136,9 @@ fn choices(bytes: &[u8]) -> Result<Whole, Unfit> {
     let choices = answer.choices.unwrap_or_default();
     if choices.is_empty() {
         return Err(Unfit::Malformed("it has no choices"));
+    }
+    if choices.iter().any(Choice::is_broken) {
+        return Err(Unfit::Error);
     }
     let filtered = |choice: &Choice<'_>| choice.finish_reason.as_deref() == Some("content_filter");
     Ok(whole(choices.iter().any(filtered), answer.usage))
@@ -262,6 +274,15 @@ mod tests {
         }
         for (surface, text) in [
             (Chat, r#"{"error":{"message":"m"},"choices":[{}]}"#),
+            (Chat, r#"{"choices":[{"finish_reason":"error"}]}"#),
+            (
+                Chat,
+                r#"{"choices":[{"finish_reason":"insufficient_system_resource"}]}"#,
+            ),
+            (
+                Chat,
+                r#"{"choices":[{"finish_reason":"stop"},{"error":{"code":502,"message":"m"}}]}"#,
+            ),
             (Embeddings, r#"{"error":"m"}"#),
             (Responses, r#"{"status":"failed","output":[]}"#),
             (Responses, r#"{"status":"failed","error":{"code":"c"}}"#),

@@ -167,17 +167,26 @@ async fn responses() {
 async fn one_choice_of_several_is_no_answer() {
     let upstream = Faulty::api(MODEL, Script::Always(Fault::OneChoice)).await;
     let gateway = support::in_front_of(&[&upstream]).await;
-    for (surface, n, outcome) in [
-        (Surface::Chat, 3, "truncated"),
-        (Surface::Completions, 2, "truncated"),
-        (Surface::Chat, 1, "ok"),
+    for (fault, surface, n, outcome) in [
+        (Fault::OneChoice, Surface::Chat, 3, "truncated"),
+        (Fault::OneChoice, Surface::Completions, 2, "truncated"),
+        (Fault::OneChoice, Surface::Chat, 1, "ok"),
+        (Fault::OneChoiceDone, Surface::Chat, 3, "truncated"),
+        (Fault::OneChoiceDone, Surface::Completions, 2, "truncated"),
+        (Fault::OneChoiceDone, Surface::Chat, 1, "ok"),
     ] {
+        upstream.now(Script::Always(fault));
         let body = ask(surface, true).replacen('{', &format!("{{\"n\":{n},"), 1);
         let answer = gateway.post_to(surface.path(), &body, &[]).await;
         assert_eq!(answer.text().contains("[DONE]"), n == 1, "{surface:?} {n}");
         let outcomes = gateway.outcomes(&answer.call()).await;
-        assert_eq!(outcomes[0].0, outcome, "{surface:?} {n}");
+        assert_eq!(outcomes[0].0, outcome, "{fault:?} {surface:?} {n}");
     }
+    // A choice for each of several prompts.
+    let body = format!(r#"{{"model":"{MODEL}","prompt":["x","y"],"stream":true}}"#);
+    let answer = gateway.post_to("/v1/completions", &body, &[]).await;
+    let outcomes = gateway.outcomes(&answer.call()).await;
+    assert_eq!(outcomes[0].0, "truncated", "{}", answer.text());
 }
 
 /// Ten seeds of everything at once: whatever happens, every call gets an answer or an error, and

@@ -25,7 +25,7 @@ pub use request::{
     MAX_TOP_LOGPROBS, Message, Part, RequestHead, Stop, StreamOptions,
 };
 
-pub use summary::ChunkSummary;
+pub use summary::{BROKEN, ChunkSummary};
 pub use surface::Surface;
 
 #[cfg(test)]

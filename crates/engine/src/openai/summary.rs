@@ -17,9 +17,15 @@ pub struct ChunkSummary {
     pub ended: Vec<u64>,
     /// Tokens read and written, if the chunk says so in OpenAI's way.
     pub usage: Option<Usage>,
-    /// Whether the chunk is an `{"error": …}` object instead of a chunk.
+    /// Whether the chunk is an `{"error": …}` object instead of a chunk, or says that a choice
+    /// ended in an error.
     pub is_error: bool,
 }
+
+/// Finish reasons by which a provider says that it failed: `OpenRouter`'s
+/// (<https://openrouter.ai/docs/api-reference/errors>) and `DeepSeek`'s
+/// (<https://api-docs.deepseek.com/api/create-chat-completion>).
+pub const BROKEN: &[&str] = &["error", "insufficient_system_resource"];
 
 #[derive(Deserialize)]
 struct Head {
@@ -42,6 +48,8 @@ struct Choice {
     text: Option<Anything>,
     #[serde(default)]
     finish_reason: Option<FinishReason>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -82,10 +90,13 @@ impl ChunkSummary {
         let mut ended = Vec::new();
         let mut finish_reason = None;
         let mut has_content = false;
+        let mut is_error = head.error.is_some();
         for choice in choices {
+            is_error |= choice.error.is_some();
             has_content |= choice.text.is_some_and(|text| text.0)
                 || choice.delta.as_ref().is_some_and(Delta::adds);
             if let Some(reason) = choice.finish_reason.filter(|r| !r.as_str().is_empty()) {
+                is_error |= BROKEN.contains(&reason.as_str());
                 ended.push(choice.index.unwrap_or(0));
                 finish_reason.get_or_insert(reason);
             }
@@ -97,7 +108,7 @@ impl ChunkSummary {
             usage: head
                 .usage
                 .and_then(|usage| serde_json::from_value(usage).ok()),
-            is_error: head.error.is_some(),
+            is_error,
         })
     }
 }

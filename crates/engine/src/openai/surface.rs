@@ -148,6 +148,15 @@ struct FlatError {
     response: Option<Failed>,
 }
 
+/// An answer that ended in an error.
+#[derive(Deserialize)]
+struct Broken {
+    #[serde(rename = "choices")]
+    _choices: Vec<IgnoredAny>,
+    #[serde(default)]
+    error: Option<IgnoredAny>,
+}
+
 #[derive(Deserialize)]
 struct Failed {
     #[serde(default)]
@@ -155,8 +164,13 @@ struct Failed {
 }
 
 impl ApiError {
-    /// Reads an error that came as an event of a stream, in any of its shapes.
+    /// Reads an error that came where an answer was expected, in any of its shapes. Nothing of an
+    /// answer that ended in an error is repeated.
     pub fn from_event(status: u16, data: &[u8]) -> Self {
+        if serde_json::from_slice::<Broken>(data).is_ok_and(|broken| broken.error.is_none()) {
+            let message = "The endpoint itself ended its answer with an error.";
+            return Self::new(status, "server_error", message);
+        }
         let flat = serde_json::from_slice::<FlatError>(data).ok();
         let told = flat.and_then(|flat| match flat.response {
             Some(Failed { error: Some(error) }) => Some(*error),
@@ -244,6 +258,23 @@ mod tests {
         }
         let unnamed = ApiError::from_event(502, br#"{"type":"response.failed","response":{}}"#);
         assert_eq!(unnamed.status, 502);
+    }
+
+    #[test]
+    fn a_choice_that_ends_in_an_error_is_one_and_its_text_stays_out() {
+        for data in [
+            r#"{"choices":[{"index":0,"delta":{"content":"secret"},"finish_reason":"error"}]}"#,
+            r#"{"choices":[{"text":"secret","finish_reason":"insufficient_system_resource"}]}"#,
+            r#"{"choices":[{"delta":{"content":"secret"},"error":{"code":502,"message":"m"}}]}"#,
+        ] {
+            let summary = Surface::Chat.summarize(data.as_bytes()).expect("a chunk");
+            assert!(summary.is_error, "{data}");
+            let error = ApiError::from_event(502, data.as_bytes());
+            assert_eq!(error.status, 502);
+            assert!(!error.message.contains("secret"), "{}", error.message);
+        }
+        let good = br#"{"choices":[{"delta":{},"finish_reason":"stop","error":null}]}"#;
+        assert!(!Surface::Chat.summarize(good).expect("a chunk").is_error);
     }
 
     #[test]

@@ -104,6 +104,12 @@ impl Events {
                     detail: "the stream ended without an answer in it".to_owned(),
                 });
             }
+            // Servers that never say that a choice ended end them all by this; one that said so of
+            // some choices has not ended the others.
+            if !self.ended.is_empty() && !self.is_complete() {
+                let cut = self.cut();
+                return self.fail(cut);
+            }
             self.done = true;
             return Ok(UpstreamEvent { event, chunk: None });
         }
@@ -135,6 +141,7 @@ impl Events {
         let left = self.splitter.take()?.finish();
         if let Some(event) = left
             && event.is_done()
+            && (self.ended.is_empty() || self.is_complete())
         {
             self.done = true;
             return Some(Ok(UpstreamEvent { event, chunk: None }));
@@ -142,11 +149,15 @@ impl Events {
         if self.is_complete() {
             return None;
         }
+        Some(Err(self.cut()))
+    }
+
+    fn cut(&self) -> UpstreamError {
         let (ended, choices) = (self.ended.len(), self.choices);
-        Some(Err(UpstreamError::Cut {
+        UpstreamError::Cut {
             received_bytes: self.body.received_bytes(),
             detail: format!("the stream ended with {ended} of {choices} choices complete"),
-        }))
+        }
     }
 
     /// Reads on to the end of the body, so that the connection can be used again.

@@ -20,6 +20,30 @@ fn a_request_is_read_without_copying() {
 }
 
 #[test]
+fn every_prompt_has_its_choices() {
+    for (prompt, choices) in [
+        (r#""x""#, 2),
+        (r#"["x"]"#, 2),
+        (r#"["x", "y","z"]"#, 6),
+        ("[1,2,3]", 2),
+        ("[[1,2],[3]]", 4),
+        ("[]", 2),
+    ] {
+        let body = format!(r#"{{"model":"m","n":2,"prompt":{prompt}}}"#);
+        let head = Head::parse(Surface::Completions, body.as_bytes()).expect("valid");
+        assert_eq!(head.choices, choices, "{prompt}");
+    }
+}
+
+#[test]
+fn a_preference_that_is_null_is_none_and_goes_nowhere() {
+    let body = Bytes::from(r#"{"model":"m","provider":null,"prompt":"x"}"#);
+    let head = Head::parse(Surface::Completions, &body).expect("valid");
+    assert!(!head.preferences.any);
+    assert_eq!(head.sent_to(&body, "m"), r#"{"model":"m","prompt":"x"}"#);
+}
+
+#[test]
 fn every_mistake_names_its_field() {
     let rows: &[(&str, Option<&str>)] = &[
         ("", None),

@@ -17,6 +17,8 @@ pub enum Fault {
     EndEarly(usize),
     /// Ends the stream cleanly after the first of several choices is complete.
     OneChoice,
+    /// As that, and says `[DONE]`.
+    OneChoiceDone,
     /// Answers whole, without `[DONE]`.
     NoDone,
     /// Bytes that are no HTTP.
@@ -115,8 +117,8 @@ impl Fault {
 }
 
 /// What [`Fault::from_str`] understands.
-pub const SYNTAX: &str = "none hang stall:TOKENS cut:TOKENS end-early:TOKENS one-choice no-done \
-    garbage bad-json web-page wrong-type hollow error-inside error-after:TOKENS endless \
+pub const SYNTAX: &str = "none hang stall:TOKENS cut:TOKENS end-early:TOKENS one-choice one-choice-done \
+    no-done garbage bad-json web-page wrong-type hollow error-inside error-after:TOKENS endless \
     slow:HEAD_MS:GAP_MS only-comments pair long:TOKENS:GAP_US bad-chunk:TOKENS status:STATUS \
     after:STATUS:SECONDS redirect huge-event slam";
 
@@ -139,6 +141,7 @@ impl FromStr for Fault {
             ("cut", 1) => Self::Cut(count(0)),
             ("end-early", 1) => Self::EndEarly(count(0)),
             ("one-choice", 0) => Self::OneChoice,
+            ("one-choice-done", 0) => Self::OneChoiceDone,
             ("no-done", 0) => Self::NoDone,
             ("garbage", 0) => Self::Garbage,
             ("bad-json", 0) => Self::BadJson,

@@ -477,7 +477,11 @@ impl Connection {
             }
             self.chunk(event.frame().as_bytes()).await?;
             tokens += usize::from(event.is_token);
-            if fault == Fault::OneChoice && event.is_end {
+            let only_one = matches!(fault, Fault::OneChoice | Fault::OneChoiceDone);
+            if only_one && event.is_end {
+                if fault == Fault::OneChoiceDone {
+                    self.chunk(b"data: [DONE]\n\n").await?;
+                }
                 self.chunk(b"").await?;
                 return Ok(false);
             }
