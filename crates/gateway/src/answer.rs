@@ -23,8 +23,11 @@ pub const CALL_HEADER: HeaderName = HeaderName::from_static("x-longrun-call");
 /// Names the endpoint that answered, `provider/model`.
 pub const ENDPOINT_HEADER: HeaderName = HeaderName::from_static("x-longrun-endpoint");
 
-/// Headers of an endpoint that its callers may want: whatever starts like this.
-const PASSED_ON: &[&str] = &["x-request-id", "x-ratelimit-", "openai-"];
+/// Headers of an endpoint that its callers may want. Whose account it is, as
+/// `openai-organization` says, is not among them.
+const PASSED_ON: &[&str] = &["x-request-id", "openai-processing-ms", "openai-version"];
+/// How those headers begin that tell what is left of a limit.
+pub(crate) const LIMIT_HEADERS: &str = "x-ratelimit-";
 
 /// An answer, ready to be sent.
 pub(crate) struct Answer(pub(crate) Response);
@@ -100,10 +103,8 @@ fn name(ours: &mut HeaderMap, theirs: &HeaderMap, call: CallId, live: Option<&Li
         ours.insert(CONTENT_TYPE, kind.clone());
     }
     for (name, value) in theirs {
-        if PASSED_ON
-            .iter()
-            .any(|start| name.as_str().starts_with(start))
-        {
+        let text = name.as_str();
+        if PASSED_ON.contains(&text) || text.starts_with(LIMIT_HEADERS) {
             ours.append(name.clone(), value.clone());
         }
     }

@@ -18,6 +18,7 @@ use record::{CallId, Digest};
 use ring::rand::SecureRandom;
 
 use crate::allowance::{Allowance, Exhausted, Left, Now, Spent};
+use crate::answer::LIMIT_HEADERS;
 use crate::keys::{self, CallerId, Entry, KeyFile};
 use crate::lock::{lock, read, write};
 
@@ -172,18 +173,23 @@ fn exhausted(entry: &Entry, what: Exhausted) -> ApiError {
 }
 
 /// Puts what is left of the caller's limits where clients look for it. What an endpoint said about
-/// *our* limits there goes no further once the caller has limits of its own.
+/// *our* limits there goes no further once the caller has a key of its own.
 pub(crate) fn tell_limits(caller: &Caller, headers: &mut HeaderMap) {
     let Some(holder) = &caller.holder else {
         return;
     };
+    let theirs: Vec<header::HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().starts_with(LIMIT_HEADERS))
+        .cloned()
+        .collect();
+    for name in theirs {
+        headers.remove(name);
+    }
     let (requests, tokens) = lock(&holder.allowance).left();
     for (what, left) in [("requests", requests), ("tokens", tokens)] {
         let names =
             ["limit", "remaining", "reset"].map(|part| format!("x-ratelimit-{part}-{what}"));
-        for name in &names {
-            headers.remove(name.as_str());
-        }
         let Some(Left {
             limit,
             remaining,

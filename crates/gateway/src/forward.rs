@@ -86,7 +86,7 @@ fn prepare<'a>(
     let catalog = gateway.catalog();
     let endpoints = catalog
         .model(&head.model)
-        .ok_or_else(|| no_model(&catalog, &head.model))?;
+        .ok_or_else(|| no_model(&catalog, &asked.caller, &head.model))?;
     let order = order(gateway, settings, endpoints, &head, asked)?;
     let shot = Shot {
         gateway,
@@ -211,6 +211,15 @@ impl Shot<'_> {
     }
 }
 
+/// Which of the endpoints that are left are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Among {
+    /// Those that do well just now, if there are any: waiting for one of them is better than
+    /// failing at another at once.
+    Well,
+    All,
+}
+
 /// A call on its way through the endpoints.
 struct Course<'a> {
     shot: &'a Shot<'a>,
@@ -230,9 +239,9 @@ impl Course<'_> {
         lock(&self.shot.gateway.budget).earn(self.shot.config.retry.extra_load_ppm);
         let mut failure: Option<Failure> = None;
         loop {
-            let next = match self.free() {
+            let next = match self.free(Among::Well) {
                 Some(next) => Some(next),
-                None => self.wait().await,
+                None => self.wait().await.or_else(|| self.free(Among::All)),
             };
             let Some((live, place)) = next else {
                 return match failure {
@@ -252,9 +261,21 @@ impl Course<'_> {
         }
     }
 
+    /// Which of the endpoints that are left may be asked, by their places in the order.
+    fn among(&self, among: Among) -> Vec<usize> {
+        let now_ms = self.shot.gateway.uptime_ms();
+        let well = |at: &usize| self.order[*at].readiness(now_ms) == Readiness::Ready;
+        let all = 0..self.order.len();
+        if among == Among::Well && all.clone().any(|at| well(&at)) {
+            all.filter(well).collect()
+        } else {
+            all.collect()
+        }
+    }
+
     /// The best endpoint that has a free place.
-    fn free(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
-        for at in 0..self.order.len() {
+    fn free(&mut self, among: Among) -> Option<(Arc<Live>, Option<Place>)> {
+        for at in self.among(among) {
             let free = match &self.order[at].site.places {
                 None => None,
                 Some(places) => match places.try_take() {
@@ -271,9 +292,9 @@ impl Course<'_> {
     async fn wait(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
         let client = self.shot.asked.caller.who();
         let mut waiting: FuturesUnordered<_> = self
-            .order
-            .iter()
-            .enumerate()
+            .among(Among::Well)
+            .into_iter()
+            .map(|at| (at, &self.order[at]))
             .filter_map(|(at, live)| Some((at, live.site.places.as_ref()?, live)))
             .map(|(at, places, live)| async move {
                 let wait = live.site.config.offer.queue;
@@ -348,7 +369,7 @@ impl Course<'_> {
         if self.used_up(Duration::ZERO) || !self.order.first().is_some_and(well) {
             return None;
         }
-        let spare = self.free()?;
+        let spare = self.free(Among::Well)?;
         if lock(&self.shot.gateway.budget).spend(now_ms) {
             return Some(spare);
         }
@@ -422,8 +443,9 @@ fn busy() -> ApiError {
 /// At most this much of a model's name is repeated in an error.
 const MODEL_SHOWN_CHARS: usize = 256;
 
-pub(crate) fn no_model(catalog: &Catalog, model: &str) -> ApiError {
-    if catalog.awaits(model) {
+/// No endpoint serves the model; a caller is told of those alone that it may use.
+pub(crate) fn no_model(catalog: &Catalog, caller: &Caller, model: &str) -> ApiError {
+    if caller.may_use(model) && catalog.awaits(model) {
         let message = format!(
             "The model `{model}` is configured, but its endpoint has not answered yet. \
              GET /longrun/v1/status says why."
@@ -434,7 +456,9 @@ pub(crate) fn no_model(catalog: &Catalog, model: &str) -> ApiError {
             .with_retry_after(1);
     }
     let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
-    ApiError::model_not_found(&shown, &catalog.names())
+    let mut names = catalog.names();
+    names.retain(|name| caller.may_use(name));
+    ApiError::model_not_found(&shown, &names)
 }
 
 /// Notes that a call is under way until it is dropped.

@@ -112,7 +112,7 @@ async fn model(
             StatusCode::OK,
             &Model::new(&name, gateway.started_ms / 1000, "longrun"),
         ),
-        None => Answer::error(&forward::no_model(&catalog, &name), None, None).0,
+        None => Answer::error(&forward::no_model(&catalog, &caller, &name), None, None).0,
     }
 }
 
@@ -132,11 +132,14 @@ async fn ready(State(gateway): Shared) -> Response {
         status: &'static str,
         why: Vec<&'static str>,
     }
-    let status = match Status::of(&gateway).await {
-        Ok(status) => status,
+    // Anyone may ask, so it costs next to nothing.
+    let kept = match gateway.recorder.status().await {
+        Ok(kept) => kept,
         Err(error) => return broken(&error),
     };
-    let why = status::unready(&status, gateway.stopping.load(Ordering::Relaxed));
+    let stopping = gateway.stopping.load(Ordering::Relaxed);
+    let serves = gateway.catalog().endpoints().next().is_some();
+    let why = status::unready(stopping, serves, kept.disk_ok);
     let (code, word) = if why.is_empty() {
         (StatusCode::OK, "ready")
     } else {

@@ -141,6 +141,11 @@ impl Site {
         read(&self.known).clone()
     }
 
+    /// Reads what is known without copying it: its list of models may be long.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&Known) -> T) -> T {
+        at(&read(&self.known))
+    }
+
     pub(crate) fn joined(&self) -> Option<Arc<Joined>> {
         read(&self.known).joined.clone()
     }

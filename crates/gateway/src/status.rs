@@ -80,15 +80,22 @@ pub(crate) struct EndpointStatus {
 
 impl EndpointStatus {
     fn of_site(site: &Site) -> Self {
-        let known = site.known();
+        let (provider, joined, state, why) = site.look(|known| {
+            (
+                known.provider.as_ref().map(ToString::to_string),
+                known.joined.is_some(),
+                known.standing.word(),
+                known.standing.why().map(str::to_owned),
+            )
+        });
         Self {
             name: site.config.name.clone(),
             url: site.config.api.to_string(),
-            provider: known.provider.as_ref().map(ToString::to_string),
+            provider,
             model: None,
-            joined: known.joined.is_some(),
-            state: known.standing.word(),
-            why: known.standing.why().map(str::to_owned),
+            joined,
+            state,
+            why,
             resting: false,
             breaker: "closed",
             open: 0,
@@ -177,15 +184,15 @@ impl Status {
 }
 
 /// Why a gateway should be sent no calls; empty if it should.
-pub(crate) fn unready(status: &Status, stopping: bool) -> Vec<&'static str> {
+pub(crate) fn unready(stopping: bool, serves: bool, disk_ok: bool) -> Vec<&'static str> {
     let mut why = Vec::new();
     if stopping {
         why.push("it is being stopped");
     }
-    if !status.endpoints.iter().any(|e| e.model.is_some()) {
+    if !serves {
         why.push("no endpoint has said what it serves");
     }
-    if !status.spool.disk_ok {
+    if !disk_ok {
         why.push("the spool's disk does not take what it is given");
     }
     why

@@ -22,6 +22,8 @@ use crate::whole::is_json;
 
 /// Events held back while no token has come. A role, some odd first chunk: more is not waited for.
 const PRELUDE_EVENTS: usize = 4;
+/// The same of `/responses`, where four events open an answer, and two more each item of it.
+const PRELUDE_EVENTS_OF_RESPONSES: usize = 16;
 /// Bytes read of an answer that should have been a stream and is none.
 const ODD_BODY_BYTES_MAX: usize = 64 << 10;
 /// The name of the event that carries a receipt.
@@ -137,7 +139,11 @@ impl Relay {
 
     /// Whether the answer may begin.
     fn is_ready(&mut self) -> bool {
-        self.begun |= self.ready.len() >= PRELUDE_EVENTS;
+        let held = match self.surface {
+            Surface::Responses => PRELUDE_EVENTS_OF_RESPONSES,
+            _ => PRELUDE_EVENTS,
+        };
+        self.begun |= self.ready.len() >= held;
         self.begun || self.events.is_none()
     }
 
@@ -241,7 +247,10 @@ impl Relay {
         let seen = Seen::failure(error, attempt.has_token());
         self.ready.push_back(match error {
             // The endpoint's own words have the form that clients of this surface know.
-            UpstreamError::InStream { raw, .. } if self.surface == Surface::Responses => {
+            // What it says of the key that this gateway holds is not for callers.
+            UpstreamError::InStream { raw, .. }
+                if self.surface == Surface::Responses && seen != Seen::Credentials =>
+            {
                 raw.clone()
             }
             _ => error_event(self.surface, &explain(&self.live, seen, error), self.passed),

@@ -189,6 +189,25 @@ async fn one_choice_of_several_is_no_answer() {
     assert_eq!(outcomes[0].0, "truncated", "{}", answer.text());
 }
 
+/// Whatever opens an answer before its first token does not tie the caller to this endpoint.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_before_the_first_token_is_answered_by_another() {
+    let bad = Faulty::api(MODEL, Script::Always(Fault::ErrorAfter(0))).await;
+    let good = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let gateway = support::in_front_of(&[&bad, &good]).await;
+    for surface in [Surface::Chat, Surface::Responses] {
+        for _ in 0..4 {
+            let answer = gateway
+                .post_to(surface.path(), &ask(surface, true), &[])
+                .await;
+            assert_eq!(answer.status, 200, "{surface:?}");
+            assert!(answer.text().contains("t7 "), "{}", answer.text());
+            assert!(!answer.text().contains("\"error\":{"), "{}", answer.text());
+        }
+    }
+    assert!(!bad.requests().is_empty());
+}
+
 /// Ten seeds of everything at once: whatever happens, every call gets an answer or an error, and
 /// with a good endpoint beside the bad one, a whole answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

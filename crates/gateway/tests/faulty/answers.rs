@@ -253,6 +253,10 @@ fn response_events(model: &str, tokens: usize) -> Vec<Event> {
     let begun = format!("\"response\":{}", whole("in_progress"));
     push("response.created", &begun, false, false);
     push("response.in_progress", &begun, false, false);
+    let item = r#""output_index":0,"item":{"type":"message","id":"m-1","content":[]}"#;
+    push("response.output_item.added", item, false, false);
+    let part = r#""item_id":"m-1","content_index":0,"part":{"type":"output_text","text":""}"#;
+    push("response.content_part.added", part, false, false);
     for number in 0..tokens {
         let delta = format!(
             "\"item_id\":\"m-1\",\"output_index\":0,\"content_index\":0,\"delta\":\"{}\"",

@@ -456,7 +456,7 @@ impl Connection {
                 Fault::Stall(after) if tokens >= after && begun => {
                     self.wait_for_the_other_side().await?;
                 }
-                Fault::ErrorAfter(after) if tokens >= after && begun => {
+                Fault::ErrorAfter(after) if tokens >= after && (after > 0 || event.is_token) => {
                     self.error_event(surface, true).await?;
                     self.chunk(b"").await?;
                     return Ok(false);
