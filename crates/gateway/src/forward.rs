@@ -28,7 +28,7 @@ use crate::gateway::Gateway;
 use crate::health::Readiness;
 use crate::lock::lock;
 use crate::places::Place;
-use crate::preferences::{Offered, nothing_left};
+use crate::preferences::{self, Offered, nothing_left};
 use crate::request::Head;
 use crate::settings::Settings;
 use crate::wishes::Wishes;
@@ -111,10 +111,15 @@ fn order(
     let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
     let mut objections = Vec::new();
+    let parameters = if preferences.require_parameters {
+        preferences::parameters(&asked.body)
+    } else {
+        Vec::new()
+    };
     let mut shortest_ms = u64::MAX;
     for (place, live) in endpoints.iter().enumerate() {
         if preferences.any
-            && let Some(why) = preferences.objection(&offered(live), &asked.body)
+            && let Some(why) = preferences.objection(&offered(live), &parameters)
         {
             objections.push(format!("{}: {why}", live.id));
             continue;

@@ -90,6 +90,16 @@ impl KeyFileInForce {
     }
 }
 
+/// Keeps what was spent up to now, at the end of everything.
+pub(crate) fn keep_spent(gateway: &Gateway) {
+    if let (Some(path), Some(_)) = (
+        &gateway.settings().config.keys_file,
+        gateway.callers.count(),
+    ) {
+        write_spent(&spent_path(path), &gateway.callers.spent());
+    }
+}
+
 /// Puts what the file says in force, or keeps what is; whether it did the former.
 fn adopt(path: &Path, gateway: &Gateway) -> bool {
     let keys = std::fs::read_to_string(path)

@@ -27,8 +27,8 @@
 //! | [`keys`] | the file of keys: who may call, and how much |
 //!
 //! What it does not do: it keeps no prompt and no answer, puts neither into its logs, rewrites no
-//! body but for a model's alias and its own preferences, follows no redirects, and never restarts an answer whose first token has been
-//! passed on. There is no central gateway.
+//! body but for a model's alias and its own preferences, follows no redirects, and never restarts
+//! an answer whose first token has been passed on. There is no central gateway.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -159,9 +159,12 @@ pub async fn serve(
     let mut tasks = vec![
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
-        tokio::spawn(outlook::keep_forecasting(Arc::clone(&gateway))),
         tokio::spawn(key_file.keep_following(Arc::clone(&gateway))),
     ];
+    if gateway.settings().config.spool.recording {
+        let forecasting = outlook::keep_forecasting(Arc::clone(&gateway));
+        tasks.push(tokio::spawn(forecasting));
+    }
     let acceptor = certificate.as_ref().map(Certificate::acceptor);
     if let Some(certificate) = certificate {
         tasks.push(tokio::spawn(certificate.keep_following()));
@@ -238,6 +241,7 @@ impl Handle {
             let _ = task.await;
         }
         gateway.observer.stop().await;
+        key_file::keep_spent(&gateway);
     }
 }
 

@@ -82,6 +82,7 @@ pub(crate) async fn serve(
         builder.header_read_timeout(limits.request);
         let stream = Impatient::new(stream, limits.write_stall);
         let (builder, watcher, tls) = (builder.clone(), graceful.watcher(), tls.clone());
+        let mut stopping = stop.clone();
         // Those that ended are let go of.
         while connections.try_join_next().is_some() {}
         connections.spawn(async move {
@@ -93,7 +94,12 @@ pub(crate) async fn serve(
                 }
                 Some(tls) => {
                     // A handshake is the head of everything, and has as long as one.
-                    let shaken = tokio::time::timeout(limits.request, tls.accept(stream)).await;
+                    let shaking = tokio::time::timeout(limits.request, tls.accept(stream));
+                    let shaken = tokio::select! {
+                        shaken = shaking => shaken,
+                        // Nothing was asked yet, so nothing is waited for.
+                        _ = stopping.wait_for(Option::is_some) => return,
+                    };
                     let Ok(Ok(stream)) = shaken else {
                         tracing::debug!(%peer, "a TLS handshake failed");
                         return;

@@ -5,10 +5,11 @@
 //! not. A name that is not known here is refused: a preference that is silently ignored is worse
 //! than none, above all one about privacy.
 
+use std::collections::BTreeMap;
+
 use engine::openai::ApiError;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::config::endpoint::Dollars;
@@ -110,7 +111,8 @@ impl Preferences {
     }
 
     /// Why an endpoint is out of the question; `None` if it is not.
-    pub(crate) fn objection(&self, offered: &Offered<'_>, body: &[u8]) -> Option<String> {
+    /// `asked` are the request's [`parameters`], if they matter.
+    pub(crate) fn objection(&self, offered: &Offered<'_>, asked: &[String]) -> Option<String> {
         if !self.only.is_empty() && !self.only.iter().any(|name| offered.is_called(name)) {
             return Some("it is not among 'only'".to_owned());
         }
@@ -135,7 +137,7 @@ impl Preferences {
             return Some("it does not declare data_collection = \"deny\"".to_owned());
         }
         if self.require_parameters {
-            return lacking(offer, body);
+            return lacking(offer, asked);
         }
         None
     }
@@ -188,15 +190,19 @@ const NO_PARAMETERS: &[&str] = &[
     "user",
 ];
 
-fn lacking(offer: &Offer, body: &[u8]) -> Option<String> {
+/// What a request asks of its model, by name.
+pub(crate) fn parameters(body: &[u8]) -> Vec<String> {
+    let members: BTreeMap<String, IgnoredAny> = serde_json::from_slice(body).unwrap_or_default();
+    let of_the_model = |name: &String| !NO_PARAMETERS.contains(&name.as_str());
+    members.into_keys().filter(of_the_model).collect()
+}
+
+fn lacking(offer: &Offer, asked: &[String]) -> Option<String> {
     let Some(known) = &offer.parameters else {
         return Some("it does not declare its 'parameters'".to_owned());
     };
-    let Ok(Value::Object(request)) = serde_json::from_slice(body) else {
-        return None;
-    };
-    let lacks = |name: &&String| !NO_PARAMETERS.contains(&name.as_str()) && !known.contains(*name);
-    let name: String = request.keys().find(lacks)?.chars().take(64).collect();
+    let lacks = |name: &&String| !known.contains(*name);
+    let name: String = asked.iter().find(lacks)?.chars().take(64).collect();
     Some(format!("it does not declare the parameter '{name}'"))
 }
 

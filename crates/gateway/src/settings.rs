@@ -9,6 +9,8 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use tokio::sync::MutexGuard;
+
 use crate::callers::Callers;
 use crate::config::{EndpointConfig, GatewayConfig};
 use crate::gateway::{Gateway, StartError};
@@ -117,13 +119,23 @@ impl Gateway {
     /// Reads the configuration again from where it came from, and puts it in force.
     pub(crate) async fn reread(&self) -> Result<(), ReloadError> {
         let source = self.source.get().ok_or(ReloadError::NoSource)?;
+        // Before it is read: else an older text could come into force after a newer one.
+        let one_at_a_time = self.reloading.lock().await;
         let config = source().map_err(ReloadError::Unreadable)?;
-        self.reload(config).await
+        self.put_in_force(config, one_at_a_time).await
     }
 
     /// Puts `config` in force, or says why not and changes nothing.
     pub(crate) async fn reload(&self, config: GatewayConfig) -> Result<(), ReloadError> {
-        let _one_at_a_time = self.reloading.lock().await;
+        let one_at_a_time = self.reloading.lock().await;
+        self.put_in_force(config, one_at_a_time).await
+    }
+
+    async fn put_in_force(
+        &self,
+        config: GatewayConfig,
+        _one_at_a_time: MutexGuard<'_, ()>,
+    ) -> Result<(), ReloadError> {
         let before = self.settings();
         if let Some(key) = before.fixed(&config) {
             return Err(ReloadError::Fixed(key));

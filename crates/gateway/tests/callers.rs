@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gateway::config::TlsConfig;
+use gateway::config::{EndpointConfig, TlsConfig};
 use gateway::keys::{Grant, KeyFile};
 use gateway::{ReloadError, StartError, serve};
 use http_body_util::{BodyExt, Full};
@@ -24,6 +24,13 @@ async fn good() -> Faulty {
 
 /// A gateway with a key file, and the keys of those in it.
 async fn with_keys(upstream: &Faulty, callers: &[(&str, Grant, bool)]) -> (Running, Vec<String>) {
+    with_keys_at(endpoint(upstream), callers).await
+}
+
+async fn with_keys_at(
+    endpoint: EndpointConfig,
+    callers: &[(&str, Grant, bool)],
+) -> (Running, Vec<String>) {
     let directory = tempfile::tempdir().expect("a directory");
     let path = directory.path().join("keys.toml");
     let mut file = KeyFile::default();
@@ -34,7 +41,7 @@ async fn with_keys(upstream: &Faulty, callers: &[(&str, Grant, bool)]) -> (Runni
     }
     std::fs::write(&path, file.to_text()).expect("written");
     let mut config = config();
-    config.endpoints = vec![endpoint(upstream)];
+    config.endpoints = vec![endpoint];
     config.keys_file = Some(path);
     (Running::start_in(directory, config, None).await, keys)
 }
@@ -154,19 +161,31 @@ async fn limits_are_kept_and_told() {
     );
     let models = ask(&gateway, "GET", "/v1/models", Some(&keys[1]), String::new()).await;
     assert_eq!(models.json()["data"].as_array().map(Vec::len), Some(0));
+    for path in ["/v1/models/another", &format!("/v1/models/{MODEL}")] {
+        let none = ask(&gateway, "GET", path, Some(&keys[1]), String::new()).await;
+        assert_eq!(none.status, 404);
+        assert!(
+            none.text().contains("no models are served"),
+            "{}",
+            none.text()
+        );
+    }
     gateway.stop().await;
 }
 
 #[tokio::test]
 async fn tokens_are_charged_as_the_answer_says() {
+    const LIMIT: u64 = 240;
+    // 5 of the prompt, 8 of the answer: settled once the attempt is recorded, soon after.
+    const USED: u64 = 13;
     let upstream = good().await;
     let grant = Grant {
-        tokens_per_minute: Some(1_000_000),
+        tokens_per_minute: Some(LIMIT),
         ..Grant::default()
     };
     let (gateway, keys) = with_keys(&upstream, &[("ci", grant, false)]).await;
-    assert_eq!(ask_chat(&gateway, &keys[0]).await.status, 200);
-    // 5 of the prompt, 8 of the answer: settled once the attempt is recorded, soon after.
+    let estimate = chat(false).len() as u64 / 4 + 1;
+    assert!(estimate > USED, "so the two can be told apart");
     let begun = Instant::now();
     loop {
         let answer = ask_chat(&gateway, &keys[0]).await;
@@ -175,15 +194,47 @@ async fn tokens_are_charged_as_the_answer_says() {
             .parse()
             .expect("a number");
         let calls = upstream.requests().len() as u64;
-        let estimate = chat(false).len() as u64 / 4 + 1;
-        // All but the last are settled; what came back meanwhile can only add.
-        if remaining >= 1_000_000 - 13 * (calls - 1) - estimate {
+        let came_back = LIMIT * (begun.elapsed().as_secs() + 1) / 60;
+        // A call that is not settled yet weighs more, never less.
+        let most = (LIMIT + came_back).saturating_sub(USED * calls);
+        assert!(remaining <= most, "{remaining} after {calls} calls");
+        let least = LIMIT.saturating_sub(USED * (calls - 1) + estimate);
+        if calls >= 5 && remaining >= least {
             break;
         }
         assert!(begun.elapsed() < PATIENCE, "{remaining} after {calls}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_stream_that_does_not_say_what_it_used_is_paid_for_all_the_same() {
+    let upstream = good().await;
+    let mut priced = endpoint(&upstream);
+    // A token of an answer costs a thousandth.
+    priced.offer.price.completion = Some(1_000_000_000);
+    let grant = Grant {
+        spend_per_day_micro: Some(2_000),
+        ..Grant::default()
+    };
+    let (gateway, keys) = with_keys_at(priced, &[("ci", grant, false)]).await;
+    let begun = Instant::now();
+    loop {
+        let body = format!(r#"{{"model":"{MODEL}","prompt":"x","stream":true}}"#);
+        let answer = ask(&gateway, "POST", "/v1/completions", Some(&keys[0]), body).await;
+        if answer.status == 429 {
+            assert_eq!(answer.json()["error"]["code"], "insufficient_quota");
+            break;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(begun.elapsed() < PATIENCE, "nothing was spent");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // What was spent is known to the next start.
+    let directory = gateway.stop().await;
+    let spent = std::fs::read_to_string(directory.path().join("keys.spent.toml"));
+    assert!(spent.expect("written").contains("nano = "));
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn whole(mut turn: Turn, answer: UpstreamReply) {
 fn finished(body: &Bytes) -> Result<Seen, UpstreamError> {
     match ChunkSummary::parse(body) {
         Some(summary) if summary.is_error => {
-            let error = Box::new(ApiError::from_body(502, body));
+            let error = Box::new(ApiError::from_event(502, body));
             Err(UpstreamError::InStream {
                 error,
                 raw: body.clone(),

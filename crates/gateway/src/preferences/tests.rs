@@ -33,7 +33,7 @@ fn offered<'a>(name: &'a str, offer: &'a Offer) -> Offered<'a> {
 }
 
 fn objects(text: &str, offer: &Offer, body: &str) -> Option<String> {
-    preferences(text).objection(&offered("mine", offer), body.as_bytes())
+    preferences(text).objection(&offered("mine", offer), &parameters(body.as_bytes()))
 }
 
 #[test]
