@@ -107,8 +107,10 @@ pub struct HistoryCheck {
     unauthorised: u64,
     passed_over: u64,
     unauthorised_signer: Option<SignerId>,
-    told_streams: Vec<StreamAccount>,
-    told_signers: Vec<SignerAccount>,
+    /// What is in the file and was not told of yet; made once all records are there. What is told is
+    /// compared as it comes and not kept, so that it takes no memory.
+    untold_streams: Option<BTreeMap<StreamId, StreamAccount>>,
+    untold_signers: Option<BTreeMap<SignerId, SignerAccount>>,
     findings: Findings,
 }
 
@@ -128,8 +130,8 @@ impl HistoryCheck {
             unauthorised: 0,
             passed_over: 0,
             unauthorised_signer: None,
-            told_streams: Vec::new(),
-            told_signers: Vec::new(),
+            untold_streams: None,
+            untold_signers: None,
             findings: Findings::default(),
         }
     }
@@ -166,14 +168,35 @@ impl HistoryCheck {
         self.skip(end, gap);
     }
 
-    /// The account of a stream, as the file tells it.
-    pub fn stream(&mut self, told: StreamAccount) {
-        self.told_streams.push(told);
+    /// The account of a stream, as the file tells it after all of its records.
+    pub fn stream(&mut self, told: &StreamAccount) {
+        let account = &self.account;
+        let untold = self
+            .untold_streams
+            .get_or_insert_with(|| by_stream(account));
+        let found = untold.remove(&told.stream);
+        let found = found.unwrap_or_else(|| without_numbers(told));
+        if found != *told {
+            self.compare_stream(told, &found);
+        }
     }
 
-    /// The account of a signer, as the file tells it.
-    pub fn signer(&mut self, told: SignerAccount) {
-        self.told_signers.push(told);
+    /// The account of a signer, as the file tells it after all of its records.
+    pub fn signer(&mut self, told: &SignerAccount) {
+        let account = &self.account;
+        let untold = self
+            .untold_signers
+            .get_or_insert_with(|| by_signer(account));
+        let found = untold.remove(&told.signer);
+        if found.as_ref() != Some(told) {
+            let there = found.map_or(0, |found| found.controls);
+            let why = format!(
+                "signer {} has {} control records by the account, the last of them {}; {there} \
+                 are in the file",
+                told.signer, told.controls, told.head
+            );
+            self.findings.file("numbers", why);
+        }
     }
 
     /// The file cannot be read further.
@@ -299,8 +322,7 @@ impl HistoryCheck {
         }
         // A file that broke off has no account to compare with.
         if !self.findings.has("format") {
-            self.compare_streams(&streams);
-            self.compare_signers(&signers);
+            self.find_untold();
         }
         self.check_root();
         let report = self.draft(policy, known).finish();
@@ -332,62 +354,45 @@ impl HistoryCheck {
         self.findings.file("inclusion", why.to_owned());
     }
 
-    /// Each stream's numbers must be what the file says they are.
-    fn compare_streams(&mut self, found: &[StreamAccount]) {
-        let told = std::mem::take(&mut self.told_streams);
-        let mut untold: BTreeMap<StreamId, &StreamAccount> =
-            found.iter().map(|found| (found.stream, found)).collect();
-        for told in &told {
-            let nothing = without_numbers(told);
-            let found = untold.remove(&told.stream).unwrap_or(&nothing);
-            if found == told {
-                continue;
-            }
-            let before = self.findings.total();
-            for (what, told_runs, found_runs) in [
-                ("a record", &told.records, &found.records),
-                ("a second record", &told.doubled, &found.doubled),
-                ("a void", &told.voided, &found.voided),
-                ("a void as unused", &told.unused, &found.unused),
-            ] {
-                let gone = told_runs.without(found_runs);
-                let new = found_runs.without(told_runs);
-                let why = format!("{what} by the account, and not in the file");
-                self.findings.numbers(told, gone, &why);
-                let why = format!("{what} in the file, and not by the account");
-                self.findings.numbers(told, new, &why);
-            }
-            if self.findings.total() == before {
-                let stream = &told.stream;
-                let why = format!("stream {stream}: its account contradicts itself");
-                self.findings.file("numbers", why);
-            }
+    /// A stream's numbers must be what the file says they are.
+    fn compare_stream(&mut self, told: &StreamAccount, found: &StreamAccount) {
+        let before = self.findings.total();
+        for (what, told_runs, found_runs) in [
+            ("a record", &told.records, &found.records),
+            ("a second record", &told.doubled, &found.doubled),
+            ("a void", &told.voided, &found.voided),
+            ("a void as unused", &told.unused, &found.unused),
+        ] {
+            let gone = told_runs.without(found_runs);
+            let new = found_runs.without(told_runs);
+            let why = format!("{what} by the account, and not in the file");
+            self.findings.numbers(told, gone, &why);
+            let why = format!("{what} in the file, and not by the account");
+            self.findings.numbers(told, new, &why);
         }
-        for found in untold.into_values() {
-            let numbers = found.records.with(&found.voided).with(&found.unused);
-            let why = "in the file, and their stream not in the account";
-            self.findings.numbers(found, numbers, why);
+        if self.findings.total() == before {
+            let stream = &told.stream;
+            let why = format!("stream {stream}: its account contradicts itself");
+            self.findings.file("numbers", why);
         }
     }
 
-    fn compare_signers(&mut self, found: &[SignerAccount]) {
-        let told = std::mem::take(&mut self.told_signers);
-        let mut untold: BTreeMap<SignerId, &SignerAccount> =
-            found.iter().map(|found| (found.signer, found)).collect();
-        for told in &told {
-            let found = untold.remove(&told.signer);
-            if found == Some(told) {
-                continue;
-            }
-            let there = found.map_or(0, |found| found.controls);
-            let why = format!(
-                "signer {} has {} control records by the account, the last of them {}; {there} \
-                 are in the file",
-                told.signer, told.controls, told.head
-            );
-            self.findings.file("numbers", why);
+    /// Everything in the file must be in the account.
+    fn find_untold(&mut self) {
+        let streams = self.untold_streams.take();
+        for found in streams
+            .unwrap_or_else(|| by_stream(&self.account))
+            .into_values()
+        {
+            let numbers = found.records.with(&found.voided).with(&found.unused);
+            let why = "in the file, and their stream not in the account";
+            self.findings.numbers(&found, numbers, why);
         }
-        for signer in untold.into_keys() {
+        let signers = self.untold_signers.take();
+        for signer in signers
+            .unwrap_or_else(|| by_signer(&self.account))
+            .into_keys()
+        {
             let why = format!("signer {signer} is in the file, and not in the account");
             self.findings.file("numbers", why);
         }
@@ -488,6 +493,16 @@ impl HistoryCheck {
     }
 }
 
+fn by_stream(account: &Account) -> BTreeMap<StreamId, StreamAccount> {
+    let streams = account.streams();
+    streams.map(|found| (found.stream, found)).collect()
+}
+
+fn by_signer(account: &Account) -> BTreeMap<SignerId, SignerAccount> {
+    let signers = account.signers();
+    signers.map(|found| (found.signer, found)).collect()
+}
+
 /// The account of a stream of which nothing is in the file.
 fn without_numbers(told: &StreamAccount) -> StreamAccount {
     StreamAccount {
@@ -518,8 +533,8 @@ pub fn verify_history(
             }
             Ok(Some(Item::Erased(item))) => check.erased(&item),
             Ok(Some(Item::Tail(gap))) => check.tail(&gap),
-            Ok(Some(Item::Stream(told))) => check.stream(told),
-            Ok(Some(Item::Signer(told))) => check.signer(told),
+            Ok(Some(Item::Stream(told))) => check.stream(&told),
+            Ok(Some(Item::Signer(told))) => check.signer(&told),
             Ok(None) => break,
             Err(error) => {
                 check.broken(&error);

@@ -187,8 +187,8 @@ impl Checking {
             Item::Record(item) => self.record(item),
             Item::Erased(item) => self.check.erased(&item),
             Item::Tail(gap) => self.check.tail(&gap),
-            Item::Stream(told) => self.check.stream(told),
-            Item::Signer(told) => self.check.signer(told),
+            Item::Stream(told) => self.check.stream(&told),
+            Item::Signer(told) => self.check.signer(&told),
         }
     }
 
