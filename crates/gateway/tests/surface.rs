@@ -37,7 +37,7 @@ fn weird(surface: Surface, streamed: bool) -> String {
              "logprobs":true,"top_logprobs":20,"stop":["\n\n","\u0000"],"logit_bias":{"50256":-100}"#
         }
         Surface::Completions => {
-            r#""prompt":[[1,2,3],[4]],"suffix":"\ud83d\ude00","best_of":3,"echo":true,"logprobs":5"#
+            r#""prompt":[1,2,3,4],"suffix":"\ud83d\ude00","best_of":3,"echo":true,"logprobs":5"#
         }
         Surface::Embeddings => r#""input":["a",""],"encoding_format":"base64","dimensions":256"#,
         Surface::Responses => {
