@@ -73,7 +73,7 @@ function nameOf(endpoint) {
   const lines = [element("span", endpoint.name || endpoint.model || "not known yet")];
   lines.push(element("small", (endpoint.name && endpoint.model ? endpoint.model + " at " : "") + endpoint.url));
   if (endpoint.state !== "ready") lines.push(element("small", endpoint.state + ": " + (endpoint.why || ""), "bad"));
-  else if (endpoint.resting) lines.push(element("small", "resting after failed connections", "bad"));
+  else if (endpoint.resting) lines.push(element("small", "resting: asked when nothing else is left", "bad"));
   const head = element("th", lines);
   head.scope = "row";
   head.title = endpoint.provider ? endpoint.provider + " / " + (endpoint.model || "") : "";

@@ -113,7 +113,7 @@ impl Compute {
                 String::new()
             };
             return Err(Unusable(format!(
-                "{name}: {} lines cannot be used; --skip-bad leaves them out\n{}{more}",
+                "{name}: lines that cannot be used: {}; --skip-bad leaves them out\n{}{more}",
                 lines.bad_count,
                 lines.bad.join("\n")
             ))
