@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["model", "upstream"]))]
 pub(crate) struct Arguments {
-    /// A GGUF file of the Llama family, served by the embedded engine on the CPU.
+    /// A GGUF file of the Llama or Qwen 2, 2.5 or 3 family, served by the embedded engine on the CPU.
     #[arg(long)]
     model: Option<PathBuf>,
     /// Any OpenAI-compatible API to stand in front of, such as http://127.0.0.1:8000/v1.

@@ -152,14 +152,29 @@ fn fold(mut sums: [f32; LANES]) -> f32 {
 /// Root mean square norm of each row of `x`, times `weight`.
 pub(super) fn rms_norm(x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
     let width = weight.len();
-    #[allow(clippy::cast_precision_loss)] // widths are far below 2²⁴
-    let count = width as f32;
     for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
-        let scale = 1.0 / libm::sqrtf(dot(x, x) / count + epsilon);
+        let scale = scale_of(x, epsilon);
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
             *out = x * scale * weight;
         }
     }
+}
+
+/// As [`rms_norm`], over `x` itself.
+pub(super) fn rms_norm_in_place(x: &mut [f32], weight: &[f32], epsilon: f32) {
+    for x in x.chunks_exact_mut(weight.len()) {
+        let scale = scale_of(x, epsilon);
+        for (x, weight) in x.iter_mut().zip(weight) {
+            *x = *x * scale * weight;
+        }
+    }
+}
+
+/// What a row is multiplied by to have a root mean square of one.
+fn scale_of(x: &[f32], epsilon: f32) -> f32 {
+    #[allow(clippy::cast_precision_loss)] // widths are far below 2²⁴
+    let count = x.len() as f32;
+    1.0 / libm::sqrtf(dot(x, x) / count + epsilon)
 }
 
 /// gate = silu(gate) · up.

@@ -1,8 +1,8 @@
 //! The forward pass of the Llama family, with the logits of every position.
 //!
-//! Architecture `llama` as GGUF files have it: grouped-query attention, interleaved rotary
-//! positions, RMS norms, SwiGLU, tied or untied output. Weights are computed with as 32-bit numbers,
-//! which is exact for 16 and 32 bits and for the numbers that quantised blocks stand for. Only the
+//! Architectures `llama`, `qwen2` and `qwen3` as GGUF files have them ([`Architecture`] says what
+//! sets them apart): grouped-query attention, rotary positions, RMS norms, SwiGLU, tied or untied
+//! output. Weights are computed with as 32-bit numbers, which is exact for 16 and 32 bits and for the numbers that quantised blocks stand for. Only the
 //! quantised matrices of models of more than [`WIDEN_MAX_PARAMETERS`] stay in their blocks and are
 //! multiplied by candle's integer kernels, which round activations to 8 bits. The KV cache holds
 //! 32-bit numbers.
@@ -11,10 +11,11 @@
 //! a text in one pass gives the very logits that decoding it gave; as 32-bit numbers also on
 //! another machine. candle's kernels may round differently on machines with other instruction sets.
 //!
-//! Refused: mixtures of experts, attention biases, rotary scaling other than linear or by factors
+//! Refused: mixtures of experts, biases where the architecture has none, rotary scaling other than linear or by factors
 //! in the file, and every tensor whose meaning is not known here: leaving one out would serve
 //! another model under this one's name.
 
+mod architecture;
 mod config;
 mod matrix;
 
@@ -23,6 +24,8 @@ use std::fs::File;
 use super::error::Problem;
 use super::gguf::Header;
 use super::kernels;
+pub use architecture::Architecture;
+use architecture::{Pairs, refuse_unknown_tensors};
 pub(super) use config::Config;
 use config::narrow;
 pub(super) use matrix::{Arithmetic, candle_dtype, widen};
@@ -47,11 +50,26 @@ struct Layer {
     query: Matrix,
     key: Matrix,
     value: Matrix,
+    bias: Option<Bias>,
+    head_norms: Option<HeadNorms>,
     output: Matrix,
     ffn_norm: Vec<f32>,
     gate: Matrix,
     up: Matrix,
     down: Matrix,
+}
+
+/// What Qwen 2 adds to queries, keys and values.
+struct Bias {
+    query: Vec<f32>,
+    key: Vec<f32>,
+    value: Vec<f32>,
+}
+
+/// What Qwen 3 norms each head of queries and keys by.
+struct HeadNorms {
+    query: Vec<f32>,
+    key: Vec<f32>,
 }
 
 /// The weights.
@@ -104,6 +122,63 @@ impl KvCache {
     }
 }
 
+impl Layer {
+    fn load(from: Source<'_>, c: &Config, index: usize) -> Result<Self, Problem> {
+        let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_width());
+        let name = |part: &str| format!("blk.{index}.{part}");
+        let vector = |part: &str, length| from.vector(&name(part), length);
+        let matrix = |part: &str, rows, cols| {
+            let name = name(&format!("{part}.weight"));
+            from.matrix(&name, rows, cols)
+        };
+        let bias = match c.architecture.has_bias() {
+            false => None,
+            true => Some(Bias {
+                query: vector("attn_q.bias", q_width)?,
+                key: vector("attn_k.bias", kv_width)?,
+                value: vector("attn_v.bias", kv_width)?,
+            }),
+        };
+        let head_norms = match c.architecture.norms_heads() {
+            false => None,
+            true => Some(HeadNorms {
+                query: vector("attn_q_norm.weight", c.head_dim)?,
+                key: vector("attn_k_norm.weight", c.head_dim)?,
+            }),
+        };
+        Ok(Self {
+            attention_norm: vector("attn_norm.weight", c.width)?,
+            query: matrix("attn_q", q_width, c.width)?,
+            key: matrix("attn_k", kv_width, c.width)?,
+            value: matrix("attn_v", kv_width, c.width)?,
+            bias,
+            head_norms,
+            output: matrix("attn_output", c.width, q_width)?,
+            ffn_norm: vector("ffn_norm.weight", c.width)?,
+            gate: matrix("ffn_gate", c.hidden, c.width)?,
+            up: matrix("ffn_up", c.hidden, c.width)?,
+            down: matrix("ffn_down", c.width, c.hidden)?,
+        })
+    }
+
+    /// Queries, keys and values of normed rows, before they are rotated.
+    fn project(&self, c: &Config, normed: &[f32]) -> Result<[Vec<f32>; 3], Problem> {
+        let mut query = self.query.apply(normed)?;
+        let mut key = self.key.apply(normed)?;
+        let mut value = self.value.apply(normed)?;
+        if let Some(bias) = &self.bias {
+            add_to_each(&mut query, &bias.query);
+            add_to_each(&mut key, &bias.key);
+            add_to_each(&mut value, &bias.value);
+        }
+        if let Some(norms) = &self.head_norms {
+            kernels::rms_norm_in_place(&mut query, &norms.query, c.epsilon);
+            kernels::rms_norm_in_place(&mut key, &norms.key, c.epsilon);
+        }
+        Ok([query, key, value])
+    }
+}
+
 impl Weights {
     pub(super) fn load(
         file: &File,
@@ -111,30 +186,16 @@ impl Weights {
         config: Config,
         arithmetic: Arithmetic,
     ) -> Result<Self, Problem> {
-        refuse_unknown_tensors(header, &config)?;
+        refuse_unknown_tensors(header, config.architecture, config.layers)?;
         let from = Source {
             file,
             header,
             arithmetic,
         };
         let c = &config;
-        let (q_width, kv_width) = (c.heads * c.head_dim, c.kv_width());
-        let mut layers = Vec::new();
-        for index in 0..c.layers {
-            let name = |part: &str| format!("blk.{index}.{part}.weight");
-            let matrix = |part: &str, rows, cols| from.matrix(&name(part), rows, cols);
-            layers.push(Layer {
-                attention_norm: from.vector(&name("attn_norm"), c.width)?,
-                query: matrix("attn_q", q_width, c.width)?,
-                key: matrix("attn_k", kv_width, c.width)?,
-                value: matrix("attn_v", kv_width, c.width)?,
-                output: matrix("attn_output", c.width, q_width)?,
-                ffn_norm: from.vector(&name("ffn_norm"), c.width)?,
-                gate: matrix("ffn_gate", c.hidden, c.width)?,
-                up: matrix("ffn_up", c.hidden, c.width)?,
-                down: matrix("ffn_down", c.width, c.hidden)?,
-            });
-        }
+        let layers = (0..c.layers)
+            .map(|index| Layer::load(from, c, index))
+            .collect::<Result<_, Problem>>()?;
         let output = match header.tensor("output.weight") {
             None => None,
             Some(_) => Some(from.matrix("output.weight", c.vocab, c.width)?),
@@ -180,12 +241,11 @@ impl Weights {
         let rotation = self.rotation(cache.positions, ids.len());
         for (layer, (keys, values)) in self.layers.iter().zip(&mut cache.layers) {
             kernels::rms_norm(&x, &layer.attention_norm, c.epsilon, &mut normed);
-            let mut query = layer.query.apply(&normed)?;
-            let mut key = layer.key.apply(&normed)?;
+            let [mut query, mut key, value] = layer.project(c, &normed)?;
             rotate(&mut query, c.heads, c, &rotation);
             rotate(&mut key, c.kv_heads, c, &rotation);
             keys.extend_from_slice(&key);
-            values.extend_from_slice(&layer.value.apply(&normed)?);
+            values.extend_from_slice(&value);
             let mixed = attend(c, &query, keys, values, cache.positions);
             add(&mut x, &layer.output.apply(&mixed)?);
             kernels::rms_norm(&x, &layer.ffn_norm, c.epsilon, &mut normed);
@@ -226,21 +286,38 @@ fn add(x: &mut [f32], more: &[f32]) {
     }
 }
 
-/// Rotates neighbouring numbers of each head.
+/// Adds the same numbers to each row.
+fn add_to_each(rows: &mut [f32], more: &[f32]) {
+    for row in rows.chunks_exact_mut(more.len()) {
+        add(row, more);
+    }
+}
+
+/// Rotates pairs of numbers of each head.
 fn rotate(rows: &mut [f32], heads: usize, config: &Config, rotation: &[(f32, f32)]) {
     let pairs = config.rotary_dim / 2;
     if pairs == 0 {
         return;
     }
+    let turn = |a: f32, b: f32, (cos, sin): (f32, f32)| (a * cos - b * sin, a * sin + b * cos);
     let row_len = heads * config.head_dim;
     for (row, turns) in rows
         .chunks_exact_mut(row_len)
         .zip(rotation.chunks_exact(pairs))
     {
         for head in row.chunks_exact_mut(config.head_dim) {
-            for (pair, &(cos, sin)) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
-                let [a, b] = *pair;
-                *pair = [a * cos - b * sin, a * sin + b * cos];
+            match config.architecture.pairs() {
+                Pairs::Neighbours => {
+                    for ([a, b], &by) in head.as_chunks_mut::<2>().0.iter_mut().zip(turns) {
+                        (*a, *b) = turn(*a, *b, by);
+                    }
+                }
+                Pairs::Halves => {
+                    let (first, second) = head.split_at_mut(pairs);
+                    for ((a, b), &by) in first.iter_mut().zip(second).zip(turns) {
+                        (*a, *b) = turn(*a, *b, by);
+                    }
+                }
             }
         }
     }
@@ -316,53 +393,6 @@ fn frequencies(from: Source<'_>, config: &Config) -> Result<Vec<f64>, Problem> {
         .enumerate()
         .map(|(pair, factor)| libm::pow(config.rotary_base, exponent(pair)) / f64::from(factor))
         .collect())
-}
-
-/// A tensor that we do not know does something that we would leave out.
-fn refuse_unknown_tensors(header: &Header, config: &Config) -> Result<(), Problem> {
-    const PARTS: [&str; 9] = [
-        "attn_norm",
-        "attn_q",
-        "attn_k",
-        "attn_v",
-        "attn_output",
-        "ffn_norm",
-        "ffn_gate",
-        "ffn_up",
-        "ffn_down",
-    ];
-    const WHOLE: [&str; 4] = [
-        "token_embd.weight",
-        "output_norm.weight",
-        "output.weight",
-        "rope_freqs.weight",
-    ];
-    let known = |name: &str| {
-        if WHOLE.contains(&name) {
-            return true;
-        }
-        let Some((index, part)) = name
-            .strip_prefix("blk.")
-            .and_then(|rest| rest.split_once('.'))
-        else {
-            return false;
-        };
-        let in_range = index
-            .parse::<usize>()
-            .is_ok_and(|index| index < config.layers);
-        in_range
-            && part
-                .strip_suffix(".weight")
-                .is_some_and(|part| PARTS.contains(&part))
-    };
-    match header.tensors.iter().find(|tensor| !known(&tensor.name)) {
-        None => Ok(()),
-        Some(tensor) => Err(Problem::unsupported(format!(
-            "tensor `{}` has no place in a Llama model as this engine knows it; leaving it out \
-             would run another model. Serve this model with another engine and use --upstream",
-            tensor.name
-        ))),
-    }
 }
 
 #[cfg(test)]

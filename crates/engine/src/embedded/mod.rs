@@ -1,4 +1,4 @@
-//! The embedded engine: GGUF models of the Llama family on the CPU, in this process.
+//! The embedded engine: GGUF models of the Llama and Qwen families on the CPU, in this process.
 //!
 //! One [`Model`] is shared by a few worker threads, each with its own KV cache, behind a bounded
 //! queue. Requests are never computed together, so an answer does not depend on what else runs:

@@ -46,7 +46,7 @@ pub struct ModelFacts {
     pub precision: String,
     /// Numbers in all tensors.
     pub parameters: u64,
-    /// `llama`.
+    /// `llama`, `qwen2` or `qwen3`.
     pub architecture: String,
     /// The file's own longest context, tokens.
     pub context_length: usize,
@@ -365,7 +365,7 @@ fn facts(
             .map(|text| sha256(text.as_bytes())),
         precision: precision(header),
         parameters,
-        architecture: "llama".to_owned(),
+        architecture: config.architecture.name().to_owned(),
         context_length: config.context,
         vocab: config.vocab,
         layers: config.layers,

@@ -2,7 +2,8 @@
 //!
 //! Templates are Jinja as Hugging Face's `apply_chat_template` runs them: blocks trimmed,
 //! `raise_exception`, `tojson` without HTML escapes, Python's string methods, and the variables
-//! `messages`, `tools`, `bos_token`, `eos_token` and `add_generation_prompt`. A template comes from
+//! `messages`, `tools`, `bos_token`, `eos_token` and `add_generation_prompt`, besides which a request
+//! may set others of the template by `chat_template_kwargs`. A template comes from
 //! a file, so its work and its output are bounded. It has no clock: a template that asks for the
 //! date gets none, for the same request must give the same prompt.
 
@@ -100,6 +101,11 @@ impl Template {
         if let Some(tools) = request.rest.get("tools") {
             variables.push(("tools", Value::from(Serde(tools))));
         }
+        for (name, value) in own_variables(request)? {
+            if variables.iter().all(|(taken, _)| *taken != name) {
+                variables.push((name, Value::from(Serde(value))));
+            }
+        }
         self.run(
             Value::from_pairs(variables),
             request.messages.len(),
@@ -141,6 +147,26 @@ pub(super) enum RenderError {
     Request(ApiError),
     /// The prompt is longer than any that fits.
     TooLong,
+}
+
+/// What the caller tells the template besides, such as Qwen 3's `enable_thinking`: the members of
+/// `chat_template_kwargs`, as vLLM and llama.cpp's server have it.
+fn own_variables(
+    request: &ChatRequest,
+) -> Result<impl Iterator<Item = (&str, &serde_json::Value)>, RenderError> {
+    const NAME: &str = "chat_template_kwargs";
+    match request.rest.get(NAME) {
+        None | Some(serde_json::Value::Null) => Ok(None),
+        Some(serde_json::Value::Object(members)) => Ok(Some(members)),
+        Some(_) => Err(RenderError::Request(ApiError::invalid(
+            NAME,
+            format!("Invalid type for '{NAME}': it must be an object."),
+        ))),
+    }
+    .map(|members| {
+        let members = members.into_iter().flatten();
+        members.map(|(name, value)| (name.as_str(), value))
+    })
 }
 
 /// The template's own words, if it raised an exception; else the error without the line of the

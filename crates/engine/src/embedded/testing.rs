@@ -7,11 +7,13 @@ use candle_core::quantized::gguf_file::{self, Value};
 use candle_core::quantized::{GgmlDType, QTensor};
 use candle_core::{Device, Tensor};
 
+use super::llama::Architecture;
 use crate::sampling::philox4x32_10;
 
 /// What to write.
 #[derive(Debug, Clone)]
 pub(super) struct Tiny {
+    pub(super) architecture: Architecture,
     pub(super) seed: u32,
     pub(super) dtype: GgmlDType,
     pub(super) tied: bool,
@@ -26,6 +28,7 @@ pub(super) struct Tiny {
 impl Default for Tiny {
     fn default() -> Self {
         Self {
+            architecture: Architecture::Llama,
             seed: 1,
             dtype: GgmlDType::F16,
             tied: true,
@@ -71,28 +74,55 @@ fn texts(items: impl IntoIterator<Item = String>) -> Value {
 }
 
 impl Tiny {
-    pub(super) fn metadata(&self) -> Vec<(String, Value)> {
+    /// Qwen 3's heads are wider than their share of the width, here too.
+    fn head_dim(&self) -> usize {
+        let share = self.width / self.heads;
+        match self.architecture {
+            Architecture::Qwen3 => share * 2,
+            _ => share,
+        }
+    }
+
+    /// Metadata under the architecture's own prefix.
+    fn sizes(&self) -> Vec<(String, Value)> {
         let number = |n: usize| Value::U32(u32::try_from(n).expect("small"));
+        let rotary_base = match self.architecture {
+            Architecture::Llama => 10_000.0,
+            _ => 1_000_000.0,
+        };
+        let mut sizes = vec![
+            ("context_length", Value::U32(self.context)),
+            ("embedding_length", number(self.width)),
+            ("block_count", number(self.layers)),
+            ("feed_forward_length", number(self.hidden)),
+            ("rope.freq_base", Value::F32(rotary_base)),
+            ("attention.head_count", number(self.heads)),
+            ("attention.head_count_kv", number(self.kv_heads)),
+            ("attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ];
+        match self.architecture {
+            Architecture::Llama => sizes.push(("rope.dimension_count", number(self.head_dim()))),
+            Architecture::Qwen2 => {}
+            Architecture::Qwen3 => {
+                sizes.push(("attention.key_length", number(self.head_dim())));
+                sizes.push(("attention.value_length", number(self.head_dim())));
+            }
+        }
+        let name = self.architecture.name();
+        (sizes.into_iter())
+            .map(|(key, value)| (format!("{name}.{key}"), value))
+            .collect()
+    }
+
+    pub(super) fn metadata(&self) -> Vec<(String, Value)> {
         let tokens = tokens();
-        let plain = tokens.len() - CONTROLS.len();
-        let end = u32::try_from(plain).expect("small");
-        let kinds = (0..tokens.len()).map(|id| Value::I32(if id < plain { 1 } else { 3 }));
-        [
-            ("general.architecture", text("llama")),
+        let words = tokens.len() - CONTROLS.len();
+        let end = u32::try_from(words).expect("small");
+        let kinds = (0..tokens.len()).map(|id| Value::I32(if id < words { 1 } else { 3 }));
+        let plain = [
+            ("general.architecture", text(self.architecture.name())),
             ("general.name", text("tiny")),
             ("general.file_type", Value::U32(1)),
-            ("llama.context_length", Value::U32(self.context)),
-            ("llama.embedding_length", number(self.width)),
-            ("llama.block_count", number(self.layers)),
-            ("llama.feed_forward_length", number(self.hidden)),
-            (
-                "llama.rope.dimension_count",
-                number(self.width / self.heads),
-            ),
-            ("llama.rope.freq_base", Value::F32(10_000.0)),
-            ("llama.attention.head_count", number(self.heads)),
-            ("llama.attention.head_count_kv", number(self.kv_heads)),
-            ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
             ("tokenizer.ggml.model", text("gpt2")),
             ("tokenizer.ggml.pre", text("gpt-2")),
             ("tokenizer.ggml.token_type", Value::Array(kinds.collect())),
@@ -101,12 +131,15 @@ impl Tiny {
             ("tokenizer.ggml.eos_token_id", Value::U32(end)),
             ("tokenizer.chat_template", text(TEMPLATE)),
         ]
-        .map(|(key, value)| (key.to_owned(), value))
-        .into()
+        .map(|(key, value)| (key.to_owned(), value));
+        plain.into_iter().chain(self.sizes()).collect()
     }
 
     pub(super) fn tensors(&self) -> Vec<(String, QTensor)> {
-        let kv = self.width / self.heads * self.kv_heads;
+        let (q, kv) = (
+            self.heads * self.head_dim(),
+            self.kv_heads * self.head_dim(),
+        );
         let mut all = Vec::new();
         let mut push = |name: String, shape: &[usize], dtype: GgmlDType| {
             let stream = u32::try_from(all.len()).expect("small");
@@ -119,10 +152,10 @@ impl Tiny {
         push("token_embd.weight".into(), &[vocab, w], self.dtype);
         for layer in 0..self.layers {
             for (part, shape) in [
-                ("attn_q", vec![w, w]),
+                ("attn_q", vec![q, w]),
                 ("attn_k", vec![kv, w]),
                 ("attn_v", vec![kv, w]),
-                ("attn_output", vec![w, w]),
+                ("attn_output", vec![w, q]),
                 ("ffn_gate", vec![h, w]),
                 ("ffn_up", vec![h, w]),
                 ("ffn_down", vec![w, h]),
@@ -131,6 +164,17 @@ impl Tiny {
             }
             for part in ["attn_norm", "ffn_norm"] {
                 push(format!("blk.{layer}.{part}.weight"), &[w], GgmlDType::F32);
+            }
+            if self.architecture == Architecture::Qwen2 {
+                for (part, size) in [("attn_q", q), ("attn_k", kv), ("attn_v", kv)] {
+                    push(format!("blk.{layer}.{part}.bias"), &[size], GgmlDType::F32);
+                }
+            }
+            if self.architecture == Architecture::Qwen3 {
+                for part in ["attn_q_norm", "attn_k_norm"] {
+                    let name = format!("blk.{layer}.{part}.weight");
+                    push(name, &[self.head_dim()], GgmlDType::F32);
+                }
             }
         }
         push("output_norm.weight".into(), &[w], GgmlDType::F32);

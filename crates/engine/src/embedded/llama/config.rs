@@ -2,12 +2,14 @@
 
 use super::super::error::Problem;
 use super::super::gguf::Header;
+use super::architecture::Architecture;
 use super::matrix::{dimension, required_tensor};
 use super::{MAX_HEADS, MAX_LAYERS, MAX_WIDTH};
 
 /// Sizes and constants of a model.
 #[derive(Debug, Clone, PartialEq)]
 pub(in super::super) struct Config {
+    pub(in super::super) architecture: Architecture,
     pub(in super::super) layers: usize,
     pub(in super::super) width: usize,
     pub(in super::super) heads: usize,
@@ -24,31 +26,22 @@ pub(in super::super) struct Config {
 
 impl Config {
     pub(in super::super) fn read(header: &Header) -> Result<Self, Problem> {
-        match header.text("general.architecture")? {
-            Some("llama") => {}
-            Some(other) => {
-                return Err(Problem::unsupported(format!(
-                    "architecture `{other}` is not supported; this engine runs `llama` (Llama, \
-                     Mistral, SmolLM, TinyLlama and others in that form). Serve this model with \
-                     another engine and use --upstream"
-                )));
-            }
-            None => return Err(missing("general.architecture")),
-        }
-        if header.integer("llama.expert_count")?.unwrap_or(0) > 1 {
+        let architecture = Architecture::of(header)?;
+        let key = |rest: &str| format!("{}.{rest}", architecture.name());
+        if header.integer(&key("expert_count"))?.unwrap_or(0) > 1 {
             return Err(Problem::unsupported(
                 "mixtures of experts are not supported; take a dense model",
             ));
         }
-        let layers = size(header, "llama.block_count", MAX_LAYERS)?;
-        let width = size(header, "llama.embedding_length", MAX_WIDTH)?;
-        let heads = size(header, "llama.attention.head_count", MAX_HEADS)?;
-        let kv_heads = optional_size(header, "llama.attention.head_count_kv", MAX_HEADS, heads)?;
+        let layers = size(header, &key("block_count"), MAX_LAYERS)?;
+        let width = size(header, &key("embedding_length"), MAX_WIDTH)?;
+        let heads = size(header, &key("attention.head_count"), MAX_HEADS)?;
+        let kv_heads = optional_size(header, &key("attention.head_count_kv"), MAX_HEADS, heads)?;
         let default_dim = width / heads;
-        let head_dim = optional_size(header, "llama.attention.key_length", MAX_WIDTH, default_dim)?;
-        let value_dim = optional_size(header, "llama.attention.value_length", MAX_WIDTH, head_dim)?;
-        let rotary_dim = optional_size(header, "llama.rope.dimension_count", MAX_WIDTH, head_dim)?;
-        let context = size(header, "llama.context_length", u64::from(u32::MAX))?;
+        let head_dim = optional_size(header, &key("attention.key_length"), MAX_WIDTH, default_dim)?;
+        let value_dim = optional_size(header, &key("attention.value_length"), MAX_WIDTH, head_dim)?;
+        let rotary_dim = optional_size(header, &key("rope.dimension_count"), MAX_WIDTH, head_dim)?;
+        let context = size(header, &key("context_length"), u64::from(u32::MAX))?;
         let consistent = head_dim > 0
             && heads.is_multiple_of(kv_heads)
             && value_dim == head_dim
@@ -64,6 +57,7 @@ impl Config {
         let token_table = required_tensor(header, "token_embd.weight")?;
         let gate = required_tensor(header, "blk.0.ffn_gate.weight")?;
         Ok(Self {
+            architecture,
             layers,
             width,
             heads,
@@ -75,11 +69,11 @@ impl Config {
             context,
             epsilon: narrow(positive(
                 header,
-                "llama.attention.layer_norm_rms_epsilon",
+                &key("attention.layer_norm_rms_epsilon"),
                 None,
             )?),
-            rotary_base: positive(header, "llama.rope.freq_base", Some(10_000.0))?,
-            rotary_scale: rotary_scale(header)?,
+            rotary_base: positive(header, &key("rope.freq_base"), Some(10_000.0))?,
+            rotary_scale: rotary_scale(header, architecture)?,
         })
     }
 
@@ -127,13 +121,14 @@ pub(super) fn narrow(value: f64) -> f32 {
 }
 
 /// What positions are divided by.
-fn rotary_scale(header: &Header) -> Result<f64, Problem> {
-    match header.text("llama.rope.scaling.type")? {
-        None | Some("none") => match header.value("llama.rope.scale_linear") {
+fn rotary_scale(header: &Header, architecture: Architecture) -> Result<f64, Problem> {
+    let key = |rest: &str| format!("{}.rope.{rest}", architecture.name());
+    match header.text(&key("scaling.type"))? {
+        None | Some("none") => match header.value(&key("scale_linear")) {
             None => Ok(1.0),
-            Some(_) => positive(header, "llama.rope.scale_linear", None),
+            Some(_) => positive(header, &key("scale_linear"), None),
         },
-        Some("linear") => positive(header, "llama.rope.scaling.factor", None),
+        Some("linear") => positive(header, &key("scaling.factor"), None),
         Some(other) => Err(Problem::unsupported(format!(
             "rotary scaling `{other}` is not supported; `none`, `linear` and factors in the file \
              are. Serve this model with another engine and use --upstream"

@@ -17,8 +17,8 @@ pub(super) fn required_tensor<'a>(
 ) -> Result<&'a TensorInfo, Problem> {
     header.tensor(name).ok_or_else(|| {
         Problem::damaged(format!(
-            "tensor `{name}` is missing; the file is no whole Llama model (is it one of several \
-             shards? merge them)"
+            "tensor `{name}` is missing; the file is no whole model (is it one of several shards? \
+             merge them)"
         ))
     })
 }
@@ -31,7 +31,7 @@ pub(super) fn dimension(tensor: &TensorInfo, index: usize) -> Result<usize, Prob
         .and_then(|&size| usize::try_from(size).ok())
         .ok_or_else(|| {
             Problem::damaged(format!(
-                "tensor `{}` has the shape {:?}, which is none of a Llama model",
+                "tensor `{}` has the shape {:?}, which a model of this family never has",
                 tensor.name, tensor.shape
             ))
         })
@@ -225,7 +225,7 @@ fn load_vector(
     let info = expect_shape(header, name, &[length])?;
     if info.dtype.is_quantised() {
         return Err(Problem::unsupported(format!(
-            "tensor `{name}` is quantised; norms must be of 16 or 32 bits"
+            "tensor `{name}` is quantised; norms and biases must be of 16 or 32 bits"
         )));
     }
     Ok(widen(info.dtype, &read_tensor_bytes(file, info)?))

@@ -59,6 +59,80 @@ fn templates_of_well_known_models() {
     );
 }
 
+/// The template of Qwen 3 as Hugging Face has it, without its texts for tools.
+const QWEN3: &str = r#"{%- if messages[0].role == 'system' %}
+    {{- '<|im_start|>system\n' + messages[0].content + '<|im_end|>\n' }}
+{%- endif %}
+{%- set ns = namespace(multi_step_tool=true, last_query_index=messages|length - 1) %}
+{%- for message in messages[::-1] %}
+    {%- set index = (messages|length - 1) - loop.index0 %}
+    {%- if ns.multi_step_tool and message.role == "user" and message.content is string and not(message.content.startswith('<tool_response>') and message.content.endswith('</tool_response>')) %}
+        {%- set ns.multi_step_tool = false %}
+        {%- set ns.last_query_index = index %}
+    {%- endif %}
+{%- endfor %}
+{%- for message in messages %}
+    {%- if message.content is string %}
+        {%- set content = message.content %}
+    {%- else %}
+        {%- set content = '' %}
+    {%- endif %}
+    {%- if (message.role == "user") or (message.role == "system" and not loop.first) %}
+        {{- '<|im_start|>' + message.role + '\n' + content + '<|im_end|>' + '\n' }}
+    {%- elif message.role == "assistant" %}
+        {%- set reasoning_content = '' %}
+        {%- if message.reasoning_content is string %}
+            {%- set reasoning_content = message.reasoning_content %}
+        {%- else %}
+            {%- if '</think>' in content %}
+                {%- set reasoning_content = content.split('</think>')[0].rstrip('\n').split('<think>')[-1].lstrip('\n') %}
+                {%- set content = content.split('</think>')[-1].lstrip('\n') %}
+            {%- endif %}
+        {%- endif %}
+        {%- if loop.index0 > ns.last_query_index %}
+            {%- if loop.last or (not loop.last and reasoning_content) %}
+                {{- '<|im_start|>' + message.role + '\n<think>\n' + reasoning_content.strip('\n') + '\n</think>\n\n' + content.lstrip('\n') }}
+            {%- else %}
+                {{- '<|im_start|>' + message.role + '\n' + content }}
+            {%- endif %}
+        {%- else %}
+            {{- '<|im_start|>' + message.role + '\n' + content }}
+        {%- endif %}
+        {{- '<|im_end|>\n' }}
+    {%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}
+    {{- '<|im_start|>assistant\n' }}
+    {%- if enable_thinking is defined and enable_thinking is false %}
+        {{- '<think>\n\n</think>\n\n' }}
+    {%- endif %}
+{%- endif %}"#;
+
+#[test]
+fn qwen3_forgets_old_thoughts_and_can_be_told_not_to_think() {
+    let mut chat = request(
+        &json!([{"role": "system", "content": "S"}, {"role": "user", "content": "U"},
+            {"role": "assistant", "content": "<think>\nhm\n</think>\n\nA"},
+            {"role": "user", "content": "V"}]),
+        None,
+    );
+    let prompt = "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU<|im_end|>\n<|im_start|>assistant\nA<|im_end|>\n<|im_start|>user\nV<|im_end|>\n<|im_start|>assistant\n";
+    assert_eq!(render(QWEN3, &chat).expect("a prompt"), prompt);
+    let told = |chat: &mut ChatRequest, kwargs: serde_json::Value| {
+        chat.rest.insert("chat_template_kwargs".into(), kwargs);
+    };
+    // What is Longrun's to say is not the caller's.
+    told(
+        &mut chat,
+        json!({"enable_thinking": false, "messages": [], "add_generation_prompt": false}),
+    );
+    let thoughtless = format!("{prompt}<think>\n\n</think>\n\n");
+    assert_eq!(render(QWEN3, &chat).expect("a prompt"), thoughtless);
+    told(&mut chat, json!([1]));
+    let error = refused(QWEN3, &chat);
+    assert_eq!(error.param.as_deref(), Some("chat_template_kwargs"));
+}
+
 #[test]
 fn text_is_not_escaped_and_json_is_pythons() {
     let chat = request(
