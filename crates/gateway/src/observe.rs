@@ -393,6 +393,7 @@ fn draft(
             load: facts.load,
             region: gateway.region.clone(),
             week: WeekTime::of(facts.start_ms),
+            purpose: None,
         },
         client: facts.client,
         tls_key: None,

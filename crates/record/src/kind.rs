@@ -22,6 +22,7 @@ use crate::statement::{REQUEST, RESPONSE, Signer, Subject};
 
 pub mod control;
 pub mod forecast;
+pub mod judgement;
 pub mod manifest;
 pub mod observation;
 pub mod receipt;
@@ -192,4 +193,6 @@ kinds! {
     Void(void::Void) = "void", 1;
     /// What a signer expects of an endpoint, said beforehand.
     Forecast(forecast::Forecast) = "forecast", 1;
+    /// Whether answers were right, said after the fact.
+    Judgement(judgement::Judgement) = "judgement", 1;
 }

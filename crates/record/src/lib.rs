@@ -51,7 +51,9 @@ pub use envelope::Envelope;
 pub use error::{Code, Error, ErrorKind, Result};
 pub use field::{Text, Word};
 pub use key::{PublicKey, SigningKey};
-pub use kind::{KINDS, Predicate, control, forecast, manifest, observation, receipt, void};
+pub use kind::{
+    KINDS, Predicate, control, forecast, judgement, manifest, observation, receipt, void,
+};
 pub use outcome::{Fault, Outcome};
 pub use statement::{Exchange, Record, Signer, Statement, Subject};
 pub use value::{HttpStatus, Ppm, Seed, Share, Temperature, Usage};

@@ -10,8 +10,9 @@ use record::control::LogOrigin;
 use record::forecast::{
     Dimension, Forecast, ForecastBasis, Interval, Objective, Window, WindowLength,
 };
+use record::judgement::{Answer, CheckedBy, Judgement, Source};
 use record::observation::{
-    Conditions, LoadClass, Observation, PromptClass, ReceiptCheck, Verdict, WeekTime,
+    Conditions, LoadClass, Observation, PromptClass, Purpose, ReceiptCheck, Verdict, WeekTime,
 };
 use record::outcome::{Fault, Outcome};
 use record::receipt::{Caller, Executed, Finish, Receipt, ResponseFormat};
@@ -191,13 +192,13 @@ fn receipt_named() -> impl Strategy<Value = (Provider, ReceiptCheck, Option<Reco
 
 fn conditions() -> impl Strategy<Value = Conditions> {
     let region = "[a-z][a-z0-9_.-]{0,20}";
-    (any::<u64>(), any::<u64>(), region, any::<u64>()).prop_map(|(tokens, open, region, now)| {
-        Conditions {
-            prompt: PromptClass::of(tokens),
-            load: LoadClass::of(open),
-            region: region.parse().expect("a word"),
-            week: WeekTime::of(now),
-        }
+    let numbers = any::<(u64, u64, u64, bool)>();
+    (numbers, region).prop_map(|((tokens, open, now, checks), region)| Conditions {
+        prompt: PromptClass::of(tokens),
+        load: LoadClass::of(open),
+        region: region.parse().expect("a word"),
+        week: WeekTime::of(now),
+        purpose: checks.then_some(Purpose::Check),
     })
 }
 
@@ -356,6 +357,57 @@ fn forecast_statement() -> impl Strategy<Value = Statement> {
     })
 }
 
+fn judgement_statement() -> impl Strategy<Value = Statement> {
+    let who = (any::<[u8; 32]>(), receipt_named(), model(), conditions());
+    let answers = vec(digest(), 1..=8);
+    let what = (0..INTEGER_MAX, 1u64..1 << 40, any::<(bool, bool, bool)>());
+    (who, answers, what, (digest(), digest())).prop_map(|(who, answers, what, check)| {
+        let (id, (provider, ..), model, conditions) = who;
+        let (at, first, (correct, one, reported)) = what;
+        let count = if one { 1 } else { answers.len() };
+        let answers: Vec<Answer> = (first..)
+            .zip(answers)
+            .take(count)
+            .map(|(seq, record)| Answer {
+                record: RecordId::new(record),
+                seq: Seq::new(seq).expect("in range"),
+            })
+            .collect();
+        let alone = answers.len() == 1;
+        let checked = !(alone && reported);
+        let body = Judgement {
+            at_ms: start_ms(at),
+            endpoint: Endpoint { provider, model },
+            observer: KeyId::from_bytes(id),
+            conditions,
+            source: if checked {
+                Source::Check
+            } else {
+                Source::Reported
+            },
+            correct: alone.then_some(correct),
+            groups: (!alone).then(|| {
+                let rest = u32::try_from(answers.len() - 1).expect("small");
+                if correct {
+                    vec![rest + 1]
+                } else {
+                    vec![rest, 1]
+                }
+            }),
+            answers,
+            check: checked.then_some(CheckedBy {
+                case: check.0,
+                assertions: check.1,
+            }),
+        };
+        let signer = Signer {
+            id: Some(SignerId::from_bytes(id)),
+            key: key(),
+        };
+        Statement::new(signer, body).expect("valid")
+    })
+}
+
 fn reads_back(statement: &Statement) -> Result<(), TestCaseError> {
     let payload = statement.to_payload().expect("valid");
     let read = Statement::from_payload(&payload);
@@ -380,6 +432,11 @@ proptest! {
 
     #[test]
     fn forecasts(statement in forecast_statement()) {
+        reads_back(&statement)?;
+    }
+
+    #[test]
+    fn judgements(statement in judgement_statement()) {
         reads_back(&statement)?;
     }
 

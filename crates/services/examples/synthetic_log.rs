@@ -209,6 +209,7 @@ fn observation(number: u64, signer: &Signer) -> Statement {
             load: LoadClass::Solo,
             region: Word::new("unknown").unwrap(),
             week: WeekTime::of(at_ms),
+            purpose: None,
         },
         client: sha256(b"client"),
         tls_key: None,

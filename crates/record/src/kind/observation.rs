@@ -126,6 +126,16 @@ object! {
         pub region: Word,
         /// When in the week, in UTC.
         pub week: WeekTime,
+        /// Why it was asked; absent for what an application asked on its own account.
+        pub purpose: Option<Purpose>,
+    }
+}
+
+words! {
+    /// Why something was asked that no application asked.
+    pub enum Purpose {
+        /// A check of the observer's own: a prompt with an assertion about the answer.
+        Check = "check",
     }
 }
 

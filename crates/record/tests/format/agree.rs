@@ -67,6 +67,7 @@ fn by_hand(error: &record::Error) -> bool {
         // How many there may be.
         "roles",
         "ranges",
+        "answers",
         "attempt",
         "executed.n",
         "executed.stop",

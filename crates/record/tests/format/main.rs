@@ -79,6 +79,7 @@ fn the_format_names_every_code_and_limit() {
         record::bundle::PROOF_HASHES_MAX,
         record::bundle::CHECKPOINT_BYTES_MAX,
         record::void::RANGES_MAX,
+        record::judgement::ANSWERS_MAX,
         record::control::ROLES_MAX,
     ];
     for number in numbers {

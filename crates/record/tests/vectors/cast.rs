@@ -8,9 +8,11 @@ use record::control::{
 use record::forecast::{
     Dimension, Forecast, ForecastBasis, Interval, Objective, Window, WindowLength,
 };
+use record::judgement::{Answer, CheckedBy, Judgement, Source};
 use record::manifest::{Artifact, Basis, Engine, Manifest, Stated};
 use record::observation::{
-    Conditions, InterToken, LoadClass, Observation, PromptClass, ReceiptCheck, Verdict, WeekTime,
+    Conditions, InterToken, LoadClass, Observation, PromptClass, Purpose, ReceiptCheck, Verdict,
+    WeekTime,
 };
 use record::outcome::{Fault, Outcome};
 use record::receipt::{Caller, Executed, Finish, Receipt, ResponseFormat};
@@ -316,6 +318,7 @@ pub fn observation_body(provider: Provider, receipt: Option<RecordId>) -> Result
             load: LoadClass::of(1),
             region: "eu-west".parse()?,
             week: WeekTime::of(exact().start_ms),
+            purpose: None,
         },
         client: Digest::from_bytes([0x44; 32]),
         tls_key: None,
@@ -430,4 +433,69 @@ pub fn forecast_first_token() -> Result<Forecast> {
         root: None,
     };
     Ok(forecast)
+}
+
+/// A check of the observer's own, of an API that has not joined.
+pub fn observation_check() -> Result<Observation> {
+    let mut seen = observation_body("https://api.example.com".parse()?, None)?;
+    seen.stream.seq = Seq::new(41)?;
+    seen.call = CallId::from_bytes([0x77; 16]);
+    seen.nonce = Nonce::from_bytes([0x99; 16]);
+    seen.receipt_check = ReceiptCheck::NotJoined;
+    seen.conditions.purpose = Some(Purpose::Check);
+    Ok(seen)
+}
+
+/// What the application said of the first exchange's answer, an hour later.
+pub fn judgement_reported(seen: RecordId, observer: KeyId, by: Provider) -> Result<Judgement> {
+    let seen_then = observation_body(by, Some(seen))?;
+    Ok(Judgement {
+        at_ms: start_ms(AT_MS + 3_600_000),
+        endpoint: seen_then.stream.endpoint,
+        observer,
+        answers: vec![Answer {
+            record: seen,
+            seq: seen_then.stream.seq,
+        }],
+        conditions: seen_then.conditions,
+        source: Source::Reported,
+        correct: Some(false),
+        groups: None,
+        check: None,
+    })
+}
+
+/// What the check's assertions said.
+pub fn judgement_check(seen: RecordId, observer: KeyId) -> Result<Judgement> {
+    let seen_then = observation_check()?;
+    Ok(Judgement {
+        at_ms: start_ms(AT_MS),
+        endpoint: seen_then.stream.endpoint,
+        answers: vec![Answer {
+            record: seen,
+            seq: seen_then.stream.seq,
+        }],
+        conditions: seen_then.conditions,
+        source: Source::Check,
+        correct: Some(true),
+        check: Some(CheckedBy {
+            case: Digest::from_bytes([0xaa; 32]),
+            assertions: Digest::from_bytes([0xbb; 32]),
+        }),
+        ..judgement_reported(seen, observer, "https://api.example.com".parse()?)?
+    })
+}
+
+/// Five times the same prompt: four answers agree.
+pub fn judgement_agreement(seen: RecordId, observer: KeyId) -> Result<Judgement> {
+    let mut judged = judgement_check(seen, observer)?;
+    judged.correct = None;
+    judged.groups = Some(vec![4, 1]);
+    for more in 1..5u8 {
+        judged.answers.push(Answer {
+            record: RecordId::from_bytes([more; 32]),
+            seq: Seq::new(41 + u64::from(more))?,
+        });
+    }
+    Ok(judged)
 }

@@ -26,7 +26,7 @@ const KEYS: [(&str, &str); 7] = [
     ("observer-root", "root key of the observer"),
     (
         "observer-instance",
-        "signs the observer's observations, voids and forecasts",
+        "signs the observer's observations, voids, forecasts and judgements",
     ),
     ("buyer-root", "root key of a new owner"),
 ];
@@ -232,6 +232,33 @@ impl Maker<'_> {
         let week = cast::forecast_first_token().expect("valid");
         let week = Statement::new(observer, week).expect("valid");
         self.golden("forecast-first-token", seen_by, &week);
+        self.make_judgements();
+    }
+
+    fn make_judgements(&mut self) {
+        let seen_by = "observer-instance";
+        let (signer, key) = (self.signer("observer", seen_by), self.key(seen_by).key_id());
+        let exchange = cast::exchange(&cast::secret(), Some(cast::RESPONSE));
+        let seen = cast::observation_check().expect("valid");
+        let seen = Statement::about(signer.clone(), exchange, seen).expect("valid");
+        self.golden("observation-check", seen_by, &seen);
+        let answered = self.record("observation-ok").id;
+        let checked = self.record("observation-check").id;
+        let judgements = [
+            (
+                "judgement-reported",
+                cast::judgement_reported(answered, key, self.provider()),
+            ),
+            ("judgement-check", cast::judgement_check(checked, key)),
+            (
+                "judgement-agreement",
+                cast::judgement_agreement(checked, key),
+            ),
+        ];
+        for (name, judged) in judgements {
+            let judged = Statement::new(signer.clone(), judged.expect("valid")).expect("valid");
+            self.golden(name, seen_by, &judged);
+        }
     }
 
     fn make_controls(&mut self) {

@@ -103,6 +103,7 @@ pub fn endpoint_of(record: &Record) -> Option<Endpoint> {
             model: manifest.model.clone(),
         }),
         Predicate::Forecast(forecast) => Some(forecast.endpoint.clone()),
+        Predicate::Judgement(judged) => Some(judged.endpoint.clone()),
         _ => None,
     }
 }

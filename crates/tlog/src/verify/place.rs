@@ -198,6 +198,7 @@ fn claimed_ms(record: &Record) -> Option<u64> {
         Predicate::Observation(observation) => Some(observation.timing.start_ms.ms()),
         Predicate::Void(void) => Some(void.at_ms.ms()),
         Predicate::Forecast(forecast) => Some(forecast.at_ms.ms()),
+        Predicate::Judgement(judged) => Some(judged.at_ms.ms()),
         _ => None,
     }
 }

@@ -113,6 +113,7 @@ pub fn observe(
             load: LoadClass::Solo,
             region: Word::new("unknown").unwrap(),
             week: WeekTime::of(AT_MS),
+            purpose: None,
         },
         client: sha256(b"client"),
         tls_key: None,

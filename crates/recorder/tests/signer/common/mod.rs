@@ -300,6 +300,7 @@ pub(crate) fn draft(number: &Numbered, call: CallId, outcome: Outcome) -> Draft 
             load: LoadClass::Solo,
             region: "unknown".parse().expect("a word"),
             week: WeekTime::Weekday,
+            purpose: None,
         },
         client: secret.commit(Part::Exact, b"client"),
         tls_key: None,

@@ -235,6 +235,13 @@ const receipt = object(
 );
 
 const verdict = words("passed", "failed", "not_checked");
+const conditions = object({
+  prompt: words("le_512", "le_4k", "le_32k", "gt_32k"),
+  load: words("solo", "light", "busy", "heavy"),
+  region: name,
+  week: words("weekday", "weekend"),
+  purpose: optional(words("check")),
+});
 const observation = object(
   {
     stream: place,
@@ -265,12 +272,7 @@ const observation = object(
     usage: optional(usage),
     schema: verdict,
     tools: verdict,
-    conditions: object({
-      prompt: words("le_512", "le_4k", "le_32k", "gt_32k"),
-      load: words("solo", "light", "busy", "heavy"),
-      region: name,
-      week: words("weekday", "weekend"),
-    }),
+    conditions,
     client: digest,
     tls_key: optional(digest),
     commitments: object({ exact: digest }),
@@ -349,6 +351,41 @@ const forecast = object(
   ({ at_ms, window }, path) => contradiction(at_ms <= window.start_ms, path, "at_ms", "made after its window began"),
 );
 
+/** What `groups` of `count` repeats may not be; `undefined` if they hold. */
+function wrongGroups(groups, count, source) {
+  if (source !== "check") return "only a check repeats a prompt";
+  if (count < 2) return "one answer agrees with itself";
+  if (groups.some((size, at) => size < 1 || size > (groups[at - 1] ?? Infinity))) return "the largest first, none empty";
+  if (groups.reduce((sum, size) => sum + size, 0) !== count) return "they do not add up";
+  return undefined;
+}
+
+const judgement = object(
+  {
+    at_ms: time,
+    endpoint,
+    observer: digest,
+    answers: list(object({ record: digest, seq })),
+    conditions,
+    source: words("reported", "check"),
+    correct: optional(boolean),
+    groups: optional(list(number32)),
+    check: optional(object({ case: digest, assertions: digest })),
+  },
+  ({ answers, source, correct, groups, check }, path) => {
+    const at = under(path, "answers");
+    if (answers.length < 1 || answers.length > 64) refuse("bad_value", at, "1 to 64 answers");
+    answers.forEach(({ seq }, index) => {
+      contradiction(index === 0 || seq > answers[index - 1].seq, under(at, index), "seq", "numbers ascend");
+    });
+    contradiction((source === "check") === (check !== undefined), path, "check", "of checks, and of them only");
+    contradiction((correct === undefined) !== (groups === undefined), path, "correct", "either this or `groups`");
+    if (groups === undefined) return contradiction(answers.length === 1, path, "correct", "answers are right one by one");
+    const wrong = wrongGroups(groups, answers.length, source);
+    contradiction(wrong === undefined, path, "groups", wrong);
+  },
+);
+
 const KINDS = {
   "control:v1": control,
   "manifest:v1": manifest,
@@ -356,6 +393,7 @@ const KINDS = {
   "observation:v1": observation,
   "void:v1": voided,
   "forecast:v1": forecast,
+  "judgement:v1": judgement,
 };
 
 const signer = object({ id: optional(digest), key });
@@ -412,6 +450,7 @@ async function checkSubjects({ kind, known, subjects, signer, body }) {
       const { provider, model } = body.endpoint;
       return [["endpoint", toHex(await sha256(utf8(`longrun endpoint v1\n${provider}\n${model}\n`)))]];
     }
+    if (kind === "judgement:v1") return [["observation", body.answers[0].record]];
     return [["stream", await streamId(signer.key, body.stream.endpoint, body.stream.kind)]];
   };
   const names = subjects.map((subject) => subject.name).join(" ");

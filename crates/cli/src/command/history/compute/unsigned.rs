@@ -175,6 +175,7 @@ fn observation(attempt: &Attempt, place: Place) -> Result<Observation> {
             load: LoadClass::Solo,
             region: Word::new("unknown")?,
             week: WeekTime::of(attempt.start_ms),
+            purpose: None,
         },
         client: Digest::from_bytes([0; 32]),
         tls_key: None,
