@@ -36,6 +36,8 @@ pub(crate) struct Live {
     figures: Mutex<route::Candidate>,
     /// Attempts under way.
     open: AtomicU64,
+    /// What its answers cost since the start, billionths of a dollar.
+    cost_nano: AtomicU64,
     health: Mutex<Health>,
     traffic: Mutex<Traffic>,
 }
@@ -56,6 +58,7 @@ impl Live {
             judged: AtomicU64::new(0),
             figures: Mutex::new(route::Candidate::unknown(0)),
             open: AtomicU64::new(0),
+            cost_nano: AtomicU64::new(0),
             health: Mutex::default(),
             traffic: Mutex::default(),
         }
@@ -104,6 +107,16 @@ impl Live {
     /// A complete answer took so long.
     pub(crate) fn took(&self, first_token_us: Option<u64>, total_us: u64, tokens: Option<u64>) {
         lock(&self.health).took(first_token_us, total_us, tokens);
+    }
+
+    /// An answer cost so much.
+    pub(crate) fn cost(&self, nano: u64) {
+        self.cost_nano.fetch_add(nano, Ordering::Relaxed);
+    }
+
+    /// What its answers cost since the start, billionths of a dollar.
+    pub(crate) fn cost_nano(&self) -> u64 {
+        self.cost_nano.load(Ordering::Relaxed)
     }
 
     pub(crate) fn open(&self) -> u64 {

@@ -61,6 +61,27 @@ pub fn order(candidates: &mut [Candidate], exploration_ppm: u32, draw: Draw) -> 
     decision
 }
 
+/// Whether a provider with too large a share steps aside: puts the best of `candidates` first whose
+/// provider is not `over` its cap, if there is one that is awake and about as likely to serve the
+/// call well ([`route::SLACK_PPM`]). Nobody is left out, so a cap never fails a call.
+pub fn step_aside(candidates: &mut [Candidate], over: impl Fn(usize) -> bool) -> bool {
+    let Some(first) = candidates.first().copied() else {
+        return false;
+    };
+    // A probe is one call, and says whether an endpoint is well again.
+    if first.probe || !over(first.place) {
+        return false;
+    }
+    let enough = first.figures.success_ppm.saturating_sub(route::SLACK_PPM);
+    let other = candidates.iter().position(|other| {
+        !other.resting && !over(other.place) && other.figures.success_ppm >= enough
+    });
+    if let Some(at) = other {
+        candidates[..=at].rotate_right(1);
+    }
+    other.is_some()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -124,6 +145,26 @@ mod tests {
         some[3].probe = true;
         order(&mut some, 0, Draw::numbered(1, 1));
         assert_eq!(places(&some), [3, 0, 2, 1]);
+    }
+
+    #[test]
+    fn one_with_too_large_a_share_steps_aside_for_its_equals_alone() {
+        let mut some = candidates(&[(990_000, 500), (100_000, 500), (960_000, 500)]);
+        assert!(step_aside(&mut some, |place| place == 0));
+        assert_eq!(places(&some), [2, 0, 1], "not for the one that fails");
+        assert!(
+            !step_aside(&mut some, |place| place == 0),
+            "it is not first"
+        );
+        let mut resting = candidates(&[(990_000, 500), (980_000, 500)]);
+        resting[1].resting = true;
+        assert!(!step_aside(&mut resting, |place| place == 0));
+        assert!(!step_aside(&mut resting, |_| true), "all are above it");
+        assert_eq!(places(&resting), [0, 1], "a call is never refused");
+        resting[0].probe = true;
+        resting[1].resting = false;
+        assert!(!step_aside(&mut resting, |place| place == 0));
+        assert!(!step_aside(&mut [], |_| true));
     }
 
     #[test]

@@ -85,6 +85,8 @@ pub struct LogConfig {
 pub struct EndpointConfig {
     /// A name for people, shown beside the URL.
     pub name: Option<String>,
+    /// Who is behind it, in the operator's words: only for telling how concentrated calls are.
+    pub owner: Option<String>,
     /// Base of the OpenAI-compatible API, with its `/v1`, without a trailing slash.
     pub api: Uri,
     /// What speaks there.
@@ -185,6 +187,9 @@ pub struct Routing {
     pub seed: u64,
     /// Share of calls that try an endpoint other than the best, in parts per million.
     pub exploration_ppm: u32,
+    /// Share of the last hour's calls above which a provider is asked after others that are about
+    /// as good, in parts per million; none: no cap.
+    pub max_share_ppm: Option<u32>,
 }
 
 impl Routing {
@@ -192,6 +197,7 @@ impl Routing {
     pub const DEFAULT: Self = Self {
         seed: 0,
         exploration_ppm: 50_000,
+        max_share_ppm: None,
     };
 }
 
@@ -352,6 +358,7 @@ impl EndpointConfig {
     pub fn at(url: &str) -> Result<Self, UrlError> {
         Ok(Self {
             name: None,
+            owner: None,
             api: api_base(url)?,
             kind: EndpointKind::Auto,
             models: Vec::new(),

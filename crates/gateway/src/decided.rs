@@ -25,6 +25,7 @@ struct Kept {
     named: Vec<Arc<Live>>,
     /// The endpoint that was asked first, after what the caller prefers.
     first: Option<Arc<Live>>,
+    stepped_aside: bool,
 }
 
 /// A decision, as it goes over the wire.
@@ -46,6 +47,9 @@ pub(crate) struct Route {
     /// The endpoint that was asked first. Another one than the first of `order` only where the caller
     /// prefers so, or where a breaker's time was over and this call showed whether it is well again.
     asked_first: Option<String>,
+    /// The first of `order` was not asked first because its provider has more than
+    /// `routing.max_share_ppm` of the last hour's calls.
+    stepped_aside: bool,
     /// By expectation, best first; at most eight.
     order: Vec<Figures>,
 }
@@ -65,7 +69,7 @@ impl Decisions {
         (call, at_ms): (CallId, u64),
         decision: Decision,
         endpoints: &[Arc<Live>],
-        first: Option<&Arc<Live>>,
+        (first, stepped_aside): (Option<&Arc<Live>>, bool),
     ) {
         let place = |place: &u32| usize::try_from(*place).ok();
         let named = decision.order.iter().filter_map(place);
@@ -75,6 +79,7 @@ impl Decisions {
             at_ms,
             named: named.collect(),
             first: first.cloned(),
+            stepped_aside,
             decision,
         };
         let mut all = lock(&self.0);
@@ -101,6 +106,7 @@ impl Decisions {
             meeting: decision.meeting,
             seed: decision.seed,
             draw: decision.draw,
+            stepped_aside: kept.stepped_aside,
             asked_first: kept.first.as_ref().map(|live| live.id.to_string()),
             order: figures
                 .map(|(live, figures)| Figures {

@@ -149,12 +149,19 @@ fn order(
             (offered(&endpoints[candidate.place]), candidate.resting)
         });
     }
+    let over = gateway.concentration.over();
+    // Whoever says in which order endpoints are to be asked is asked no questions about shares.
+    let stepped_aside = !over.is_empty()
+        && !preferences.any
+        && choose::step_aside(&mut candidates, |place| {
+            over.contains(&endpoints[place].provider)
+        });
     let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
     let ordered: Vec<Arc<Live>> = ordered.collect();
     let call = (asked.call, gateway.clock.unix_ms());
     gateway
         .decisions
-        .keep(call, decision, endpoints, ordered.first());
+        .keep(call, decision, endpoints, (ordered.first(), stepped_aside));
     Ok(ordered)
 }
 

@@ -15,6 +15,7 @@ use crate::allowance::Now;
 use crate::budget::Budget;
 use crate::callers::{Callers, Clients};
 use crate::catalog::{Catalog, Live};
+use crate::concentration;
 use crate::config::GatewayConfig;
 use crate::decided::Decisions;
 use crate::history::Histories;
@@ -46,6 +47,7 @@ pub(crate) struct Gateway {
     pub(crate) recent: Recent,
     pub(crate) decisions: Decisions,
     pub(crate) histories: Histories,
+    pub(crate) concentration: concentration::Kept,
     pub(crate) stopping: AtomicBool,
     /// What is left for retries and hedges.
     pub(crate) budget: Mutex<Budget>,
@@ -159,6 +161,7 @@ impl Gateway {
             region,
             observer_header,
             histories,
+            concentration: concentration::Kept::default(),
         });
         match failed {
             Some(error) => Err(StartError::Machine(error.to_string())),

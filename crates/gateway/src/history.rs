@@ -8,6 +8,7 @@
 //! Nothing here is on the path of an answer. Routing reads two numbers per endpoint, which are
 //! renewed after each step.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
@@ -17,11 +18,13 @@ use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
 use record::forecast::ForecastBasis;
 use record::leaf::{Leaf, leaf_hash};
-use record::{Digest, Envelope, Predicate, Record, RecordId};
+use record::{Digest, Endpoint, Envelope, Record, RecordId};
 use recorder::Recorder;
-use reliability::fold::{Applied, History, Policy, Report};
+use reliability::account::{self, Account};
+use reliability::fold::{History, Incident, Policy, Report};
 use reliability::forecast::fold::{Due, Forecasts, Told as ToldForecasts, ToldObjective};
 use reliability::kt::Alpha;
+use reliability::timeline::{AlarmAt, Attempts, Timeline};
 use serde::{Deserialize, Serialize};
 use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
@@ -50,6 +53,8 @@ pub(crate) struct Histories {
     source: Source,
     folded: RwLock<Arc<Folded>>,
     trouble: Mutex<Option<String>>,
+    /// Whether a step has succeeded: before that nothing is known, not even that there is nothing.
+    stepped: AtomicBool,
 }
 
 enum Source {
@@ -71,6 +76,8 @@ struct Folded {
     history: History,
     /// What to expect next; it follows what the history counted.
     forecasts: Forecasts,
+    /// What happened when.
+    timeline: Timeline,
     frontier: Frontier,
     /// The root of the checkpoint that it was checked against.
     root: Option<Digest>,
@@ -80,21 +87,8 @@ struct Folded {
 
 impl Folded {
     fn apply(&mut self, record: &Record, index: u64) {
-        let about = match &record.statement.predicate {
-            Predicate::Observation(seen) => Some(&seen.stream.endpoint),
-            _ => None,
-        };
-        let alarms = |history: &History| about.map(|endpoint| history.alarms(endpoint));
-        let before = alarms(&self.history);
-        if self.history.apply(record, index) != Applied::Counted {
-            return;
-        }
-        self.forecasts.apply(record);
-        if let Some(endpoint) = about
-            && alarms(&self.history) > before
-        {
-            self.forecasts.alarm(endpoint);
-        }
+        let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
+        account::follow(all, record, index);
     }
 }
 
@@ -177,6 +171,7 @@ impl Histories {
         let folded = Folded {
             history: History::new(policy),
             forecasts: Forecasts::new(own, config.objectives.clone()),
+            timeline: Timeline::default(),
             frontier: Frontier::default(),
             root: None,
             spool: 0,
@@ -185,6 +180,7 @@ impl Histories {
             source,
             folded: RwLock::new(Arc::new(folded)),
             trouble: Mutex::new(None),
+            stepped: AtomicBool::new(false),
         })
     }
 
@@ -225,6 +221,45 @@ impl Histories {
     /// Error budgets and burn rates at `now_ms`.
     pub(crate) fn objectives(&self, now_ms: u64) -> Vec<ToldObjective> {
         self.now().forecasts.objectives(now_ms)
+    }
+
+    /// What happened from `since_ms` on.
+    pub(crate) fn account(&self, since_ms: u64, now_ms: u64) -> Account {
+        let folded = self.now();
+        let all = (&folded.history, &folded.forecasts, &folded.timeline);
+        Account::of(all, since_ms, now_ms, ALPHA)
+    }
+
+    /// Attempts at every endpoint that was ever observed, over each of `spans_ms` up to `now_ms`.
+    pub(crate) fn attempts<const N: usize>(
+        &self,
+        spans_ms: [u64; N],
+        now_ms: u64,
+    ) -> Vec<(Endpoint, [Attempts; N])> {
+        let folded = self.now();
+        let timeline = &folded.timeline;
+        let of = |endpoint: &Endpoint| {
+            let since = |span_ms| now_ms.saturating_sub(span_ms);
+            let sums = spans_ms.map(|span| timeline.attempts(endpoint, since(span), now_ms));
+            (endpoint.clone(), sums)
+        };
+        timeline.endpoints().map(of).collect()
+    }
+
+    /// The latest incidents and alarms of every endpoint, oldest first.
+    pub(crate) fn troubles(&self) -> Vec<(Endpoint, Vec<Incident>, Vec<AlarmAt>)> {
+        let folded = self.now();
+        let of = |endpoint: &Endpoint| {
+            let incidents = folded.history.incidents(endpoint).collect();
+            let alarms = folded.timeline.alarms(endpoint).collect();
+            (endpoint.clone(), incidents, alarms)
+        };
+        folded.timeline.endpoints().map(of).collect()
+    }
+
+    /// Whether the history is up to date: everything that the source had was folded.
+    pub(crate) fn is_current(&self) -> bool {
+        self.trouble().is_none() && self.stepped.load(Ordering::Relaxed)
     }
 
     /// The whole history.
@@ -286,7 +321,9 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
             Source::Spool => from_spool(&gateway).await,
         };
         let trouble = step.err().map(|error| error.to_string());
+        let good = trouble.is_none();
         histories.note(trouble);
+        histories.stepped.fetch_or(good, Ordering::Relaxed);
         // Without news too: how long ago something happened is a figure as well.
         histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
         tokio::time::sleep(POLL).await;

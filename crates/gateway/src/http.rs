@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Path, Query, Request, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
@@ -12,7 +12,7 @@ use engine::openai::{ApiError, Model, ModelList, Surface};
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Method, StatusCode, Uri};
 use record::CallId;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::answer::Answer;
 use crate::callers::Caller;
@@ -42,6 +42,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/longrun/v1/history", get(history))
         .route("/longrun/v1/forecasts", get(forecasts))
         .route("/longrun/v1/objectives", get(objectives))
+        .route("/longrun/v1/account", get(account))
         .route("/longrun/v1/calls/{id}", get(call))
         .route("/longrun/v1/calls/{id}/route", get(route))
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
@@ -153,7 +154,8 @@ async fn metrics(State(gateway): Shared) -> Response {
         Ok(status) => status,
         Err(error) => return broken(&error),
     };
-    match gateway.metrics.text(&status) {
+    let objectives = gateway.histories.objectives(gateway.clock.unix_ms());
+    match gateway.metrics.text(&status, &objectives) {
         Ok(text) => {
             let kind = HeaderValue::from_static(metrics::CONTENT_TYPE);
             ([(CONTENT_TYPE, kind)], text).into_response()
@@ -180,6 +182,27 @@ async fn forecasts(State(gateway): Shared) -> Response {
 async fn objectives(State(gateway): Shared) -> Response {
     let now_ms = gateway.clock.unix_ms();
     json(StatusCode::OK, &gateway.histories.objectives(now_ms))
+}
+
+#[derive(Deserialize)]
+struct Since {
+    since_s: Option<u64>,
+}
+
+/// What happened in the last `since_s` seconds; a week where nothing is said.
+async fn account(State(gateway): Shared, Query(asked): Query<Since>) -> Response {
+    const WEEK_S: u64 = 7 * 24 * 3600;
+    let since_s = asked.since_s.unwrap_or(WEEK_S);
+    let now_ms = gateway.clock.unix_ms();
+    let since_ms = now_ms.saturating_sub(since_s.saturating_mul(1000));
+    // Intervals and bins of many endpoints take milliseconds.
+    let worked_out = tokio::task::spawn_blocking(move || {
+        let account = gateway.histories.account(since_ms, now_ms);
+        json(StatusCode::OK, &account)
+    });
+    worked_out
+        .await
+        .unwrap_or_else(|error| Answer::error(&ApiError::internal(error.to_string()), None, None).0)
 }
 
 async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<String>) -> Response {

@@ -52,6 +52,7 @@ mod callers;
 mod calls;
 mod catalog;
 pub mod choose;
+mod concentration;
 pub mod config;
 mod decided;
 pub mod discover;
@@ -159,6 +160,7 @@ pub async fn serve(
     let mut tasks = vec![
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
+        tokio::spawn(concentration::keep(Arc::clone(&gateway))),
         tokio::spawn(key_file.keep_following(Arc::clone(&gateway))),
     ];
     if gateway.settings().config.spool.recording {

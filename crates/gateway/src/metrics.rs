@@ -3,9 +3,12 @@
 //! Names and labels are ours and stay; `docs/gateway.md` lists them, and a test holds the list.
 //! Counters and histograms grow as attempts are recorded, off the path of an answer; gauges are
 //! read at the scrape. Labels hold providers, models, routes and names of keys: nothing that a
-//! caller can make up, so the number of series is bounded by the configuration.
+//! caller can make up, so the number of series is bounded by the configuration; those of objectives and
+//! of concentration by constants as well.
 
 use std::time::Duration;
+
+mod living;
 
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
@@ -13,6 +16,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use reliability::forecast::fold::ToldObjective;
 use std::sync::atomic::AtomicU64;
 
 use crate::catalog::Live;
@@ -167,11 +171,18 @@ impl Metrics {
         }
     }
 
-    /// The whole text, with the gauges as `status` shows them.
-    pub(crate) fn text(&self, status: &Status) -> Result<String, std::fmt::Error> {
+    /// The whole text, with the gauges as `status` and `objectives` show them.
+    pub(crate) fn text(
+        &self,
+        status: &Status,
+        objectives: &[ToldObjective],
+    ) -> Result<String, std::fmt::Error> {
         let mut out = String::new();
         text::encode_registry(&mut out, &self.registry)?;
-        text::encode_registry(&mut out, &gauges(status))?;
+        let mut gauges = gauges(status);
+        living::objectives(&mut gauges, status, objectives);
+        living::concentration(&mut gauges, &status.concentration);
+        text::encode_registry(&mut out, &gauges)?;
         text::encode_eof(&mut out)?;
         Ok(out)
     }
@@ -267,6 +278,7 @@ fn endpoint_gauges(registry: &mut Registry, status: &Status) {
     let (up, resting, open) = (Each::default(), Each::default(), Each::default());
     let breaker = Each::default();
     let (lower, judged) = (Each::default(), Each::default());
+    let cost = Each::default();
     for endpoint in &status.endpoints {
         let site = Site {
             provider: endpoint.provider.clone().unwrap_or_default(),
@@ -285,6 +297,7 @@ fn endpoint_gauges(registry: &mut Registry, status: &Status) {
         set(&open, count(endpoint.open));
         set(&lower, f64::from(endpoint.lower_ppm) / 1e6);
         set(&judged, count(endpoint.judged));
+        set(&cost, count(endpoint.cost_micro) / 1e6);
     }
     registry.register(
         "endpoint_up",
@@ -300,6 +313,11 @@ fn endpoint_gauges(registry: &mut Registry, status: &Status) {
         "breaker_open",
         "Whether its breaker is open: 1, or 0.5 while it is tried again",
         breaker,
+    );
+    registry.register(
+        "cost_dollars",
+        "What answers cost since the start, by the declared prices",
+        cost,
     );
     registry.register("attempts_open", "Attempts under way", open);
     registry.register(

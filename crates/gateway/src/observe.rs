@@ -99,7 +99,7 @@ impl Facts {
 
     /// What the endpoint's declared prices make of the tokens, in billionths of a dollar; 0 where
     /// there is no price, or no answer.
-    fn cost_nano(&self) -> u64 {
+    pub(crate) fn cost_nano(&self) -> u64 {
         let price = self.live.site.config.offer.price;
         let Some((prompt, completion)) = self.used() else {
             return 0;
@@ -315,7 +315,9 @@ fn record(gateway: &Gateway, mut facts: Box<Facts>, vouched: Vouched) {
         let endpoint = &facts.live.id;
         tracing::warn!(%endpoint, why, "a receipt is invalid");
     }
-    facts.ticket.used(facts.tokens(), facts.cost_nano());
+    let cost_nano = facts.cost_nano();
+    facts.ticket.used(facts.tokens(), cost_nano);
+    facts.live.cost(cost_nano);
     gateway.metrics.attempt(&facts);
     facts.log();
     let mut ended = Ended::of(&facts, vouched.check);

@@ -1,10 +1,12 @@
 //! `GET /longrun/v1/status`: how the gateway is doing, for the page and for people.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use serde::Serialize;
 
 use crate::catalog::Live;
+use crate::concentration::Shares;
 use crate::gateway::Gateway;
 use crate::health::Readiness;
 use crate::history::Following;
@@ -26,6 +28,9 @@ pub(crate) struct Status {
     pub(crate) routing: Routing,
     /// Callers with a key; `None` where no key is needed.
     pub(crate) keys: Option<usize>,
+    /// How concentrated calls are; renewed every few seconds.
+    #[serde(serialize_with = "inside")]
+    pub(crate) concentration: Arc<Shares>,
     pub(crate) endpoints: Vec<EndpointStatus>,
     pub(crate) recent: Vec<Shown>,
 }
@@ -50,6 +55,7 @@ pub(crate) struct Spool {
 pub(crate) struct Routing {
     pub(crate) seed: u64,
     pub(crate) exploration_ppm: u32,
+    pub(crate) max_share_ppm: Option<u32>,
 }
 
 #[derive(Serialize)]
@@ -76,6 +82,8 @@ pub(crate) struct EndpointStatus {
     /// Lower end of the history's interval.
     pub(crate) lower_ppm: u32,
     pub(crate) judged: u64,
+    /// What its answers cost since the start by its declared prices, millionths of a dollar.
+    pub(crate) cost_micro: u64,
 }
 
 impl EndpointStatus {
@@ -105,6 +113,7 @@ impl EndpointStatus {
             success_ppm: 0,
             lower_ppm: 0,
             judged: 0,
+            cost_micro: 0,
         }
     }
 
@@ -126,6 +135,7 @@ impl EndpointStatus {
             success_ppm: live.success_ppm(),
             lower_ppm: live.lower_ppm(),
             judged: live.judged(),
+            cost_micro: live.cost_nano() / 1000,
             ..Self::of_site(&live.site)
         }
     }
@@ -145,7 +155,7 @@ impl Status {
         let silent = settings.sites.iter().filter(|site| {
             !catalog
                 .endpoints()
-                .any(|live| std::sync::Arc::ptr_eq(&live.site, site))
+                .any(|live| Arc::ptr_eq(&live.site, site))
         });
         endpoints.extend(silent.map(|site| EndpointStatus::of_site(site)));
         let log = gateway.histories.following();
@@ -175,12 +185,21 @@ impl Status {
             routing: Routing {
                 seed: settings.config.routing.seed,
                 exploration_ppm: settings.config.routing.exploration_ppm,
+                max_share_ppm: settings.config.routing.max_share_ppm,
             },
             keys: gateway.callers.count(),
+            concentration: gateway.concentration.now(),
             endpoints,
             recent: gateway.recent.shown(),
         })
     }
+}
+
+fn inside<T: Serialize, S: serde::Serializer>(
+    shared: &Arc<T>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    shared.as_ref().serialize(serializer)
 }
 
 /// Why a gateway should be sent no calls; empty if it should.

@@ -4,6 +4,7 @@
 mod support;
 
 use std::path::Path;
+use std::time::Duration;
 
 use gateway::discover::{Local, local_servers};
 use support::faulty::{Fault, Faulty, Script};
@@ -26,6 +27,19 @@ fn documented() -> Vec<String> {
         .collect()
 }
 
+/// The metrics, once a series of this name is among them.
+async fn metrics_with(gateway: &support::Running, series: &str) -> String {
+    let begun = std::time::Instant::now();
+    loop {
+        let text = gateway.get("/metrics").await.text();
+        if text.contains(series) {
+            return text;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(60), "{text}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 #[tokio::test]
 async fn metrics_are_those_that_are_documented_and_count() {
     let failing = Script::InTurn(vec![Fault::Status(500), Fault::None]);
@@ -36,7 +50,8 @@ async fn metrics_are_those_that_are_documented_and_count() {
         gateway.call(&answer.call()).await;
     }
     gateway.get("/made/up").await;
-    let text = gateway.get("/metrics").await.text();
+    // Records are folded, and shares worked out, every few seconds.
+    let text = metrics_with(&gateway, "concentration_index{").await;
     assert!(text.ends_with("# EOF\n"), "{text}");
     assert!(
         !text.contains(prompt()) && !text.contains("made/up"),
@@ -79,6 +94,18 @@ async fn metrics_are_those_that_are_documented_and_count() {
     let tokens =
         format!("longrun_gateway_tokens_total{{caller=\"\",model=\"{MODEL}\",kind=\"prompt\"}}");
     assert!(value(&tokens) >= 10.0);
+    let shares = "longrun_gateway_concentration_effective_number{by=\"origin\",window=\"hour\"}";
+    assert!((value(shares) - 1.0).abs() < f64::EPSILON);
+    let about = format!("{{objective=\"availability\",provider=\"{provider}\",model=\"{MODEL}\"");
+    let objective =
+        |name: &str, rest: &str| value(&format!("longrun_gateway_objective_{name}{about}{rest}"));
+    assert!((objective("target_ratio", "}") - 0.99).abs() < 1e-9);
+    assert!(
+        objective("burn_rate", ",window=\"5m\"}") > 10.0,
+        "one of four failed"
+    );
+    let paged = objective("burning", ",severity=\"page\",window=\"1h\"}");
+    assert!((paged - 1.0).abs() < f64::EPSILON);
     gateway.stop().await;
 }
 

@@ -68,6 +68,7 @@ pub use strata::{STRATA, WEIGHTS_PPM};
 use numbers::{Numbers, Taken};
 use served::identity;
 use state::EndpointState;
+pub(crate) use state::edge_us;
 use window::{Seen, Window};
 
 /// Records behind the fold's clock by more than this are late, ms.
@@ -199,6 +200,30 @@ impl History {
     pub fn alarms(&self, endpoint: &Endpoint) -> u64 {
         let place = self.places.get(endpoint);
         place.map_or(0, |place| self.states[*place].alarms())
+    }
+
+    /// The same by dimension, in one order.
+    #[must_use]
+    pub fn alarms_by_dimension(&self, endpoint: &Endpoint) -> [(&'static str, u64); 5] {
+        let place = self.places.get(endpoint);
+        place.map_or(state::NO_ALARMS, |place| {
+            self.states[*place].alarms_by_dimension()
+        })
+    }
+
+    /// The latest incidents of an endpoint, oldest first.
+    pub fn incidents(&self, endpoint: &Endpoint) -> impl Iterator<Item = Incident> + '_ {
+        let place = self.places.get(endpoint);
+        let states = place.map(|place| &self.states[*place]);
+        states
+            .into_iter()
+            .flat_map(|state| state.incidents.recent.iter().copied())
+    }
+
+    /// The fold's clock, Unix ms.
+    #[must_use]
+    pub fn clock_ms(&self) -> u64 {
+        self.clock_ms
     }
 
     /// How many records were given to [`History::apply`].

@@ -17,9 +17,13 @@
 //! | [`forecast`] | what to expect next, and how good such forecasts were |
 //! | [`objective`] | error budgets, and how fast they burn |
 //! | [`route`] | which endpoint gets a call |
+//! | [`timeline`], [`account`] | what happened when, and a report of it |
+//! | [`concentration`] | how much depends on how few |
 //! | [`level`], [`special`] | levels and intervals; special functions |
 
+pub mod account;
 pub mod boundary;
+pub mod concentration;
 pub mod conformal;
 pub mod detector;
 pub mod evidence;
@@ -36,6 +40,7 @@ pub mod parity;
 pub mod route;
 pub mod share;
 pub mod special;
+pub mod timeline;
 
 #[cfg(test)]
 mod bits;

@@ -65,6 +65,7 @@ struct LogTable {
 #[serde(deny_unknown_fields)]
 pub(super) struct EndpointTable {
     name: Option<String>,
+    owner: Option<String>,
     url: Spanned<String>,
     #[serde(default)]
     kind: Kind,
@@ -117,6 +118,7 @@ struct TimeoutsTable {
 struct RoutingTable {
     seed: Option<u64>,
     exploration_ppm: Option<Spanned<u32>>,
+    max_share_ppm: Option<Spanned<u32>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -131,6 +133,8 @@ struct SpoolTable {
 const TIMEOUT_MAX_MS: u64 = 24 * 60 * 60 * 1000;
 /// At most half of the calls explore: more would not be routing by history.
 const EXPLORATION_MAX_PPM: u32 = 500_000;
+/// A cap below a tenth would ask for more than ten providers.
+const SHARE_CAP_PPM: std::ops::RangeInclusive<u32> = 100_000..=1_000_000;
 
 pub(super) fn parse(
     text: &str,
@@ -305,6 +309,7 @@ fn endpoint(
     }
     Ok(EndpointConfig {
         name: table.name.clone(),
+        owner: table.owner.clone(),
         api,
         kind,
         models: models(at, table)?,
@@ -423,9 +428,21 @@ fn routing(at: &Place<'_>, table: &RoutingTable) -> Result<Routing, ConfigError>
             return Err(at.wrong(value, "routing.exploration_ppm", &message));
         }
     };
+    if let Some(cap) = &table.max_share_ppm
+        && !SHARE_CAP_PPM.contains(cap.get_ref())
+    {
+        let message = format!(
+            "{} ppm; it has to lie between {} (a tenth) and {} (all)",
+            cap.get_ref(),
+            SHARE_CAP_PPM.start(),
+            SHARE_CAP_PPM.end()
+        );
+        return Err(at.wrong(cap, "routing.max_share_ppm", &message));
+    }
     Ok(Routing {
         seed: table.seed.unwrap_or(default.seed),
         exploration_ppm,
+        max_share_ppm: table.max_share_ppm.as_ref().map(|cap| *cap.get_ref()),
     })
 }
 

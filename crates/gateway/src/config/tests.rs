@@ -90,7 +90,8 @@ model = "c"
         config.routing,
         Routing {
             seed: 7,
-            exploration_ppm: 20_000
+            exploration_ppm: 20_000,
+            max_share_ppm: None,
         }
     );
     assert_eq!(
@@ -121,6 +122,12 @@ fn each_mistake_is_named_with_its_line_and_key() {
     let endpoint = "[[endpoint]]\nurl = \"http://x:1\"\n";
     let rows: &[(&str, usize, &str, &str)] = &[
         ("listen = \"nowhere\"", 1, "listen", "write for instance"),
+        (
+            "[routing]\nmax_share_ppm = 5000",
+            2,
+            "routing.max_share_ppm",
+            "a tenth",
+        ),
         ("\nlisten = 5", 2, "listen", "expected a string"),
         ("lisen = \"127.0.0.1:1\"", 1, "lisen", "unknown field"),
         ("listen = ", 1, "listen", ""),

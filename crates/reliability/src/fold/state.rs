@@ -17,6 +17,15 @@ pub(super) const OUTCOMES: usize = Outcome::ALL.len();
 /// Kinds of fault.
 pub(super) const FAULTS: usize = record::Fault::ALL.len();
 
+/// The dimensions that are watched, and no alarm in any.
+pub(super) const NO_ALARMS: [(&str, u64); 5] = [
+    ("availability", 0),
+    ("first_token", 0),
+    ("inter_token", 0),
+    ("schema", 0),
+    ("tools", 0),
+];
+
 /// Durations counted by bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Histogram(Box<[u64; DurationUs::COUNT]>);
@@ -79,7 +88,7 @@ impl Histogram {
 }
 
 /// The lower edge of the bucket that [`DurationUs::index`] numbers so, µs.
-pub(super) fn edge_us(index: usize) -> u64 {
+pub(crate) fn edge_us(index: usize) -> u64 {
     index.checked_sub(1).map_or(0, |step| {
         let octave = DURATION_OCTAVE_US.len();
         DURATION_OCTAVE_US[step % octave] << (step / octave)
@@ -274,10 +283,23 @@ impl EndpointState {
 
     /// Alarms of all detectors so far.
     pub(super) fn alarms(&self) -> u64 {
-        let shares = [&self.availability, &self.schema, &self.tools].map(|it| &it.watch);
-        let latency = [&self.first_token, &self.inter_token].map(|it| &it.watch);
-        let watches = shares.into_iter().chain(latency);
-        watches.map(|watch| watch.watched().alarms).sum()
+        self.alarms_by_dimension().iter().map(|(_, n)| n).sum()
+    }
+
+    /// Alarms of each detector so far.
+    pub(super) fn alarms_by_dimension(&self) -> [(&'static str, u64); 5] {
+        let watches = [
+            &self.availability.watch,
+            &self.first_token.watch,
+            &self.inter_token.watch,
+            &self.schema.watch,
+            &self.tools.watch,
+        ];
+        let mut alarms = NO_ALARMS;
+        for ((_, count), watch) in alarms.iter_mut().zip(watches) {
+            *count = watch.watched().alarms;
+        }
+        alarms
     }
 
     /// Answers that were whole, well formed and in time.

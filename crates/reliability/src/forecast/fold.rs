@@ -14,7 +14,7 @@
 //! The figures by which calls are routed come from here too: see [`Forecasts::candidate`].
 //!
 //! A node's new manifest (if it serves something else by it) and a change of owner are changes of
-//! regime for its endpoints. Memory: about 16 KB per endpoint and rule.
+//! regime for its endpoints. Memory: about 24 KB per endpoint and rule.
 
 use std::collections::BTreeMap;
 
@@ -31,7 +31,7 @@ use serde::Serialize;
 
 use super::pool::Pool;
 use super::scores::{Issued, ScoreReport};
-use super::series::{Expected, Pools, step_ms};
+use super::series::{Ended, Expected, Pools, step_ms};
 use super::track::Track;
 use crate::fold::served::identity;
 use crate::objective::{self, Windows};
@@ -143,7 +143,9 @@ pub struct ToldWindow {
     pub length: &'static str,
     /// Forecasts of windows that have not ended.
     pub current: Vec<ToldForecast>,
-    /// Scores of those that have.
+    /// The latest that have ended and were scored, oldest first: what was said, and what came.
+    pub ended: Vec<ToldEnded>,
+    /// Scores of all that have.
     pub scores: ScoreReport,
 }
 
@@ -156,6 +158,23 @@ pub struct ToldForecast {
     pub breach_ppm: u32,
     /// Where the share of good attempts is expected, ppm; absent if no interval was issued.
     pub interval_ppm: Option<[u32; 2]>,
+}
+
+/// A forecast beside its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ToldEnded {
+    /// Start of the window, Unix ms.
+    pub start_ms: u64,
+    /// The probability of a breach that was foretold, ppm.
+    pub breach_ppm: u32,
+    /// Where the share of good attempts was expected, ppm; absent if no interval was issued.
+    pub interval_ppm: Option<[u32; 2]>,
+    /// The share of good attempts that came, ppm.
+    pub share_ppm: u32,
+    /// Attempts that this rests on.
+    pub judged: u64,
+    /// Whether the objective was breached.
+    pub breached: bool,
 }
 
 /// How an endpoint stands against an objective.
@@ -266,6 +285,7 @@ impl Forecasts {
             let windows = WindowLength::ALL.iter().map(|length| ToldWindow {
                 length: length.as_str(),
                 current: kept.track.current(*length).map(told_forecast).collect(),
+                ended: kept.track.ended(*length).map(told_ended).collect(),
                 scores: kept.track.scores(*length).read(),
             });
             Told {
@@ -494,6 +514,21 @@ fn told_forecast(expected: Expected) -> ToldForecast {
         start_ms: expected.start_ms,
         breach_ppm: ppm(issued.breach),
         interval_ppm: issued.interval.map(|(low, high)| [ppm(low), ppm(high)]),
+    }
+}
+
+fn told_ended(ended: &Ended) -> ToldEnded {
+    let said = told_forecast(Expected {
+        start_ms: ended.start_ms,
+        issued: ended.issued,
+    });
+    ToldEnded {
+        start_ms: said.start_ms,
+        breach_ppm: said.breach_ppm,
+        interval_ppm: said.interval_ppm,
+        share_ppm: Share::nearest(ended.share).ppm(),
+        judged: ended.judged,
+        breached: ended.breached,
     }
 }
 

@@ -63,6 +63,24 @@ pub struct Expected {
     pub issued: Issued,
 }
 
+/// A window that was foretold, and what came.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ended {
+    /// When it began, Unix ms.
+    pub start_ms: u64,
+    /// What had been said of it.
+    pub issued: Issued,
+    /// Share of good attempts.
+    pub share: f64,
+    /// Attempts that were judged.
+    pub judged: u64,
+    /// Whether it breached.
+    pub breached: bool,
+}
+
+/// Windows that are kept one by one after their end, of each length.
+const ENDED_KEPT: usize = 32;
+
 /// Windows of one length of one endpoint under one objective.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Series {
@@ -90,6 +108,8 @@ pub(super) struct Series {
     shares: [Shares; 2],
     adaptive: Adaptive,
     pub(super) scores: Scores,
+    /// The latest that were scored, oldest first.
+    pub(super) ended: VecDeque<Ended>,
 }
 
 impl Series {
@@ -113,6 +133,7 @@ impl Series {
             shares: [Shares::default(), Shares::default()],
             adaptive: Adaptive::new(MISS),
             scores: Scores::new(lags(length)),
+            ended: VecDeque::new(),
         }
     }
 
@@ -295,6 +316,16 @@ impl Series {
         if let Some(issued) = &open.issued {
             let window = open.start_ms / self.step_ms();
             self.scores.add(issued, window, share, breached);
+            if self.ended.len() == ENDED_KEPT {
+                self.ended.pop_front();
+            }
+            self.ended.push_back(Ended {
+                start_ms: open.start_ms,
+                issued: *issued,
+                share,
+                judged: open.good + open.bad,
+                breached,
+            });
         }
     }
 

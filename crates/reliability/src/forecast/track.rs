@@ -2,14 +2,14 @@
 //!
 //! Attempts are given in the order in which they became known, each with its start. Windows are hours
 //! and days of UTC, and weeks that begin every day; a window is settled a quarter of an hour
-//! after its end, and attempts that come later change nothing. Memory is bounded (about 12 KB), an attempt
+//! after its end, and attempts that come later change nothing. Memory is bounded (about 20 KB), an attempt
 //! costs a look at the dozen windows that are open, and a window about a hundred logarithms.
 
 use record::forecast::{Objective, WindowLength};
 
 use super::incident::{Hazard, at_least_one};
 use super::scores::Scores;
-use super::series::{Expected, HALF_LIFE_MS, Moment, Pools, STATES, Series, place};
+use super::series::{Ended, Expected, HALF_LIFE_MS, Moment, Pools, STATES, Series, place};
 
 const HOUR_MS: u64 = 3_600_000;
 /// Ends of the states, hours since the last breached hour.
@@ -131,6 +131,11 @@ impl Track {
     /// Forecasts of windows that have not ended.
     pub fn current(&self, length: WindowLength) -> impl Iterator<Item = Expected> + '_ {
         self.series[place(length)].current()
+    }
+
+    /// The latest windows of this length that were foretold and are over, oldest first.
+    pub fn ended(&self, length: WindowLength) -> impl Iterator<Item = &Ended> {
+        self.series[place(length)].ended.iter()
     }
 
     /// How good forecasts of this length have been.
