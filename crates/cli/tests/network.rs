@@ -5,7 +5,7 @@ mod support;
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use support::{Http, Server, chat, longrun, run, text};
 
 fn up(dir: &Path, more: &[&str]) -> Server {
@@ -161,6 +161,27 @@ fn what_was_asked_and_answered_opens_the_commitments() {
         std::fs::write(file("other"), chat("Repeat: red green")).expect("written");
         assert_eq!(disclose(&file("other")).status.code(), Some(1));
     }
+    a_prompt_is_scored_through_the_gateway(&http, &gateway);
+}
+
+/// What an auditor asks: token ids in, log probabilities out, and a receipt that holds.
+fn a_prompt_is_scored_through_the_gateway(http: &Http, gateway: &str) {
+    let asked: Value = serde_json::from_str(&chat("x")).expect("JSON");
+    let request = json!({"model": asked["model"], "prompt": [300, 301, 302], "echo": true,
+        "logprobs": 1, "max_tokens": 0});
+    let url = format!("{gateway}/v1/completions");
+    let answer = (0..10)
+        .map(|_| http.post(&url, request.to_string()))
+        .find(|answer| answer.status == 200)
+        .expect("one of ten calls is answered");
+    let scores = answer.json()["choices"][0]["logprobs"]["token_logprobs"].clone();
+    let scores: Vec<Option<f64>> = serde_json::from_value(scores).expect("three numbers");
+    assert!(matches!(scores[..], [None, Some(second), Some(third)] if second < 0.0 && third < 0.0));
+    let call = answer.header("x-longrun-call");
+    let url = format!("{gateway}/longrun/v1/calls/{call}");
+    let records = http.until(&url, |answer| answer.status == 200).json();
+    let last = records["attempts"].as_array().and_then(|all| all.last());
+    assert_eq!(last.expect("an attempt")["receipt_check"], "verified");
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! What an engine is to a node: it says what it is, and it chats.
+//! What an engine is to a node: it says what it is, it chats, and it continues prompts.
 //!
-//! An answer is a stream of [`Delta`]s and then one [`Finish`]. Dropping the stream cancels the
+//! An answer is a stream of [`Delta`]s and then one [`Finish`]; before them comes an [`Echo`], if the
+//! prompt was wanted back. Dropping the stream cancels the
 //! work. Nothing here speaks HTTP or signs anything.
 
 use std::pin::Pin;
@@ -9,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_core::Stream;
 use futures_util::future::BoxFuture;
 
-use crate::openai::{ApiError, ChatRequest, FinishReason, TokenLogprob, Usage};
+use crate::openai::{ApiError, ChatRequest, CompletionRequest, FinishReason, TokenLogprob, Usage};
 use crate::sampling::Sampling;
 
 /// An engine: something that answers chat requests.
@@ -22,6 +23,17 @@ pub trait Engine: Send + Sync + 'static {
     /// `seed` is used when the request has none, so that whoever signs for the answer knows the
     /// seed that was executed; it comes back in [`Executed`].
     fn chat(&self, request: ChatRequest, seed: u64) -> BoxFuture<'_, Result<Answer, EngineError>>;
+
+    /// As [`Engine::chat`], for a prompt that is taken as it stands. An engine without it refuses.
+    fn complete(
+        &self,
+        request: CompletionRequest,
+        seed: u64,
+    ) -> BoxFuture<'_, Result<Answer, EngineError>> {
+        let _ = (request, seed);
+        let refusal = ApiError::bad_request("This model answers chats only.");
+        Box::pin(std::future::ready(Err(refusal.into())))
+    }
 }
 
 impl<E: Engine + ?Sized> Engine for std::sync::Arc<E> {
@@ -31,6 +43,14 @@ impl<E: Engine + ?Sized> Engine for std::sync::Arc<E> {
 
     fn chat(&self, request: ChatRequest, seed: u64) -> BoxFuture<'_, Result<Answer, EngineError>> {
         (**self).chat(request, seed)
+    }
+
+    fn complete(
+        &self,
+        request: CompletionRequest,
+        seed: u64,
+    ) -> BoxFuture<'_, Result<Answer, EngineError>> {
+        (**self).complete(request, seed)
     }
 }
 
@@ -104,6 +124,18 @@ pub struct Executed {
     pub prompt_ids: Vec<u32>,
 }
 
+/// The prompt given back, in front of an answer.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Echo {
+    /// Its text: what was sent, or what the token ids spell, control tokens too.
+    pub text: String,
+    /// Its first token as text, if log probabilities are wanted: nothing goes before it, so it has
+    /// none.
+    pub first: Option<String>,
+    /// One entry per further token, if log probabilities are wanted.
+    pub logprobs: Vec<TokenLogprob>,
+}
+
 /// A piece of an answer.
 ///
 /// One piece may cover several tokens (bytes of one character, text held back because it could be
@@ -133,6 +165,8 @@ pub struct Finish {
 /// An event of an answer.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AnswerEvent {
+    /// The prompt; only of a completion that asked for it, and the first event then.
+    Echo(Echo),
     /// More text.
     Delta(Delta),
     /// The end; nothing comes after it.

@@ -12,7 +12,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt, stream};
 
 use crate::engine::{Answer, AnswerEvents, Description, Engine, EngineError};
-use crate::openai::ChatRequest;
+use crate::openai::{ChatRequest, CompletionRequest};
 use crate::sampling::{ONE_PPM, philox4x32_10};
 
 /// How an engine fails. Shares are in parts per million of requests.
@@ -106,14 +106,12 @@ impl<E: Engine> Faulty<E> {
             turn: AtomicU32::new(0),
         }
     }
-}
 
-impl<E: Engine> Engine for Faulty<E> {
-    fn describe(&self) -> &Description {
-        self.inner.describe()
-    }
-
-    fn chat(&self, request: ChatRequest, seed: u64) -> BoxFuture<'_, Result<Answer, EngineError>> {
+    /// Lets an answer meet its fate.
+    fn around<'a>(
+        &self,
+        answer: impl FnOnce() -> BoxFuture<'a, Result<Answer, EngineError>>,
+    ) -> impl Future<Output = Result<Answer, EngineError>> {
         let fate = self.faults.fate(self.turn.fetch_add(1, Ordering::Relaxed));
         async move {
             if fate.delay_ms > 0 {
@@ -122,14 +120,32 @@ impl<E: Engine> Engine for Faulty<E> {
             if fate.fault == Some(Fault::Fail) {
                 return Err(broken());
             }
-            let (executed, events) = self.inner.chat(request, seed).await?.into_parts();
+            let (executed, events) = answer().await?.into_parts();
             let events = match fate.fault {
                 Some(Fault::CutAfter(count)) => cut(events, count),
                 _ => events,
             };
             Ok(Answer::new(executed, events))
         }
-        .boxed()
+    }
+}
+
+impl<E: Engine> Engine for Faulty<E> {
+    fn describe(&self) -> &Description {
+        self.inner.describe()
+    }
+
+    fn chat(&self, request: ChatRequest, seed: u64) -> BoxFuture<'_, Result<Answer, EngineError>> {
+        self.around(move || self.inner.chat(request, seed)).boxed()
+    }
+
+    fn complete(
+        &self,
+        request: CompletionRequest,
+        seed: u64,
+    ) -> BoxFuture<'_, Result<Answer, EngineError>> {
+        self.around(move || self.inner.complete(request, seed))
+            .boxed()
     }
 }
 

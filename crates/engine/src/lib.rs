@@ -22,7 +22,7 @@ pub mod sse;
 pub mod upstream;
 
 pub use engine::{
-    Answer, AnswerEvent, Basis, Delta, Description, Engine, EngineError, Executed, Finish,
+    Answer, AnswerEvent, Basis, Delta, Description, Echo, Engine, EngineError, Executed, Finish,
     KnownDigest,
 };
 pub use openai::ApiError;

@@ -10,15 +10,16 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
 use engine::ApiError;
-use engine::openai::{ChatRequest, ChunkSummary, FinishReason};
-use engine::upstream::{MAX_ANSWER_BYTES, Reply as UpstreamReply, Upstream, UpstreamError};
+use engine::openai::{ChatRequest, ChunkSummary, CompletionRequest, FinishReason, Surface};
+use engine::upstream::{Events, MAX_ANSWER_BYTES, Reply as UpstreamReply, Upstream, UpstreamError};
 use record::Outcome;
-use record::receipt::Finish;
+use record::receipt::{Executed, Finish};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::complete;
 use crate::event;
-use crate::generate::{asked, finish_word};
+use crate::generate::{self, finish_word};
 use crate::inference::End;
 use crate::respond;
 use crate::turn::{Interrupted, Streaming, Turn};
@@ -53,14 +54,40 @@ impl Seen {
     }
 }
 
+/// What is read of a request; the API itself judges the rest.
+struct Asked {
+    executed: Executed,
+    streams: bool,
+    choices: u64,
+}
+
+impl Asked {
+    fn read(surface: Surface, body: &[u8]) -> Result<Asked, ApiError> {
+        if surface == Surface::Completions {
+            let request = CompletionRequest::parse(body)?;
+            return Ok(Asked {
+                executed: complete::asked(&request),
+                streams: request.streams(),
+                choices: request.choices(),
+            });
+        }
+        let request = ChatRequest::parse(body)?;
+        Ok(Asked {
+            executed: generate::asked(&request),
+            streams: request.streams(),
+            choices: request.n.unwrap_or(1),
+        })
+    }
+}
+
 /// Runs one inference of an outside API to its end, whatever that is.
-pub(crate) async fn run(upstream: Upstream, mut turn: Turn, body: Bytes) {
-    let request = match ChatRequest::parse(&body) {
-        Ok(request) => request,
+pub(crate) async fn run(upstream: Upstream, mut turn: Turn, surface: Surface, body: Bytes) {
+    let asked = match Asked::read(surface, &body) {
+        Ok(asked) => asked,
         Err(error) => return turn.refuse(&error, Outcome::ClientError).await,
     };
-    turn.inference.executed = asked(&request);
-    let streams = request.streams();
+    turn.inference.executed = asked.executed;
+    let (streams, choices) = (asked.streams, asked.choices);
     let (body, added) = if streams {
         asking_for_usage(body)
     } else {
@@ -68,7 +95,7 @@ pub(crate) async fn run(upstream: Upstream, mut turn: Turn, body: Bytes) {
     };
     let answered = async {
         let answer = upstream
-            .chat(body, HeaderMap::new())
+            .post(surface, body, HeaderMap::new())
             .await
             .map_err(failed)?;
         if answer.is_event_stream() != streams {
@@ -85,7 +112,8 @@ pub(crate) async fn run(upstream: Upstream, mut turn: Turn, body: Bytes) {
         let Some(mut streaming) = turn.stream().await else {
             return;
         };
-        let outcome = stream(&mut streaming, answer, added).await;
+        let events = answer.into_body().into_events(surface, choices);
+        let outcome = stream(&mut streaming, events, added).await;
         streaming.end(outcome).await;
     } else {
         whole(turn, answer).await;
@@ -128,7 +156,7 @@ fn finished(body: &Bytes) -> Result<Seen, UpstreamError> {
             Ok(seen)
         }
         _ => {
-            let detail = "it is not a finished chat completion".to_owned();
+            let detail = "it is not a finished completion".to_owned();
             Err(UpstreamError::Malformed { detail })
         }
     }
@@ -137,10 +165,9 @@ fn finished(body: &Bytes) -> Result<Seen, UpstreamError> {
 /// Passes the upstream's frames on; its `[DONE]` is left out, because the receipt goes before it.
 async fn stream(
     to: &mut Streaming,
-    answer: UpstreamReply,
+    mut events: Events,
     hide_usage: bool,
 ) -> Result<End, Interrupted> {
-    let mut events = answer.into_events();
     let mut seen = Seen::default();
     while let Some(event) = to.race(events.next()).await? {
         let event = event.map_err(failed)?;

@@ -45,7 +45,7 @@ pub(crate) async fn run(
         Err(why) => return turn.interrupted(why, false).await,
     };
     turn.inference.begins();
-    turn.inference.executed = executed(&request, &answer.executed);
+    turn.inference.executed = as_executed(&answer.executed, &asked(&request));
     if request.streams() {
         let Some(mut streaming) = turn.stream().await else {
             return;
@@ -98,6 +98,8 @@ async fn gather(
 ) -> Result<engine::Finish, Interrupted> {
     loop {
         match answer.next().await {
+            // Only a completion has one.
+            Some(Ok(AnswerEvent::Echo(_))) => {}
             Some(Ok(AnswerEvent::Delta(delta))) => {
                 if !delta.text.is_empty() {
                     gathered
@@ -131,6 +133,7 @@ async fn stream(
         .await?;
     loop {
         match to.race(answer.next()).await? {
+            Some(Ok(AnswerEvent::Echo(_))) => {}
             Some(Ok(AnswerEvent::Delta(delta))) => {
                 if delta.text.is_empty() && delta.logprobs.is_empty() {
                     continue;
@@ -159,7 +162,6 @@ async fn stream(
 
 /// What a request asks for, in a receipt's words: all there is to say where nothing was executed.
 pub(crate) fn asked(request: &ChatRequest) -> Executed {
-    let count = |count: u64| u32::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX);
     let tools = request
         .rest
         .get("tools")
@@ -189,25 +191,28 @@ pub(crate) fn asked(request: &ChatRequest) -> Executed {
     }
 }
 
+/// A count, as large as a receipt can state it.
+pub(crate) fn count(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(COUNT_MAX).min(COUNT_MAX)
+}
+
 /// What the engine says it executes. It is given no tools and holds no answer to a shape, so
 /// neither is claimed.
-fn executed(request: &ChatRequest, it: &engine::Executed) -> Executed {
+pub(crate) fn as_executed(it: &engine::Executed, asked: &Executed) -> Executed {
     Executed {
         temperature_ppm: Temperature::new(it.sampling.temperature_ppm).ok(),
         top_p_ppm: Share::new(it.sampling.top_p_ppm).ok(),
         seed: Some(Seed(it.sampling.seed)),
         max_tokens: Some(u64::from(it.max_tokens)),
         n: 1,
-        stop: u32::try_from(it.stops.len())
-            .unwrap_or(COUNT_MAX)
-            .min(COUNT_MAX),
+        stop: count(it.stops.len() as u64),
         tools: 0,
         response_format: ResponseFormat::Text,
-        ..asked(request)
+        ..asked.clone()
     }
 }
 
-fn finished(inference: &Inference, prompt: &[u32], finish: &engine::Finish) -> End {
+pub(crate) fn finished(inference: &Inference, prompt: &[u32], finish: &engine::Finish) -> End {
     let Usage {
         prompt_tokens,
         completion_tokens,
@@ -233,7 +238,7 @@ pub(crate) fn finish_word(reason: &FinishReason) -> Finish {
 }
 
 #[allow(clippy::needless_pass_by_value)] // for `map_err`
-fn failed(error: EngineError) -> Interrupted {
+pub(crate) fn failed(error: EngineError) -> Interrupted {
     let outcome = match &error {
         EngineError::Busy { .. } => Outcome::Capacity,
         EngineError::BadRequest(error) if error.status == 429 => Outcome::RateLimited,
@@ -244,7 +249,7 @@ fn failed(error: EngineError) -> Interrupted {
 }
 
 /// The engine's events ended without saying so.
-fn cut() -> Interrupted {
+pub(crate) fn cut() -> Interrupted {
     let error = ApiError::internal("The engine stopped before the answer was complete.");
     Interrupted::Failed(Outcome::Truncated, error)
 }
@@ -256,6 +261,6 @@ fn listed(content: Vec<TokenLogprob>) -> Logprobs {
     }
 }
 
-fn compact(value: &impl Serialize) -> Vec<u8> {
+pub(crate) fn compact(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(value).expect("answers are strings, numbers and lists")
 }

@@ -8,7 +8,7 @@ use axum::http::HeaderMap;
 use axum::http::header::CONTENT_LENGTH;
 use bytes::{Bytes, BytesMut};
 use engine::ApiError;
-use engine::openai::ChatRequest;
+use engine::openai::{ChatRequest, CompletionRequest, Surface};
 use futures_util::StreamExt;
 use serde::Deserialize;
 
@@ -70,14 +70,18 @@ async fn read(body: Body, announced: usize) -> Result<Bytes, ApiError> {
 }
 
 /// The model that a body names.
-pub(crate) fn model(body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
+pub(crate) fn model(surface: Surface, body: &[u8]) -> Result<Cow<'_, str>, ApiError> {
     serde_json::from_slice::<Named<'_>>(body)
         .map(|named| named.model)
         .map_err(|error| {
-            match ChatRequest::parse(body) {
+            let named = match surface {
+                Surface::Completions => CompletionRequest::parse(body).err(),
+                _ => ChatRequest::parse(body).err(),
+            };
+            match named {
                 // It names the field at fault.
-                Err(named) => named,
-                Ok(_) => ApiError::bad_request(format!("The request body is not usable: {error}.")),
+                Some(named) => named,
+                None => ApiError::bad_request(format!("The request body is not usable: {error}.")),
             }
         })
 }

@@ -7,6 +7,7 @@
 //! | Path | Answer |
 //! |---|---|
 //! | `POST /v1/chat/completions` | whole or streamed |
+//! | `POST /v1/completions` | whole or streamed; a prompt can be scored |
 //! | `GET /v1/models` | the models there are |
 //! | `GET /healthz` | 200, or 503 while it drains |
 //! | `GET /longrun/v1/node` | identity, control records, current manifests, home log |
@@ -42,6 +43,7 @@
 //!
 //! Prompts, answers and secrets never reach logs or records. Nothing here grades anything.
 
+mod complete;
 mod config;
 mod error;
 mod event;

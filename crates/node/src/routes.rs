@@ -14,12 +14,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use crate::respond;
-use crate::serve::{Shared, chat};
+use crate::serve::{Shared, chat, completions};
 
 /// All routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
         .route("/v1/chat/completions", post(chat))
+        .route("/v1/completions", post(completions))
         .route("/v1/models", get(models))
         .route("/healthz", get(health))
         .route("/longrun/v1/node", get(about))

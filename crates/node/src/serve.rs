@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engine::faulty::Faulty;
+use engine::openai::Surface;
 use engine::upstream::Upstream;
 use engine::{ApiError, Engine};
 use hyper_util::service::TowerToHyperService;
@@ -24,6 +25,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::complete;
 use crate::config::{Backend, NodeConfig, Served};
 use crate::error::NodeError;
 use crate::forward;
@@ -271,8 +273,23 @@ pub(crate) async fn chat(
     State(shared): State<Arc<Shared>>,
     request: Request<Body>,
 ) -> Result<Response<Body>, Infallible> {
+    answer(&shared, Surface::Chat, request).await
+}
+
+pub(crate) async fn completions(
+    State(shared): State<Arc<Shared>>,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
+    answer(&shared, Surface::Completions, request).await
+}
+
+async fn answer(
+    shared: &Arc<Shared>,
+    surface: Surface,
+    request: Request<Body>,
+) -> Result<Response<Body>, Infallible> {
     let (head, body) = request.into_parts();
-    Ok(match begin(&shared, &head.headers, body).await {
+    Ok(match begin(shared, surface, &head.headers, body).await {
         // The task outlives this handler, which is dropped when the client leaves.
         Ok(answer) => answer.await.unwrap_or_else(|_| {
             respond::error(&ApiError::internal("The answer was lost on the way.")).0
@@ -284,13 +301,14 @@ pub(crate) async fn chat(
 /// Reads a request and starts the inference that it is, in a task of its own.
 async fn begin(
     shared: &Arc<Shared>,
+    surface: Surface,
     headers: &HeaderMap,
     body: Body,
 ) -> Result<oneshot::Receiver<Response<Body>>, ApiError> {
     let told = Told::read(headers)?;
     let body = intake::body(headers, body).await?;
     let started = Instant::now();
-    let name = intake::model(&body)?.into_owned();
+    let name = intake::model(surface, &body)?.into_owned();
     if !shared.models.contains_key(&name) {
         let known: Vec<&String> = shared.models.keys().collect();
         return Err(ApiError::model_not_found(&name, &known));
@@ -301,7 +319,7 @@ async fn begin(
         // Counted as long as it runs, its receipt included.
         let shared = under_way.shared.clone();
         if let Some(model) = shared.models.get(&name) {
-            infer(&shared, model, told, body, reply, started).await;
+            infer(&shared, model, told, (surface, body), reply, started).await;
         }
         drop(under_way);
     });
@@ -312,7 +330,7 @@ async fn infer(
     shared: &Shared,
     model: &Model,
     told: Told,
-    body: Bytes,
+    (surface, body): (Surface, Bytes),
     reply: Reply,
     started: Instant,
 ) {
@@ -361,18 +379,31 @@ async fn infer(
             .await;
     };
     match &model.runner {
-        Runner::Upstream(upstream) => forward::run((**upstream).clone(), turn, body).await,
+        Runner::Upstream(upstream) => forward::run((**upstream).clone(), turn, surface, body).await,
         Runner::Engine(engine) => {
             let label = Label {
-                id: format!("chatcmpl-{}", hex::encode(&drawn[8..])),
+                id: format!("{}-{}", id_prefix(surface), hex::encode(&drawn[8..])),
                 created_s: start_ms / 1000,
                 fingerprint: format!("lr-{}", &model.manifest.id.to_hex()[..FINGERPRINT_DIGITS]),
             };
             let seed = drawn[..8]
                 .iter()
                 .fold(0, |seed, &byte| seed << 8 | u64::from(byte));
-            generate::run(engine.clone(), turn, label, seed, &body).await;
+            match surface {
+                Surface::Completions => {
+                    complete::run(engine.clone(), turn, label, seed, &body).await;
+                }
+                _ => generate::run(engine.clone(), turn, label, seed, &body).await,
+            }
         }
+    }
+}
+
+/// What ids of answers begin with, as with OpenAI.
+fn id_prefix(surface: Surface) -> &'static str {
+    match surface {
+        Surface::Completions => "cmpl",
+        _ => "chatcmpl",
     }
 }
 

@@ -5,7 +5,8 @@
 //! same weights, prompt, parameters, seed and build give the same tokens. Dropping an answer ends
 //! its work before the next token.
 //!
-//! Log probabilities are those of the raw distribution: temperature 1, before `top_p`.
+//! Log probabilities are those of the raw distribution: temperature 1, before `top_p`. Those of a
+//! prompt (`/v1/completions` with `echo`) come from one pass over it.
 //!
 //! Limits: [`gguf`] for files, [`llama`] for architectures, [`tokenizer`] for tokenizers,
 //! [`template`] for chat templates.
@@ -41,7 +42,7 @@ pub use quantize::{Overwrite, quantize};
 use crate::engine::{
     Answer, AnswerEvent, Basis, Description, Engine, EngineError, Executed, KnownDigest,
 };
-use crate::openai::ChatRequest;
+use crate::openai::{ChatRequest, CompletionRequest, Prompt};
 use crate::sampling::{NAME, Sampling};
 use decode::Wanted;
 use queue::{Job, Queue, Refused};
@@ -99,10 +100,16 @@ impl std::fmt::Debug for Embedded {
 
 /// A request on its way to a worker.
 struct Request {
-    request: ChatRequest,
+    asked: Asked,
     seed: u64,
     started: oneshot::Sender<Result<Executed, EngineError>>,
     events: mpsc::UnboundedSender<Result<AnswerEvent, EngineError>>,
+}
+
+/// What was asked for.
+enum Asked {
+    Chat(ChatRequest),
+    Completion(CompletionRequest),
 }
 
 impl Job for Request {
@@ -154,6 +161,30 @@ impl Embedded {
         &self.model
     }
 
+    async fn answer(&self, asked: Asked, seed: u64) -> Result<Answer, EngineError> {
+        let (started, start) = oneshot::channel();
+        let (events, received) = mpsc::unbounded_channel();
+        let job = Request {
+            asked,
+            seed,
+            started,
+            events,
+        };
+        self.queue.push(job).map_err(|refused| match refused {
+            Refused::Full { waiting } => EngineError::Busy {
+                retry_after_s: self.retry_after_s(waiting),
+            },
+            Refused::Closed => broken("the engine is shutting down"),
+        })?;
+        let executed = start
+            .await
+            .map_err(|_| broken("the engine stopped before the answer began"))??;
+        let events = futures_util::stream::unfold(received, |mut received| async move {
+            received.recv().await.map(|event| (event, received))
+        });
+        Ok(Answer::new(executed, Box::pin(events)))
+    }
+
     fn retry_after_s(&self, waiting: usize) -> u32 {
         let ahead = 1 + waiting / self.workers;
         let wait_ms = self.typical_ms.load(Ordering::Relaxed) * ahead as u64;
@@ -199,27 +230,19 @@ impl Engine for Embedded {
     fn chat(&self, request: ChatRequest, seed: u64) -> BoxFuture<'_, Result<Answer, EngineError>> {
         async move {
             request.validate()?;
-            let (started, start) = oneshot::channel();
-            let (events, received) = mpsc::unbounded_channel();
-            let job = Request {
-                request,
-                seed,
-                started,
-                events,
-            };
-            self.queue.push(job).map_err(|refused| match refused {
-                Refused::Full { waiting } => EngineError::Busy {
-                    retry_after_s: self.retry_after_s(waiting),
-                },
-                Refused::Closed => broken("the engine is shutting down"),
-            })?;
-            let executed = start
-                .await
-                .map_err(|_| broken("the engine stopped before the answer began"))??;
-            let events = futures_util::stream::unfold(received, |mut received| async move {
-                received.recv().await.map(|event| (event, received))
-            });
-            Ok(Answer::new(executed, Box::pin(events)))
+            self.answer(Asked::Chat(request), seed).await
+        }
+        .boxed()
+    }
+
+    fn complete(
+        &self,
+        request: CompletionRequest,
+        seed: u64,
+    ) -> BoxFuture<'_, Result<Answer, EngineError>> {
+        async move {
+            request.validate()?;
+            self.answer(Asked::Completion(request), seed).await
         }
         .boxed()
     }
@@ -261,34 +284,38 @@ fn work(model: &Model, queue: &Queue<Request>, typical_ms: &AtomicU64) {
 /// Answers one request.
 fn answer(model: &Model, job: Request, cache: &mut llama::KvCache) -> Result<(), ScoreError> {
     let Request {
-        request,
+        asked,
         seed,
         started,
         events,
     } = job;
-    let executed = match prepare(model, &request, seed) {
-        Ok(executed) => executed,
+    let prepared = match &asked {
+        Asked::Chat(request) => prepare_chat(model, request, seed),
+        Asked::Completion(request) => prepare_completion(model, request, seed),
+    };
+    let (executed, wanted) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             let _ = started.send(Err(error));
             return Ok(());
         }
     };
-    let wanted = Wanted {
-        top_logprobs: (request.logprobs == Some(true))
-            .then(|| usize::try_from(request.top_logprobs.unwrap_or(0)).unwrap_or(0)),
-    };
     if started.send(Ok(executed.clone())).is_err() {
         return Ok(());
     }
-    decode::run(model, &executed, wanted, cache, &mut Channel(events))
+    decode::run(model, &executed, &wanted, cache, &mut Channel(events))
 }
 
-/// What is executed for a request.
-fn prepare(model: &Model, request: &ChatRequest, seed: u64) -> Result<Executed, EngineError> {
+/// What is executed for a chat.
+fn prepare_chat(
+    model: &Model,
+    request: &ChatRequest,
+    seed: u64,
+) -> Result<(Executed, Wanted), EngineError> {
     let prompt_ids = model.encode_chat(request)?;
     let room = (model.context() - prompt_ids.len()) as u64;
     let max_tokens = request.answer_limit().unwrap_or(room).min(room);
-    Ok(Executed {
+    let executed = Executed {
         sampling: Sampling::new(
             request.temperature.unwrap_or(1.0),
             request.top_p.unwrap_or(1.0),
@@ -297,7 +324,46 @@ fn prepare(model: &Model, request: &ChatRequest, seed: u64) -> Result<Executed, 
         max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX),
         stops: request.stops().to_vec(),
         prompt_ids,
-    })
+    };
+    let wanted = Wanted {
+        top_logprobs: (request.logprobs == Some(true))
+            .then(|| usize::try_from(request.top_logprobs.unwrap_or(0)).unwrap_or(0)),
+        ..Wanted::default()
+    };
+    Ok((executed, wanted))
+}
+
+/// What is executed for a prompt that is taken as it stands.
+fn prepare_completion(
+    model: &Model,
+    request: &CompletionRequest,
+    seed: u64,
+) -> Result<(Executed, Wanted), EngineError> {
+    let prompt_ids = model.encode_prompt(request)?;
+    let room = (model.context() - prompt_ids.len()) as u64;
+    let max_tokens = request.answer_limit().min(room);
+    let text = || match &request.prompt {
+        Prompt::Text(text) => text.clone(),
+        _ => model.spell_all(&prompt_ids),
+    };
+    let wanted = Wanted {
+        top_logprobs: request
+            .logprobs
+            .map(|count| usize::try_from(count).unwrap_or(0)),
+        as_ids: request.return_tokens_as_token_ids == Some(true),
+        echo: request.echoes().then(text),
+    };
+    let executed = Executed {
+        sampling: Sampling::new(
+            request.temperature.unwrap_or(1.0),
+            request.top_p.unwrap_or(1.0),
+            request.seed.map_or(seed, i64::cast_unsigned),
+        ),
+        max_tokens: u32::try_from(max_tokens).unwrap_or(u32::MAX),
+        stops: request.stops().to_vec(),
+        prompt_ids,
+    };
+    Ok((executed, wanted))
 }
 
 /// Events on their way to the caller. Unbounded: an answer is bounded by its tokens.

@@ -9,7 +9,7 @@ use super::gguf::{self, Dtype, Header};
 use super::llama::{Arithmetic, Config, KvCache, Weights};
 use super::template::{RenderError, Template};
 use super::tokenizer::Tokenizer;
-use crate::openai::{ApiError, ChatRequest};
+use crate::openai::{ApiError, ChatRequest, CompletionRequest, Prompt};
 use crate::sampling::{Logits, NotANumber, Sampling, TokenScore};
 
 /// Number format of the KV cache.
@@ -148,6 +148,16 @@ impl Model {
         self.tokenizer.spelled(id)
     }
 
+    /// What tokens spell, control tokens too, broken characters as U+FFFD.
+    pub fn spell_all(&self, ids: &[u32]) -> String {
+        let bytes: Vec<u8> = ids
+            .iter()
+            .flat_map(|&id| self.spelled(id))
+            .copied()
+            .collect();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
     /// The text of an answer's tokens: control tokens left out, broken characters as U+FFFD.
     pub fn decode(&self, ids: &[u32]) -> String {
         let mut utf8 = super::text::Utf8::default();
@@ -187,6 +197,43 @@ impl Model {
             ));
         }
         Ok(ids)
+    }
+
+    /// Token ids of a prompt that is taken as it stands. One that leaves no room for an answer is
+    /// refused with `context_length_exceeded`, unless no answer is wanted.
+    pub fn encode_prompt(&self, request: &CompletionRequest) -> Result<Vec<u32>, ApiError> {
+        let too_long = |tokens| ApiError::context_length_exceeded(self.context, tokens, 0);
+        let refuse = |why: String| ApiError::invalid("prompt", why);
+        let ids = match &request.prompt {
+            Prompt::Text(text) => {
+                if text.len() > (self.context + 1).saturating_mul(self.tokenizer.longest_bytes()) {
+                    return Err(too_long(self.context + 1));
+                }
+                self.encode(text)?
+            }
+            Prompt::Tokens(ids) => ids.clone(),
+            Prompt::Several(_) => {
+                return Err(refuse(
+                    "This engine takes one prompt per request.".to_owned(),
+                ));
+            }
+        };
+        if ids.is_empty() {
+            return Err(refuse(
+                "The prompt has no tokens; send some text.".to_owned(),
+            ));
+        }
+        let room = usize::from(request.answer_limit() > 0);
+        if ids.len() + room > self.context {
+            return Err(too_long(ids.len()));
+        }
+        match ids.iter().position(|&id| !self.knows(id)) {
+            None => Ok(ids),
+            Some(place) => Err(refuse(format!(
+                "'prompt[{place}]' is no token of this model, which has the ids 0 to {}.",
+                self.weights.config.vocab - 1
+            ))),
+        }
     }
 
     /// How each token of `completion` stood at its place after `prompt`, in one pass. With

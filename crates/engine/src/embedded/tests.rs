@@ -51,6 +51,7 @@ async fn run(engine: &Embedded, request: ChatRequest, seed: u64) -> Result<Whole
                 whole.streamed_ids.extend(delta.token_ids);
                 whole.logprobs.extend(delta.logprobs);
             }
+            AnswerEvent::Echo(_) => panic!("a chat gives no prompt back"),
             AnswerEvent::Finish(finish) => whole.finish = finish,
         }
     }

@@ -1,4 +1,5 @@
-//! The OpenAI wire types: what arrives at `/v1/chat/completions`, what leaves it, errors, and what
+//! The OpenAI wire types: what arrives at `/v1/chat/completions` and `/v1/completions`, what leaves
+//! them, errors, and what
 //! an observer reads of this and the other surfaces.
 //!
 //! Parsing is partial on purpose. Only the fields that are acted on are typed; everything else is
@@ -9,6 +10,7 @@
 //! There is no HTTP here and no engine.
 
 mod answer;
+mod completions;
 pub mod error;
 mod fields;
 mod request;
@@ -18,6 +20,10 @@ mod surface;
 pub use answer::{
     AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, Delta,
     FinishReason, Logprobs, Model, ModelList, TokenLogprob, TopLogprob, Usage,
+};
+pub use completions::{
+    Completion, CompletionChoice, CompletionLogprobs, CompletionRequest, DEFAULT_MAX_TOKENS,
+    MAX_COMPLETION_LOGPROBS, Prompt,
 };
 pub use error::ApiError;
 pub use request::{

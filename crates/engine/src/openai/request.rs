@@ -311,32 +311,7 @@ impl ChatRequest {
     /// choice, at least one token, at most [`MAX_STOPS`] stop sequences of [`MAX_STOP_BYTES`].
     pub fn validate(&self) -> Result<(), ApiError> {
         let refuse = |param: &str, why: String| Err(ApiError::invalid(param, why));
-        if let Some(value) = self.temperature
-            && !(0.0..=MAX_TEMPERATURE).contains(&value)
-        {
-            return refuse(
-                "temperature",
-                format!(
-                    "Invalid 'temperature': {value}; it must be between 0 and {MAX_TEMPERATURE}."
-                ),
-            );
-        }
-        if let Some(value) = self.top_p
-            && !(value > 0.0 && value <= 1.0)
-        {
-            return refuse(
-                "top_p",
-                format!("Invalid 'top_p': {value}; it must be more than 0 and at most 1."),
-            );
-        }
-        if let Some(n) = self.n
-            && n != 1
-        {
-            return refuse(
-                "n",
-                format!("Invalid 'n': {n}; this engine gives one choice per request."),
-            );
-        }
+        check_sampling(self.temperature, self.top_p, self.n)?;
         for (param, value) in [
             ("max_tokens", self.max_tokens),
             ("max_completion_tokens", self.max_completion_tokens),
@@ -359,31 +334,62 @@ impl ChatRequest {
                 );
             }
         }
-        self.validate_stops()
+        check_stops(self.stops())
     }
+}
 
-    fn validate_stops(&self) -> Result<(), ApiError> {
-        let stops = self.stops();
-        if stops.len() > MAX_STOPS {
-            return Err(ApiError::invalid(
-                "stop",
-                format!(
-                    "Invalid 'stop': {} sequences; at most {MAX_STOPS}.",
-                    stops.len()
-                ),
-            ));
-        }
-        if stops
-            .iter()
-            .any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES)
-        {
-            return Err(ApiError::invalid(
-                "stop",
-                format!("Invalid 'stop': each sequence has 1 to {MAX_STOP_BYTES} bytes."),
-            ));
-        }
-        Ok(())
+/// Holds the ranges of what a sampler is told, and one choice.
+pub(super) fn check_sampling(
+    temperature: Option<f64>,
+    top_p: Option<f64>,
+    n: Option<u64>,
+) -> Result<(), ApiError> {
+    if let Some(value) = temperature
+        && !(0.0..=MAX_TEMPERATURE).contains(&value)
+    {
+        return Err(ApiError::invalid(
+            "temperature",
+            format!("Invalid 'temperature': {value}; it must be between 0 and {MAX_TEMPERATURE}."),
+        ));
     }
+    if let Some(value) = top_p
+        && !(value > 0.0 && value <= 1.0)
+    {
+        return Err(ApiError::invalid(
+            "top_p",
+            format!("Invalid 'top_p': {value}; it must be more than 0 and at most 1."),
+        ));
+    }
+    match n {
+        None | Some(1) => Ok(()),
+        Some(n) => Err(ApiError::invalid(
+            "n",
+            format!("Invalid 'n': {n}; this engine gives one choice per request."),
+        )),
+    }
+}
+
+/// Holds number and length of stop sequences.
+pub(super) fn check_stops(stops: &[String]) -> Result<(), ApiError> {
+    if stops.len() > MAX_STOPS {
+        return Err(ApiError::invalid(
+            "stop",
+            format!(
+                "Invalid 'stop': {} sequences; at most {MAX_STOPS}.",
+                stops.len()
+            ),
+        ));
+    }
+    if stops
+        .iter()
+        .any(|stop| stop.is_empty() || stop.len() > MAX_STOP_BYTES)
+    {
+        return Err(ApiError::invalid(
+            "stop",
+            format!("Invalid 'stop': each sequence has 1 to {MAX_STOP_BYTES} bytes."),
+        ));
+    }
+    Ok(())
 }
 
 fn parse_messages(fields: &mut Fields<'_>) -> Result<Vec<Message>, ApiError> {
@@ -462,7 +468,9 @@ fn parse_part(path: &str, place: usize, part: Value) -> Result<Part, ApiError> {
     })
 }
 
-fn parse_stream_options(fields: &mut Fields<'_>) -> Result<Option<StreamOptions>, ApiError> {
+pub(super) fn parse_stream_options(
+    fields: &mut Fields<'_>,
+) -> Result<Option<StreamOptions>, ApiError> {
     match fields.take("stream_options") {
         None => Ok(None),
         Some(Value::Object(map)) => {
@@ -477,7 +485,7 @@ fn parse_stream_options(fields: &mut Fields<'_>) -> Result<Option<StreamOptions>
     }
 }
 
-fn parse_stop(fields: &mut Fields<'_>) -> Result<Option<Stop>, ApiError> {
+pub(super) fn parse_stop(fields: &mut Fields<'_>) -> Result<Option<Stop>, ApiError> {
     match fields.take("stop") {
         None => Ok(None),
         Some(Value::String(one)) => Ok(Some(Stop::One(one))),

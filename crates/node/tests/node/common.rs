@@ -126,8 +126,18 @@ impl Fixture {
 
     /// Posts to the chat path, as a caller who records if there is a number.
     pub(crate) async fn post(&self, body: impl Into<Bytes>, seq: Option<u64>) -> Answered {
+        self.post_to("/v1/chat/completions", body, seq).await
+    }
+
+    /// As [`Fixture::post`], to another path.
+    pub(crate) async fn post_to(
+        &self,
+        path: &str,
+        body: impl Into<Bytes>,
+        seq: Option<u64>,
+    ) -> Answered {
         let body = body.into();
-        let mut request = Request::post(self.url("/v1/chat/completions"));
+        let mut request = Request::post(self.url(path));
         if let Some(seq) = seq {
             for (name, value) in recording(seq) {
                 request = request.header(name, value);

@@ -2,6 +2,7 @@
 
 mod answers;
 mod common;
+mod completions;
 mod demo;
 mod drain;
 mod manifests;

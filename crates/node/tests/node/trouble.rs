@@ -32,7 +32,7 @@ async fn what_is_no_inference_gets_an_error_and_no_receipt() {
     }
     for (method, path, status) in [
         ("GET", "/v1/chat/completions", 405),
-        ("POST", "/v1/completions", 404),
+        ("POST", "/v1/embeddings", 404),
         ("GET", "/", 404),
     ] {
         let request = hyper::Request::builder().method(method).uri(it.url(path));

@@ -26,19 +26,19 @@ const USAGE: &str =
 
 /// What the upstream was sent, and what it answers.
 #[derive(Clone)]
-struct Outside {
+pub(crate) struct Outside {
     status: u16,
     kind: &'static str,
     body: Arc<dyn Fn() -> Body + Send + Sync>,
-    seen: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
+    pub(crate) seen: Arc<Mutex<Vec<(HeaderMap, Bytes)>>>,
 }
 
 impl Outside {
-    fn whole(status: u16, body: &'static str) -> Outside {
+    pub(crate) fn whole(status: u16, body: &'static str) -> Outside {
         Outside::answering(status, "application/json", move || Body::from(body))
     }
 
-    fn stream(body: impl Into<String>) -> Outside {
+    pub(crate) fn stream(body: impl Into<String>) -> Outside {
         let body = body.into();
         Outside::answering(200, "text/event-stream", move || Body::from(body.clone()))
     }
@@ -69,13 +69,14 @@ async fn answer(State(it): State<Outside>, headers: HeaderMap, body: Bytes) -> R
 }
 
 /// A node in front of this.
-async fn in_front_of(outside: &Outside) -> Fixture {
+pub(crate) async fn in_front_of(outside: &Outside) -> Fixture {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
     let url = format!("http://{}/v1", listener.local_addr().expect("bound"));
     let router = Router::new()
         .route("/v1/chat/completions", post(answer))
+        .route("/v1/completions", post(answer))
         .with_state(outside.clone());
     tokio::spawn(async move { axum::serve(listener, router).await });
     in_front(&url).await
