@@ -143,6 +143,24 @@ impl fmt::Display for Origin {
     }
 }
 
+impl Field for Origin {
+    fn read(value: &Value) -> Result<Self> {
+        value.expect_str()?.parse()
+    }
+
+    fn write(&self) -> Value {
+        Value::String(self.0.clone())
+    }
+
+    fn schema() -> Object {
+        schema::text(
+            "web origin",
+            r"^https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$",
+        )
+        .with("maxLength", schema::count(ORIGIN_BYTES_MAX))
+    }
+}
+
 impl fmt::Debug for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

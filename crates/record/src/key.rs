@@ -13,6 +13,7 @@ use ring::signature::{
     UnparsedPublicKey,
 };
 
+use crate::challenge::Challenge;
 use crate::digest::{KeyId, sha256};
 use crate::envelope::{Envelope, pae};
 use crate::error::{Code, Error, Result};
@@ -204,6 +205,19 @@ impl SigningKey {
     pub fn sign(&self, payload: &[u8], random: &dyn SecureRandom) -> Result<Envelope> {
         let statement = Statement::from_payload(payload)?;
         self.sign_checked(&statement, payload.to_vec(), random)
+    }
+
+    /// Proves that this key is held, to whoever asks: an ASN.1 DER signature over the challenge's
+    /// text.
+    ///
+    /// # Errors
+    /// [`Code::BadKey`] if the random source fails.
+    pub fn prove(&self, asked: &Challenge, random: &dyn SecureRandom) -> Result<Vec<u8>> {
+        let signature = self
+            .pair
+            .sign(random, asked.to_string().as_bytes())
+            .map_err(|_| Error::new(Code::BadKey, "the random source of this machine failed"))?;
+        Ok(signature.as_ref().to_vec())
     }
 
     /// Signs bytes that say `statement`, if it names this key.

@@ -25,6 +25,7 @@ pub mod forecast;
 pub mod judgement;
 pub mod manifest;
 pub mod observation;
+pub mod offer;
 pub mod receipt;
 pub mod void;
 
@@ -195,4 +196,6 @@ kinds! {
     Forecast(forecast::Forecast) = "forecast", 1;
     /// Whether answers were right, said after the fact.
     Judgement(judgement::Judgement) = "judgement", 1;
+    /// Where a node can be reached, what it serves, and at what price.
+    Offer(offer::Offer) = "offer", 1;
 }

@@ -16,6 +16,8 @@
 //! | [`statement`] | in-toto statements, signers, subjects, records |
 //! | [`kind`] | the kinds, and how to add one |
 //! | [`control`] | the chain of a signer's control records |
+//! | [`offer`] | what nodes offer, and which offers stand |
+//! | [`challenge`] | the proof that a node holds its key |
 //! | [`outcome`] | outcome classes and faults |
 //! | [`bucket`] | coarse values |
 //! | [`content`] | salts, commitments, openings |
@@ -30,6 +32,7 @@ mod field;
 
 pub mod bucket;
 pub mod bundle;
+pub mod challenge;
 pub mod content;
 pub mod digest;
 pub mod endpoint;
@@ -52,7 +55,7 @@ pub use error::{Code, Error, ErrorKind, Result};
 pub use field::{Text, Word};
 pub use key::{PublicKey, SigningKey};
 pub use kind::{
-    KINDS, Predicate, control, forecast, judgement, manifest, observation, receipt, void,
+    KINDS, Predicate, control, forecast, judgement, manifest, observation, offer, receipt, void,
 };
 pub use outcome::{Fault, Outcome};
 pub use statement::{Exchange, Record, Signer, Statement, Subject};

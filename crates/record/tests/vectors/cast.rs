@@ -14,6 +14,7 @@ use record::observation::{
     Conditions, InterToken, LoadClass, Observation, PromptClass, Purpose, ReceiptCheck, Verdict,
     WeekTime,
 };
+use record::offer::{Offer, OfferedModel, OfferedPrice, TokenPrice};
 use record::outcome::{Fault, Outcome};
 use record::receipt::{Caller, Executed, Finish, Receipt, ResponseFormat};
 use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
@@ -201,6 +202,45 @@ pub fn manifest_declared(by: Signer) -> Result<Statement> {
             context_tokens: None,
         },
     )
+}
+
+pub fn offer(by: Signer, manifest: RecordId) -> Result<Statement> {
+    Statement::new(by, offer_body(manifest)?)
+}
+
+/// The next one of the same key, which takes it back.
+pub fn offer_withdrawn(by: Signer, manifest: RecordId) -> Result<Statement> {
+    let mut offer = offer_body(manifest)?;
+    offer.seq = Seq::new(AT_MS + 60_000)?;
+    offer.withdrawn = true;
+    offer.addresses.clear();
+    offer.models.clear();
+    offer.region = None;
+    offer.in_flight_max = None;
+    Statement::new(by, offer)
+}
+
+fn offer_body(manifest: RecordId) -> Result<Offer> {
+    Ok(Offer {
+        seq: Seq::new(AT_MS)?,
+        from_ms: start_ms(AT_MS),
+        until_ms: start_ms(AT_MS + 3_600_000),
+        withdrawn: false,
+        addresses: vec![
+            "https://gpu.example:8443".parse()?,
+            "http://[2001:db8::7]:7412".parse()?,
+        ],
+        models: vec![OfferedModel {
+            model: MODEL.parse()?,
+            manifest,
+            price: OfferedPrice {
+                prompt: TokenPrice::new(0)?,
+                completion: TokenPrice::new(150_000)?,
+            },
+        }],
+        region: Some("eu-west".parse()?),
+        in_flight_max: Some(8),
+    })
 }
 
 fn stated(value: &str, basis: Basis) -> Result<Stated> {

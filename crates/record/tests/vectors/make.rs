@@ -21,7 +21,7 @@ const KEYS: [(&str, &str); 7] = [
     ("provider-root-2", "root key after the rotation"),
     (
         "provider-instance",
-        "signs the provider's manifests and receipts",
+        "signs the provider's manifests, offers and receipts",
     ),
     ("observer-root", "root key of the observer"),
     (
@@ -195,6 +195,11 @@ impl Maker<'_> {
         self.golden("manifest-declared", by, &declared);
 
         let manifest = self.record("manifest-computed").id;
+        let offer = cast::offer(provider.clone(), manifest).expect("valid");
+        self.golden("offer", by, &offer);
+        let withdrawn = cast::offer_withdrawn(provider.clone(), manifest).expect("valid");
+        self.golden("offer-withdrawn", by, &withdrawn);
+
         let observer_key = self.key(seen_by).key_id();
         let body = cast::receipt_body(&provider, manifest, observer_key).expect("valid");
         let exchange = cast::exchange(&cast::secret(), Some(cast::RESPONSE));

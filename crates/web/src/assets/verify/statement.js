@@ -84,13 +84,15 @@ const logOrigin = string(
 );
 
 /** A signer id, or a web origin in the one spelling of format.md section 6. */
-const provider = string("bad_value", (t) => {
-  if (!t.includes("://")) return fromHex(t, 32) !== null;
+const provider = string("bad_value", (t) => (t.includes("://") ? isOrigin(t) : fromHex(t, 32) !== null));
+
+/** `scheme://host[:port]` in its one spelling. */
+function isOrigin(t) {
   const parts = /^(https?):\/\/([a-z0-9.-]+|\[[0-9a-f:.]{2,}\])(?::([1-9][0-9]{0,4}))?$/.exec(t);
   if (!parts || utf8(t).length > 255) return false;
   const [, scheme, , port] = parts;
   return port === undefined || (Number(port) <= 65_535 && port !== { http: "80", https: "443" }[scheme]);
-});
+}
 
 const optional = (read) => ({ read, optional: true });
 
@@ -386,6 +388,32 @@ const judgement = object(
   },
 );
 
+const origin = string("bad_value", (t) => isOrigin(t));
+const price = whole(0, 10_000_000_000);
+const offer = object(
+  {
+    seq,
+    from_ms: time,
+    until_ms: time,
+    withdrawn: boolean,
+    addresses: list(origin),
+    models: list(
+      object({ model: text(256), manifest: digest, price: object({ prompt: price, completion: price }) }),
+    ),
+    region: optional(name),
+    in_flight_max: optional(number32),
+  },
+  ({ from_ms, until_ms, withdrawn, addresses, models }, path) => {
+    contradiction(from_ms < until_ms && until_ms - from_ms <= 604_800_000, path, "until_ms", "at most seven days");
+    for (const [member, { length }, most] of [["addresses", addresses, 4], ["models", models, 64]]) {
+      const holds = withdrawn ? length === 0 : length >= 1 && length <= most;
+      if (!holds) refuse("bad_value", under(path, member), `1 to ${most}, or none if withdrawn`);
+    }
+    const once = new Set(models.map(({ model }) => model)).size === models.length;
+    contradiction(once, path, "models", "a model is offered once");
+  },
+);
+
 const KINDS = {
   "control:v1": control,
   "manifest:v1": manifest,
@@ -394,6 +422,7 @@ const KINDS = {
   "void:v1": voided,
   "forecast:v1": forecast,
   "judgement:v1": judgement,
+  "offer:v1": offer,
 };
 
 const signer = object({ id: optional(digest), key });
@@ -442,6 +471,7 @@ async function checkSubjects({ kind, known, subjects, signer, body }) {
       const changed = ["delegate", "rotate", "owner"].includes(action.what) ? action.key : signer.key;
       return [["key", action.what === "revoke" ? action.key_id : toHex(await sha256(changed))]];
     }
+    if (kind === "offer:v1") return [["key", toHex(await sha256(signer.key))]];
     if (kind === "manifest:v1") {
       const { sha256: weights } = body.weights;
       return [weights ? ["weights", weights] : ["model", toHex(await sha256(utf8(body.model)))]];
