@@ -201,22 +201,18 @@ impl Catalog {
         for site in sites {
             let known = site.known();
             // An alias goes before a model of the same name.
-            let aliases = &site.config.offer.aliases;
-            let own = known
-                .models
-                .iter()
-                .map(|model| (model.as_str(), model.as_str()));
-            let own = own.filter(|(name, _)| !aliases.contains_key(*name));
-            let renamed = aliases
-                .iter()
-                .map(|(name, at)| (name.as_str(), at.as_str()));
+            let (aliases, prefix) = (&site.config.offer.aliases, &site.config.offer.prefix);
+            let own = known.models.iter();
+            let own = own.map(|model| (format!("{prefix}{}", model.as_str()), model.as_str()));
+            let own = own.filter(|(name, _)| !aliases.contains_key(name));
+            let renamed = aliases.iter().map(|(name, at)| (name.clone(), at.as_str()));
             for (name, at_site) in own.chain(renamed) {
                 let Some(provider) = &known.provider else {
-                    catalog.awaited.push(name.to_owned());
+                    catalog.awaited.push(name);
                     continue;
                 };
                 match ModelName::new(at_site) {
-                    Ok(model) => catalog.offer(name, provider, &model, site, (before, recorder)),
+                    Ok(model) => catalog.offer(&name, provider, &model, site, (before, recorder)),
                     Err(error) => tracing::warn!(%error, name, "an alias is left out"),
                 }
             }

@@ -167,6 +167,31 @@ async fn one_model_has_other_names_at_other_endpoints() {
     assert!(models.contains("\"llama\"") && models.contains("\"meta/llama-3\""));
 }
 
+#[tokio::test]
+async fn a_prefix_goes_before_every_model_and_does_not_travel() {
+    let upstream = upstream("llama").await;
+    let gateway = start(&[&upstream], |config| {
+        let offer = &mut config.endpoints[0].offer;
+        offer.prefix = "acme/".to_owned();
+        offer.aliases.insert("short".to_owned(), "llama".to_owned());
+    })
+    .await;
+    let models = gateway.get("/v1/models").await.json();
+    let names: Vec<_> = models["data"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|model| model["id"].as_str().expect("a name"))
+        .collect();
+    assert_eq!(names, ["acme/llama", "short"]);
+    for (name, status) in [("acme/llama", 200), ("short", 200), ("llama", 404)] {
+        let answer = gateway.post(chat(false).replace(MODEL, name)).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+    }
+    let sent = &upstream.requests()[0].body;
+    assert_eq!(*sent, chat(false).replace(MODEL, "llama").into_bytes());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn preferences_choose_and_do_not_travel() {
     let (one, other) = (upstream(MODEL).await, upstream(MODEL).await);

@@ -23,6 +23,8 @@ pub struct Offer {
     pub queue: Duration,
     /// Name under which a model is offered → its name at the endpoint.
     pub aliases: BTreeMap<String, String>,
+    /// What callers write before the names of its models; aliases are whole names.
+    pub prefix: String,
     /// What it costs.
     pub price: Price,
     /// The precision of its weights.
@@ -39,6 +41,7 @@ impl Default for Offer {
             concurrency_max: None,
             queue: QUEUE_DEFAULT,
             aliases: BTreeMap::new(),
+            prefix: String::new(),
             price: Price::default(),
             quantization: None,
             data_collection: None,
@@ -158,6 +161,7 @@ pub(super) fn offer(at: &Place<'_>, table: &EndpointTable) -> Result<Offer, Conf
             Some(value) => duration(at, value, "endpoint.queue_ms")?,
         },
         aliases: aliases(at, table.aliases.as_ref())?,
+        prefix: table.prefix.clone().unwrap_or_default(),
         price,
         quantization: table.quantization,
         data_collection: table.data_collection,

@@ -78,6 +78,7 @@ pub(super) struct EndpointTable {
     pub(super) concurrency_max: Option<Spanned<u64>>,
     pub(super) queue_ms: Option<Spanned<u64>>,
     pub(super) aliases: Option<Spanned<BTreeMap<String, String>>>,
+    pub(super) prefix: Option<String>,
     pub(super) price: Option<Spanned<Dollars>>,
     pub(super) quantization: Option<Quantization>,
     pub(super) data_collection: Option<DataCollection>,
@@ -163,11 +164,14 @@ pub(super) fn parse(
     let mut seen = BTreeSet::new();
     for table in &file.endpoint {
         let endpoint = endpoint(&at, table, timeouts, around)?;
-        if !seen.insert((endpoint.api.to_string(), endpoint.models.clone())) {
+        // Two accounts at one API are two endpoints, if they can be told apart.
+        let place = (endpoint.api.to_string(), endpoint.models.clone());
+        if !seen.insert((place, endpoint.name.clone())) {
             return Err(at.wrong(
                 &table.url,
                 "endpoint.url",
-                "this endpoint is listed twice; every answer would be counted for either",
+                "this endpoint is listed twice; if these are two accounts, give each a name of \
+                 its own",
             ));
         }
         endpoints.push(endpoint);

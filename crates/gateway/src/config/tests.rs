@@ -238,6 +238,15 @@ fn each_mistake_is_named_with_its_line_and_key() {
 }
 
 #[test]
+fn two_accounts_at_one_api_are_two_endpoints_if_they_have_names() {
+    let endpoint = "[[endpoint]]\nurl = \"http://x:1\"\nname = ";
+    let config = parse(&format!("{endpoint}\"a\"\n{endpoint}\"b\"")).expect("valid");
+    assert_eq!(config.endpoints.len(), 2);
+    let error = parse(&format!("{endpoint}\"a\"\n{endpoint}\"a\"")).expect_err("one name");
+    assert!(error.message.contains("a name of its own"), "{error}");
+}
+
+#[test]
 fn a_key_written_into_the_file_is_not_repeated_in_the_error() {
     let rows = [
         "[[endpoint]]\nurl = \"http://x:1\"\napi_key = \"sk-very-secret\"",

@@ -5,11 +5,15 @@
 //! known here. Values are not repeated: some are keys. Reference: the configuration page of
 //! `LiteLLM`'s proxy, <https://docs.litellm.ai/docs/proxy/configs>.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use gateway::config::{UrlError, api_base};
 use gateway::discover::HOSTED;
 use serde_json::{Map, Value};
+
+mod endpoints;
+
+use endpoints::{Endpoints, Shared};
 
 /// Settings without a counterpart, and what there is in their place.
 const EXPLAINED: &[(&str, &str, &str)] = &[
@@ -82,29 +86,37 @@ const COMPATIBLE: &[&str] = &[
 const OLLAMA: &[&str] = &["ollama", "ollama_chat"];
 const OLLAMA_URL: &str = "http://127.0.0.1:11434";
 
-/// One `[[endpoint]]`: what several deployments may share.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Shared {
-    url: String,
-    key_env: Option<String>,
-    /// Said beside the key, where it needs saying.
-    key_note: Option<&'static str>,
-    total_ms: Option<u64>,
-    first_token_ms: Option<u64>,
-    concurrency_max: Option<u64>,
-    /// US dollars per million tokens.
-    price: [Option<f64>; 2],
-}
-
-#[derive(Default)]
-struct Endpoint {
-    shared: Shared,
-    models: Vec<String>,
-    /// Name for callers → name at the endpoint.
-    aliases: BTreeMap<String, String>,
-    /// Whatever it lists.
-    all: bool,
-}
+/// How the names of OpenAI's own models begin: those that `LiteLLM` knows without a word before.
+const OPENAI_MODELS: &[&str] = &[
+    "babbage-",
+    "chatgpt-",
+    "codex-",
+    "davinci-",
+    "ft:",
+    "gpt-",
+    "o1",
+    "o3",
+    "o4",
+    "text-embedding-",
+];
+/// What people write where a server needs no key, and none may be left out.
+const NO_KEY: &[&str] = &[
+    "anything",
+    "dummy",
+    "empty",
+    "fake",
+    "fake-key",
+    "no-key",
+    "none",
+    "not-needed",
+    "null",
+    "ollama",
+    "sk-no-key-required",
+];
+/// More retries than this are a mistake.
+const RETRIES_MAX: u64 = 1000;
+/// US dollars per million tokens past which the loader takes a price for a mistake in the unit.
+const DOLLARS_MAX: f64 = 1e6;
 
 /// Converts a configuration.
 pub(super) fn convert(yaml: &str) -> Result<Converted, String> {
@@ -140,11 +152,21 @@ pub(super) fn convert(yaml: &str) -> Result<Converted, String> {
 
 #[derive(Default)]
 struct Work {
-    endpoints: Vec<Endpoint>,
+    endpoints: Endpoints,
     notes: Vec<String>,
     attempts_max: Option<u64>,
     total_ms: Option<u64>,
-    literal_keys: usize,
+    /// Keys that stood in the file; the first becomes variable 1.
+    literal_keys: Vec<String>,
+}
+
+/// Where a deployment is.
+struct Api {
+    url: String,
+    /// The variable that usually holds the key.
+    usual_key: Option<&'static str>,
+    /// It is somewhere else than the API that is known by this word.
+    elsewhere: bool,
 }
 
 impl Work {
@@ -162,31 +184,35 @@ impl Work {
             ));
             return;
         };
-        let (provider, own) = split(&model);
+        let said = take_text(&mut params, "custom_llm_provider");
+        let (provider, own) = split(&model, said.as_deref());
         let base =
             take_text(&mut params, "api_base").or_else(|| take_text(&mut params, "base_url"));
-        let Some((url, usual_key)) = self.url(place, provider, base.as_deref(), &model) else {
-            return;
+        let found = self.api(provider, own, base.as_deref());
+        let (api, offer) = match found.and_then(|api| Ok((api, Offer::of(&name, own)?))) {
+            Ok(found) => found,
+            Err(why) => {
+                self.notes.push(format!("{place} ({model}): {why}"));
+                return;
+            }
         };
         let mut shared = Shared {
-            url,
+            url: api.url.clone(),
             total_ms: take_ms(&mut params, "timeout"),
             first_token_ms: take_ms(&mut params, "stream_timeout"),
-            concurrency_max: take_count(&mut params, "max_parallel_requests"),
+            concurrency_max: take_count(&mut params, "max_parallel_requests", 1..=u32::MAX.into()),
             ..Shared::default()
         };
-        self.key(place, &mut params, usual_key, &mut shared);
+        self.key(place, &mut params, &api, &mut shared);
         let mut info = take_map(&mut entry, "model_info");
         for (at, what) in ["input_cost_per_token", "output_cost_per_token"]
             .iter()
             .enumerate()
         {
-            let said = params.remove(*what).or_else(|| info.remove(*what));
-            shared.price[at] = said.and_then(|v| v.as_f64()).map(|each| each * 1e6);
+            let price = take_price(&mut params, what).or_else(|| take_price(&mut info, what));
+            shared.price[at] = price;
         }
-        // These say what Longrun does anyway.
-        let _ = params.remove("custom_llm_provider");
-        let why = "there is no such setting of an endpoint";
+        let why = "there is no such setting of an endpoint, or not with this value";
         self.left(
             &format!("{place}.litellm_params"),
             &Value::Object(params),
@@ -194,102 +220,104 @@ impl Work {
         );
         self.left(&format!("{place}.model_info"), &Value::Object(info), why);
         self.left(place, &Value::Object(entry), why);
-        self.add(shared, name, own);
+        if let Some(note) = offer.note() {
+            self.notes.push(format!("{place} ({model}): {note}"));
+        }
+        let word = provider.unwrap_or("openai");
+        match offer {
+            Offer::Model => self.endpoints.offer(word, shared, &name, own),
+            Offer::CatchAll => self.endpoints.offer(word, shared, own, own),
+            Offer::All { prefix, .. } => self.endpoints.offer_all(word, shared, prefix),
+        }
     }
 
-    /// The base URL and the variable that usually holds the key.
-    fn url(
-        &mut self,
-        place: &str,
-        provider: Option<&str>,
-        base: Option<&str>,
-        model: &str,
-    ) -> Option<(String, Option<&'static str>)> {
-        let provider = provider.unwrap_or("openai");
-        if OLLAMA.contains(&provider) {
+    /// Where it is, or why it cannot be reached.
+    fn api(&self, provider: Option<&str>, own: &str, base: Option<&str>) -> Result<Api, String> {
+        let word = provider.unwrap_or("openai");
+        if OLLAMA.contains(&word) {
             let base = base.unwrap_or(OLLAMA_URL).trim_end_matches('/');
-            let with = |base: &str| format!("{}/v1", base.strip_suffix("/v1").unwrap_or(base));
-            return Some((with(base), None));
+            let url = readable(&format!("{}/v1", base.strip_suffix("/v1").unwrap_or(base)))?;
+            return Ok(Api {
+                url,
+                usual_key: None,
+                elsewhere: true,
+            });
+        }
+        let known = OPENAI_MODELS.iter().any(|begin| own.starts_with(begin));
+        if provider.is_none() && base.is_none() && !known {
+            return Err(
+                "which API that is, LiteLLM tells by a list of its own; write \
+                        `provider/model`"
+                    .to_owned(),
+            );
         }
         let hosted = PROVIDERS
             .iter()
-            .find(|(word, _)| *word == provider)
+            .find(|(known, _)| *known == word)
             .and_then(|(_, name)| HOSTED.iter().find(|api| api.name == *name));
-        let variable = hosted.and_then(|api| api.key_variables.first().copied());
         let url = match (base, hosted) {
-            (Some(base), Some(_)) => Some(base.to_owned()),
-            (Some(base), None) if COMPATIBLE.contains(&provider) => Some(base.to_owned()),
-            (None, Some(api)) => Some(api.url.to_owned()),
-            _ => None,
+            (Some(base), Some(_)) => base,
+            (Some(base), None) if COMPATIBLE.contains(&word) => base,
+            (None, Some(api)) => api.url,
+            (None, None) if COMPATIBLE.contains(&word) => {
+                return Err("it has no api_base".to_owned());
+            }
+            _ => {
+                return Err(
+                    "that API does not speak OpenAI's chat completions, or is not known here"
+                        .to_owned(),
+                );
+            }
         };
-        let unreadable = url
-            .as_deref()
-            .is_some_and(|url| url.starts_with("os.environ/"));
-        if let Some(url) = url.filter(|_| !unreadable) {
-            return Some((url, variable));
-        }
-        let why = if unreadable {
-            "its api_base is in a variable; write the URL itself"
-        } else if COMPATIBLE.contains(&provider) {
-            "it has no api_base"
-        } else {
-            "that API does not speak OpenAI's chat completions, or is not known here"
-        };
-        self.notes.push(format!("{place} ({model}): {why}"));
-        None
+        let url = readable(url)?;
+        Ok(Api {
+            elsewhere: hosted.is_none_or(|api| readable(api.url).as_ref() != Ok(&url)),
+            usual_key: hosted.and_then(|api| api.key_variables.first().copied()),
+            url,
+        })
     }
 
-    fn key(
-        &mut self,
-        place: &str,
-        params: &mut Map<String, Value>,
-        usual: Option<&'static str>,
-        shared: &mut Shared,
-    ) {
-        match take_text(params, "api_key") {
-            None => shared.key_env = usual.map(str::to_owned),
-            Some(key) => match key.strip_prefix("os.environ/") {
-                Some(variable) => shared.key_env = Some(variable.to_owned()),
-                // Servers without keys are given a word for one.
-                None if usual.is_none() && key.len() < 16 => {}
-                None => {
-                    self.literal_keys += 1;
-                    let variable = format!("IMPORTED_API_KEY_{}", self.literal_keys);
-                    self.notes.push(format!(
-                        "{place}.litellm_params.api_key: a key does not belong in a file; put it \
-                         into the variable {variable}"
-                    ));
-                    shared.key_env = Some(variable);
-                    shared.key_note = Some("the key itself stood in the other file");
-                }
-            },
-        }
-    }
-
-    fn add(&mut self, shared: Shared, name: String, own: &str) {
-        let all = own == "*";
-        let at = self
-            .endpoints
-            .iter()
-            .position(|have| have.shared == shared && have.all == all);
-        let at = at.unwrap_or_else(|| {
-            self.endpoints.push(Endpoint {
-                shared,
-                all,
-                ..Endpoint::default()
-            });
-            self.endpoints.len() - 1
-        });
-        let endpoint = &mut self.endpoints[at];
-        if all {
+    fn key(&mut self, place: &str, params: &mut Map<String, Value>, api: &Api, to: &mut Shared) {
+        let said = match params.get("api_key") {
+            Some(Value::String(key)) => key.trim().to_owned(),
+            Some(Value::Number(key)) => key.to_string(),
+            // Anything else is listed as not converted.
+            _ => String::new(),
+        };
+        if said.is_empty() {
+            params.retain(|name, key| name != "api_key" || key.as_str().is_none());
+            to.key_env = api.usual_key.map(str::to_owned);
             return;
         }
-        if !endpoint.models.iter().any(|model| model == own) {
-            endpoint.models.push(own.to_owned());
+        params.remove("api_key");
+        let place = format!("{place}.litellm_params.api_key");
+        if let Some(variable) = said.strip_prefix("os.environ/") {
+            if is_variable(variable) {
+                to.key_env = Some(variable.to_owned());
+                return;
+            }
+        } else if NO_KEY.contains(&said.to_ascii_lowercase().as_str()) {
+            to.key_env = api.usual_key.filter(|_| !api.elsewhere).map(str::to_owned);
+            self.notes.push(match &to.key_env {
+                None => format!(
+                    "{place}: by its word the server needs no key; if it does, name the variable \
+                     that holds it as api_key_env"
+                ),
+                Some(usual) => format!("{place}: that is no key; put one into {usual}"),
+            });
+            return;
         }
-        if name != own {
-            endpoint.aliases.insert(name, own.to_owned());
-        }
+        let known = self.literal_keys.iter().position(|key| *key == said);
+        let at = known.unwrap_or_else(|| {
+            self.literal_keys.push(said);
+            self.literal_keys.len() - 1
+        });
+        let variable = format!("IMPORTED_API_KEY_{}", at + 1);
+        self.notes.push(format!(
+            "{place}: a key does not belong in a file; put it into the variable {variable}"
+        ));
+        to.key_env = Some(variable);
+        to.key_note = Some("the key itself stood in the other file");
     }
 
     fn settings(
@@ -298,9 +326,9 @@ impl Work {
         mut general: Map<String, Value>,
         mut library: Map<String, Value>,
     ) {
-        let retries = take_count(&mut router, "num_retries")
-            .or_else(|| take_count(&mut library, "num_retries"));
-        self.attempts_max = retries.map(|retries| retries.saturating_add(1));
+        let retries = |from: &mut _| take_count(from, "num_retries", 0..=RETRIES_MAX);
+        let retries = retries(&mut router).or_else(|| retries(&mut library));
+        self.attempts_max = retries.map(|retries| retries + 1);
         self.total_ms =
             take_ms(&mut router, "timeout").or_else(|| take_ms(&mut library, "request_timeout"));
         if let Some(Value::Object(aliases)) = router.remove("model_group_alias") {
@@ -311,7 +339,7 @@ impl Work {
         self.explain(&mut router, "router_settings");
         self.explain(&mut general, "general_settings");
         self.explain(&mut library, "litellm_settings");
-        let why = "there is no such setting";
+        let why = "there is no such setting, or not with this value";
         self.left("router_settings", &Value::Object(router), why);
         self.left("general_settings", &Value::Object(general), why);
         self.left("litellm_settings", &Value::Object(library), why);
@@ -328,20 +356,11 @@ impl Work {
 
     fn group_alias(&mut self, alias: &str, group: &Value) {
         let named = group.as_str().or_else(|| group["model"].as_str());
-        let mut found = false;
-        for endpoint in &mut self.endpoints {
-            let of_group = |name: &str| {
-                let own = endpoint.aliases.get(name).cloned();
-                own.or_else(|| endpoint.models.iter().find(|m| *m == name).cloned())
-            };
-            if let Some(own) = named.and_then(of_group) {
-                endpoint.aliases.insert(alias.to_owned(), own);
-                found = true;
-            }
-        }
-        if !found {
+        let named = named.filter(|_| !alias.is_empty());
+        if !named.is_some_and(|name| self.endpoints.alias(alias, name)) {
             self.notes.push(format!(
-                "router_settings.model_group_alias.{alias}: no converted model is called that"
+                "router_settings.model_group_alias.{alias}: no converted model is called that, or \
+                 the alias means another one"
             ));
         }
     }
@@ -360,7 +379,8 @@ impl Work {
         }
     }
 
-    fn finish(self) -> Converted {
+    fn finish(mut self) -> Converted {
+        self.endpoints.tell_apart();
         let mut toml = String::from("# Converted by `longrun import litellm`.\n");
         // Writing to a string cannot fail.
         if let Some(attempts) = self.attempts_max {
@@ -369,9 +389,7 @@ impl Work {
         if let Some(ms) = self.total_ms {
             let _ = write!(toml, "\n[timeouts]\ntotal_ms = {ms}\n");
         }
-        self.endpoints
-            .iter()
-            .for_each(|endpoint| endpoint.write(&mut toml));
+        self.endpoints.write(&mut toml);
         if !self.notes.is_empty() {
             toml.push_str("\n# Not converted:\n");
             for note in &self.notes {
@@ -386,69 +404,77 @@ impl Work {
     }
 }
 
-impl Endpoint {
-    fn write(&self, toml: &mut String) {
-        let shared = &self.shared;
-        let _ = write!(
-            toml,
-            "\n[[endpoint]]\nurl = {}\nkind = \"openai\"\n",
-            quoted(&shared.url)
-        );
-        if let Some(variable) = &shared.key_env {
-            let note = shared.key_note.map(|note| format!("  # {note}"));
-            let _ = writeln!(
-                toml,
-                "api_key_env = {}{}",
-                quoted(variable),
-                note.unwrap_or_default()
-            );
+/// What a deployment offers, by the stars in its name and its model.
+#[derive(Clone, Copy)]
+enum Offer<'a> {
+    /// One model under one name.
+    Model,
+    /// One model under every name.
+    CatchAll,
+    /// Whatever there is, with `prefix` before each name; or only what begins like that.
+    All { prefix: &'a str, begins: &'a str },
+}
+
+impl<'a> Offer<'a> {
+    fn of(name: &'a str, own: &'a str) -> Result<Self, &'static str> {
+        if name.is_empty() || own.is_empty() {
+            return Err("a model needs a name");
         }
-        if !self.models.is_empty() {
-            let models: Vec<_> = self.models.iter().map(|model| quoted(model)).collect();
-            let _ = writeln!(toml, "models = [{}]", models.join(", "));
+        let pattern = "of a pattern, only the end may be a star, and what stands before it in the \
+                       model must end what stands before it in the name; list the models";
+        match (name.split_once('*'), own.split_once('*')) {
+            (None, None) => Ok(Self::Model),
+            (Some(_), None) => Ok(Self::CatchAll),
+            (Some((name, "")), Some((begins, ""))) => {
+                let prefix = name.strip_suffix(begins).ok_or(pattern)?;
+                Ok(Self::All { prefix, begins })
+            }
+            _ => Err(pattern),
         }
-        if !self.aliases.is_empty() {
-            let pairs = self.aliases.iter();
-            let pairs: Vec<_> = pairs
-                .map(|(a, m)| format!("{} = {}", quoted(a), quoted(m)))
-                .collect();
-            let _ = writeln!(toml, "aliases = {{ {} }}", pairs.join(", "));
-        }
-        if let Some(most) = shared.concurrency_max {
-            let _ = writeln!(toml, "concurrency_max = {most}");
-        }
-        let price = ["prompt", "completion"].iter().zip(shared.price);
-        let price: Vec<_> = price
-            .filter_map(|(what, dollars)| Some(format!("{what} = {:?}", dollars?)))
-            .collect();
-        if !price.is_empty() {
-            let _ = writeln!(toml, "price = {{ {} }}", price.join(", "));
-        }
-        let times = [
-            ("total_ms", shared.total_ms),
-            ("first_token_ms", shared.first_token_ms),
-        ];
-        let times: Vec<_> = times
-            .iter()
-            .filter_map(|(what, ms)| Some(format!("{what} = {}", (*ms)?)))
-            .collect();
-        if !times.is_empty() {
-            let _ = writeln!(toml, "timeouts = {{ {} }}", times.join(", "));
+    }
+
+    fn note(self) -> Option<String> {
+        match self {
+            Self::CatchAll => Some("it is offered under its own name only".to_owned()),
+            Self::All { begins, .. } if !begins.is_empty() => {
+                let what = "everything that is listed there is offered, whatever it begins with";
+                Some(what.to_owned())
+            }
+            Self::Model | Self::All { .. } => None,
         }
     }
 }
 
-/// The word before a model's name, if it is one that is known to be such a word.
-fn split(model: &str) -> (Option<&str>, &str) {
-    match model.split_once('/') {
-        Some((provider, own)) => (Some(provider), own),
-        None => (None, model),
+/// What speaks there, in `LiteLLM`'s word, and the model's name without it.
+fn split<'a>(model: &'a str, said: Option<&'a str>) -> (Option<&'a str>, &'a str) {
+    match (said, model.split_once('/')) {
+        (Some(said), Some((word, own))) if word == said => (Some(said), own),
+        (Some(said), _) => (Some(said), model),
+        (None, Some((word, own))) => (Some(word), own),
+        (None, None) => (None, model),
     }
 }
 
-/// A string as TOML writes one; a JSON string is one too.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string()
+/// A base URL as the loader reads it. One that it would not take may hold a password.
+fn readable(url: &str) -> Result<String, String> {
+    if url.starts_with("os.environ/") {
+        return Err("its api_base is in a variable; write the URL itself".to_owned());
+    }
+    api_base(url).map(|url| url.to_string()).map_err(|error| {
+        let why = match error {
+            UrlError::Malformed(_) | UrlError::Scheme(_) => {
+                "it is no URL that begins with http:// or https://".to_owned()
+            }
+            UrlError::Credentials | UrlError::Query => error.to_string(),
+        };
+        format!("its api_base: {why}")
+    })
+}
+
+/// Whether the loader takes a name for that of a variable.
+fn is_variable(name: &str) -> bool {
+    let plausible = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    !name.is_empty() && name.bytes().all(plausible)
 }
 
 fn take_map(from: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
@@ -469,10 +495,24 @@ fn take_text(from: &mut Map<String, Value>, key: &str) -> Option<String> {
     Some(text)
 }
 
-fn take_count(from: &mut Map<String, Value>, key: &str) -> Option<u64> {
-    let count = from.get(key)?.as_u64()?;
+fn take_count(
+    from: &mut Map<String, Value>,
+    key: &str,
+    within: std::ops::RangeInclusive<u64>,
+) -> Option<u64> {
+    let count = from.get(key)?.as_u64().filter(|n| within.contains(n))?;
     from.remove(key);
     Some(count)
+}
+
+/// A price per token in US dollars, as one per million; to millionths, for that is what counts.
+fn take_price(from: &mut Map<String, Value>, key: &str) -> Option<f64> {
+    let dollars = from.get(key)?.as_f64()? * 1e6;
+    let millionths = (dollars * 1e6).round();
+    from.get(key)
+        .filter(|_| (0.0..=DOLLARS_MAX).contains(&dollars))?;
+    from.remove(key);
+    Some(millionths / 1e6)
 }
 
 /// A time in seconds, as `LiteLLM` has it, in milliseconds.
