@@ -35,6 +35,7 @@ pub fn follow(
 ) -> Applied {
     let about = match &record.statement.predicate {
         Predicate::Observation(seen) => Some(&seen.stream.endpoint),
+        Predicate::Judgement(judged) => Some(&judged.endpoint),
         _ => None,
     };
     let before = about.map(|endpoint| history.alarms_by_dimension(endpoint));

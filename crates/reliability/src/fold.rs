@@ -21,13 +21,16 @@
 //! an endpoint's numbers are unknown they all count as failures (in
 //! [`EndpointReport::lower_ppm`]), else they are only shown.
 //!
+//! **Judgements** say what an answer was worth: see `judged.rs`. Each is joined to the observation that it
+//! names; one whose observation is not here is an orphan, and counted as that.
+//!
 //! **Dimensions** are kept apart: availability, time to the first token, gaps between tokens, schema
-//! and tool use. Each has its own epochs, units and detector; a changed manifest opens an epoch in
+//! and tool use, correctness as checks and as applications say, and consistency. Each has its own epochs, units and detector; a changed manifest opens an epoch in
 //! all of them, an alarm in its own.
 //!
-//! **Memory.** About 14 KB per endpoint, up to 12 KB per numbered stream (a few hundred bytes unless
+//! **Memory.** About 14 KB per endpoint and 2 KB more where answers are judged, up to 12 KB per numbered stream (a few hundred bytes unless
 //! it is full of gaps), a chain per signer, and one window of [`WINDOW_RECORDS`] records for all of
-//! them, about 6 MB. None of it grows with the number of records.
+//! them, about 6 MB (8 MB where answers are judged). None of it grows with the number of records.
 //!
 //! **Time.** The fold's clock is the latest end of an attempt that any counted observation has
 //! claimed so far: it comes from the log alone, and from no provider's receipts. A record that
@@ -48,6 +51,7 @@ use record::{
 
 mod dimension;
 mod incident;
+mod judged;
 mod numbers;
 mod report;
 pub(crate) mod served;
@@ -59,8 +63,9 @@ mod window;
 pub use dimension::Cause;
 pub use incident::Incident;
 pub use report::{
-    DetectorReport, DetectorState, DimensionReport, EndpointReport, EpochReport, GroupReport,
-    IncidentsReport, QuantileBands, Quantiles, Report, Skipped, UNMEASURED,
+    CellReport, DetectorReport, DetectorState, DimensionReport, EndpointReport, EpochReport,
+    GroupReport, IncidentsReport, JudgementsReport, QuantileBands, Quantiles, Report, Skipped,
+    UNMEASURED,
 };
 pub use state::{Histogram, Receipts};
 pub use strata::{STRATA, WEIGHTS_PPM};
@@ -146,6 +151,10 @@ pub enum Applied {
     Repeated,
     /// Its number has another record, or a void: somebody contradicts himself.
     NumberTaken,
+    /// A judgement of an answer that is not in this history, or not of that observer.
+    Orphan,
+    /// A judgement of an answer of which something else was said before.
+    JudgedOtherwise,
     /// Its number was settled so long ago that nobody here remembers by what.
     Unresolved,
 }
@@ -204,7 +213,7 @@ impl History {
 
     /// The same by dimension, in one order.
     #[must_use]
-    pub fn alarms_by_dimension(&self, endpoint: &Endpoint) -> [(&'static str, u64); 5] {
+    pub fn alarms_by_dimension(&self, endpoint: &Endpoint) -> [(&'static str, u64); 8] {
         let place = self.places.get(endpoint);
         place.map_or(state::NO_ALARMS, |place| {
             self.states[*place].alarms_by_dimension()
@@ -265,6 +274,7 @@ impl History {
             Predicate::Receipt(receipt) => self.receipt(record, receipt),
             Predicate::Void(void) => self.void(record, void),
             Predicate::Manifest(manifest) => self.manifest(record, manifest),
+            Predicate::Judgement(judged) => self.judgement(record, judged),
             // A forecast is an opinion: known, and part of no figure.
             Predicate::Forecast(_) => Applied::Counted,
             _ => Applied::UnknownKind,

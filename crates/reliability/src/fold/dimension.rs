@@ -33,6 +33,14 @@ pub(super) const VERDICTS: Rule = Rule {
     learned_units: 2000,
 };
 
+/// A day: answers that are judged in one day often have a case, a batch of reports or a change of the
+/// application in common.
+pub(super) const JUDGED: Rule = Rule {
+    unit_ms: 24 * HOUR_MS,
+    declared: None,
+    learned_units: 180,
+};
+
 /// Durations of an epoch after which it is fixed what counts as slow.
 pub(super) const SLOW_AFTER: u64 = 200;
 /// Slow is what lies above the bucket that this share of those durations does not exceed, ppm.
@@ -103,15 +111,18 @@ impl Shares {
     }
 
     pub(super) fn add(&mut self, bad: bool, stratum: usize, now_ms: u64, rule: &Rule) {
-        if self
-            .watch
-            .add(bad, stratum, now_ms, self.epoch.number, rule)
-        {
+        self.add_score(Tally::one(bad), stratum, now_ms, rule);
+    }
+
+    /// Adds a score: how much of it is good and how much bad. Scores of one series have one sum.
+    pub(super) fn add_score(&mut self, score: Tally, stratum: usize, now_ms: u64, rule: &Rule) {
+        let epoch = self.epoch.number;
+        if self.watch.add(score, stratum, now_ms, epoch, rule) {
             self.restart(now_ms, Cause::Alarm, rule);
         }
         self.epoch.since_ms.get_or_insert(now_ms);
-        self.lifetime[stratum].add(bad);
-        self.current.add(bad);
+        self.lifetime[stratum].add(score);
+        self.current.add(score);
     }
 
     /// Opens an epoch. What is judged against a declared baseline is watched on over a changed manifest:
@@ -192,9 +203,13 @@ impl Latency {
     pub(super) fn add(&mut self, duration: Duration, stratum: usize, now_ms: u64) {
         // What sets the limit is not judged by it.
         if let Some(slow) = self.slow_above.and_then(|limit| is_slow(duration, limit))
-            && self
-                .watch
-                .add(slow, stratum, now_ms, self.epoch.number, &LATENCY)
+            && self.watch.add(
+                Tally::one(slow),
+                stratum,
+                now_ms,
+                self.epoch.number,
+                &LATENCY,
+            )
         {
             self.restart(now_ms, Cause::Alarm);
         }

@@ -117,6 +117,12 @@ impl Numbers {
         Settled { fresh, taken }
     }
 
+    /// Whether a number has a record, as far as is known: of what is no longer listed it is assumed.
+    pub(super) fn has_record(&self, seq: u64) -> bool {
+        let among = |runs: &VecDeque<Run>| runs.iter().any(|run| overlap(run, seq, seq) > 0);
+        seq <= self.highest && !among(&self.missing) && !among(&self.voided)
+    }
+
     /// Numbers that are missing.
     pub(super) fn missing(&self) -> u64 {
         self.lost + self.missing.iter().map(Run::count).sum::<u64>()
@@ -251,6 +257,9 @@ mod tests {
         );
         assert_eq!(numbers.record(5, 0), Taken::Fresh);
         assert_eq!(numbers.missing(), 0);
+        numbers.record(7, 0);
+        let recorded: Vec<u64> = (1..9).filter(|seq| numbers.has_record(*seq)).collect();
+        assert_eq!(recorded, [1, 5, 7], "3 was voided, 6 is missing");
     }
 
     #[test]

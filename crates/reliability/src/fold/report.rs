@@ -15,18 +15,21 @@ use crate::share;
 
 mod dimension;
 mod group;
+mod judgements;
 
 pub use dimension::{
-    DetectorReport, DetectorState, DimensionReport, EpochReport, QuantileBands, UNMEASURED,
+    CellReport, DetectorReport, DetectorState, DimensionReport, EpochReport, QuantileBands,
+    UNMEASURED,
 };
 pub use group::GroupReport;
+pub use judgements::JudgementsReport;
 
 /// What the interval of a report covers, in words that stand beside it.
 pub(crate) const COVERS: &str = "the mean chance of being served well that the calls so far had; not the \
                           future, and not the long-run rate where failures come in bursts";
 
 /// The version of the digest's layout.
-const DIGEST_CONTEXT: &[u8] = b"longrun history v3\n";
+const DIGEST_CONTEXT: &[u8] = b"longrun history v4\n";
 
 /// Records that are not part of any figure, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -43,6 +46,10 @@ pub struct Skipped {
     pub number_taken: u64,
     /// With a number that was settled before the window of remembered records.
     pub unresolved: u64,
+    /// Judgements of answers that are not in the history.
+    pub orphan: u64,
+    /// Judgements of answers of which something else was said before.
+    pub judged_otherwise: u64,
 }
 
 impl Skipped {
@@ -56,10 +63,12 @@ impl Skipped {
             Applied::Repeated => self.repeated += 1,
             Applied::NumberTaken => self.number_taken += 1,
             Applied::Unresolved => self.unresolved += 1,
+            Applied::Orphan => self.orphan += 1,
+            Applied::JudgedOtherwise => self.judged_otherwise += 1,
         }
     }
 
-    fn values(&self) -> [u64; 6] {
+    fn values(&self) -> [u64; 8] {
         [
             self.unknown_kind,
             self.not_authorised,
@@ -67,6 +76,8 @@ impl Skipped {
             self.repeated,
             self.number_taken,
             self.unresolved,
+            self.orphan,
+            self.judged_otherwise,
         ]
     }
 }
@@ -89,7 +100,7 @@ pub struct Report {
     /// The policy names no observer, so nothing is counted and no figure means anything.
     pub trusts_nobody: bool,
     /// Dimensions that no record measures yet.
-    pub unmeasured: [&'static str; 3],
+    pub unmeasured: [&'static str; 1],
     /// By provider, then by model.
     pub endpoints: Vec<EndpointReport>,
     /// Each model across its providers.
@@ -168,6 +179,10 @@ pub struct EndpointReport {
     pub total: Quantiles,
     /// Bands for the quantiles of that time, calls that were given up included.
     pub total_bands: QuantileBands,
+    /// Attempts that were checks of the observer's own; they are in every other figure too.
+    pub checks: u64,
+    /// What was said of its answers.
+    pub judgements: JudgementsReport,
     /// Dimension by dimension.
     pub dimensions: Vec<DimensionReport>,
     /// Spells of failure, by rule.
@@ -380,6 +395,8 @@ impl History {
             inter_token: Quantiles::of(&state.inter_token.lifetime.finished),
             total: Quantiles::of(&state.total.finished),
             total_bands: QuantileBands::of(&state.total, alpha),
+            checks: state.checks,
+            judgements: JudgementsReport::of(state),
             dimensions: dimension::dimensions(state, alpha),
             incidents: IncidentsReport {
                 count: state.incidents.count,

@@ -9,6 +9,7 @@ use super::dimension::{
     AVAILABILITY, Cause, Duration, Durations, Latency, Shares, VERDICTS, given_up,
 };
 use super::incident::Incidents;
+use super::judged::Judged;
 use super::strata::stratum;
 use super::{fault_index, outcome_index};
 
@@ -18,12 +19,15 @@ pub(super) const OUTCOMES: usize = Outcome::ALL.len();
 pub(super) const FAULTS: usize = record::Fault::ALL.len();
 
 /// The dimensions that are watched, and no alarm in any.
-pub(super) const NO_ALARMS: [(&str, u64); 5] = [
+pub(super) const NO_ALARMS: [(&str, u64); 8] = [
     ("availability", 0),
     ("first_token", 0),
     ("inter_token", 0),
     ("schema", 0),
     ("tools", 0),
+    ("correctness_checks", 0),
+    ("correctness_reports", 0),
+    ("consistency", 0),
 ];
 
 /// Durations counted by bucket.
@@ -139,6 +143,10 @@ pub(super) struct EndpointState {
     pub(super) first_token: Latency,
     pub(super) inter_token: Latency,
     pub(super) total: Durations,
+    /// Attempts that were checks of the observer's own.
+    pub(super) checks: u64,
+    /// What answers were worth, once anybody has said so.
+    pub(super) judged: Option<Box<Judged>>,
 }
 
 /// Hours of the fold's clock in which attempts were observed.
@@ -194,7 +202,13 @@ impl EndpointState {
             first_token: Latency::new(),
             inter_token: Latency::new(),
             total: Durations::new(),
+            checks: 0,
+            judged: None,
         }
+    }
+
+    pub(super) fn judged_mut(&mut self) -> &mut Judged {
+        self.judged.get_or_insert_with(|| Box::new(Judged::new()))
     }
 
     /// Counts an attempt. `now_ms` is the fold's clock: a late record enters everything that goes
@@ -203,6 +217,7 @@ impl EndpointState {
         let start_ms = seen.timing.start_ms.ms();
         self.calls += 1;
         self.late += u64::from(late);
+        self.checks += u64::from(seen.conditions.purpose.is_some());
         self.outcomes[outcome_index(seen.outcome)] += 1;
         if let Some(fault) = seen.fault {
             self.faults[fault_index(fault)] += 1;
@@ -279,6 +294,9 @@ impl EndpointState {
         for latency in [&mut self.first_token, &mut self.inter_token] {
             latency.restart(now_ms, Cause::Manifest);
         }
+        if let Some(judged) = &mut self.judged {
+            judged.restart(now_ms);
+        }
     }
 
     /// Alarms of all detectors so far.
@@ -287,7 +305,7 @@ impl EndpointState {
     }
 
     /// Alarms of each detector so far.
-    pub(super) fn alarms_by_dimension(&self) -> [(&'static str, u64); 5] {
+    pub(super) fn alarms_by_dimension(&self) -> [(&'static str, u64); 8] {
         let watches = [
             &self.availability.watch,
             &self.first_token.watch,
@@ -298,6 +316,10 @@ impl EndpointState {
         let mut alarms = NO_ALARMS;
         for ((_, count), watch) in alarms.iter_mut().zip(watches) {
             *count = watch.watched().alarms;
+        }
+        let judged = self.judged.iter().flat_map(|it| it.series());
+        for ((_, count), series) in alarms.iter_mut().skip(watches.len()).zip(judged) {
+            *count = series.watch.watched().alarms;
         }
         alarms
     }
@@ -330,6 +352,8 @@ impl EndpointState {
             self.hours.first.unwrap_or(u64::MAX),
             self.hours.last,
             self.hours.known,
+            self.checks,
+            u64::from(self.judged.is_some()),
         ];
         let tables = [
             &self.outcomes[..],
@@ -348,5 +372,8 @@ impl EndpointState {
         }
         self.total.finished.digest_into(hasher);
         self.total.censored.digest_into(hasher);
+        if let Some(judged) = &self.judged {
+            judged.digest_into(hasher);
+        }
     }
 }

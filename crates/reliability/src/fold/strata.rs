@@ -34,9 +34,17 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, bad: bool) {
-        self.good += u64::from(!bad);
-        self.bad += u64::from(bad);
+    /// One outcome.
+    pub(super) fn one(bad: bool) -> Self {
+        Self {
+            good: u64::from(!bad),
+            bad: u64::from(bad),
+        }
+    }
+
+    pub(super) fn add(&mut self, more: Self) {
+        self.good += more.good;
+        self.bad += more.bad;
     }
 
     pub(super) fn judged(self) -> u64 {
@@ -50,19 +58,20 @@ impl Tally {
         })
     }
 
-    /// The interval for the mean chance of a good outcome.
-    pub(super) fn interval(self, alpha: Alpha) -> Interval {
-        share::of_counts(self.good, self.bad, alpha)
+    /// The interval for the mean chance of a good outcome, or for the mean score where each unit adds
+    /// `whole`.
+    pub(super) fn interval(self, whole: u64, alpha: Alpha) -> Interval {
+        let total = share::float(self.good) / share::float(whole);
+        share::interval(total, self.judged() / whole, alpha)
     }
 }
 
 /// The rate with the fixed weights, and the weight of cells about which nothing is known. Such a
 /// cell may hold anything, so it widens the interval by its weight.
-pub(super) fn standardised(tallies: &[Tally; STRATA], alpha: Alpha) -> (Interval, u32) {
-    let cells = u32::try_from(STRATA).unwrap_or(u32::MAX);
+pub(super) fn standardised(tallies: &[Tally; STRATA], whole: u64, alpha: Alpha) -> (Interval, u32) {
     let (mut lower, mut upper, mut unknown) = (0.0, 0.0, 0);
     for (tally, weight) in tallies.iter().zip(WEIGHTS_PPM) {
-        let interval = tally.interval(alpha.split(cells));
+        let interval = tally.interval(whole, by_cell(alpha));
         let share = f64::from(weight) / 1e6;
         lower += share * interval.lower;
         upper += share * interval.upper;
@@ -71,6 +80,11 @@ pub(super) fn standardised(tallies: &[Tally; STRATA], alpha: Alpha) -> (Interval
         }
     }
     (Interval { lower, upper }, unknown)
+}
+
+/// The level at which the intervals of all cells hold at once.
+pub(super) fn by_cell(alpha: Alpha) -> Alpha {
+    alpha.split(u32::try_from(STRATA).unwrap_or(u32::MAX))
 }
 
 #[cfg(test)]
@@ -93,8 +107,8 @@ mod tests {
             let mut tallies = [Tally::default(); STRATA];
             tallies[..2].copy_from_slice(&two);
             (
-                Tally::sum(&tallies).interval(alpha),
-                standardised(&tallies, alpha),
+                Tally::sum(&tallies).interval(1, alpha),
+                standardised(&tallies, 1, alpha),
             )
         };
         let (crude, (_, unknown)) = rate(fair);
@@ -111,7 +125,7 @@ mod tests {
 
     #[test]
     fn nothing_known_is_all_unknown() {
-        let (interval, unknown) = standardised(&[Tally::default(); STRATA], Alpha::FIVE_PERCENT);
+        let (interval, unknown) = standardised(&[Tally::default(); STRATA], 1, Alpha::FIVE_PERCENT);
         assert_eq!((interval.ends_ppm(), unknown), ([0, 1_000_000], 1_000_000));
     }
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::level::Alpha;
 
 mod dimensions;
+mod judgements;
 pub(crate) mod party;
 
 use party::{Party, START_MS, See, joined, origin, outside};

@@ -18,7 +18,7 @@ use crate::level::Alpha;
 use crate::share::{float, upper_bound};
 
 /// Streams of the network among which one false alarm a year, and the error of baselines, are
-/// shared: 1,000 endpoints with six dimensions each.
+/// shared: 750 endpoints with eight dimensions each.
 pub(super) const STREAMS: u32 = 6000;
 
 /// Probability that any learned baseline, over all streams, is below the mean it stands for.
@@ -86,11 +86,11 @@ impl Watch {
         }
     }
 
-    /// Takes one outcome; whether the unit before it, which it closes, raises the alarm. `epoch`
+    /// Takes one outcome or score; whether the unit before it, which it closes, raises the alarm. `epoch`
     /// counts from 1: each epoch spends a smaller part of the error of baselines.
     pub(super) fn add(
         &mut self,
-        bad: bool,
+        score: Tally,
         stratum: usize,
         now_ms: u64,
         epoch: u64,
@@ -102,7 +102,7 @@ impl Watch {
             _ => false,
         };
         self.window = Some(self.window.map_or(window, |open| open.max(window)));
-        self.open[stratum].add(bad);
+        self.open[stratum].add(score);
         alarm
     }
 

@@ -21,12 +21,23 @@ pub(super) enum Seen {
     Expected { place: usize },
 }
 
+/// Which of an answer's judgements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum JudgedAs {
+    Reported,
+    Checked,
+    /// The first of repeats that were compared.
+    Repeats,
+}
+
 /// Recent records by id and by number.
 #[derive(Clone, Debug)]
 pub(super) struct Window {
     limit: usize,
     ids: Remembered<RecordId, Seen>,
     places: Remembered<(StreamKey, u64), RecordId>,
+    /// What was said of answers, by the record id of their observation.
+    judged: Remembered<(RecordId, JudgedAs), u64>,
 }
 
 impl Window {
@@ -35,6 +46,7 @@ impl Window {
             limit,
             ids: Remembered::default(),
             places: Remembered::default(),
+            judged: Remembered::default(),
         }
     }
 
@@ -48,6 +60,15 @@ impl Window {
 
     pub(super) fn remember(&mut self, id: RecordId, seen: Seen) {
         self.ids.put(id, seen, self.limit);
+    }
+
+    /// What was said of an answer before; if nothing, remembers what is said now.
+    pub(super) fn judge(&mut self, answer: RecordId, sort: JudgedAs, said: u64) -> Option<u64> {
+        let before = self.judged.map.get(&(answer, sort)).copied();
+        if before.is_none() {
+            self.judged.put((answer, sort), said, self.limit);
+        }
+        before
     }
 
     /// Changes what is known of an id, or remembers it.

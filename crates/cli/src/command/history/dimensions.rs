@@ -7,6 +7,24 @@ pub(super) fn print(endpoint: &EndpointReport) {
     for dimension in endpoint.dimensions.iter().filter(|d| d.judged > 0) {
         print_dimension(dimension);
     }
+    let judgements = &endpoint.judgements;
+    if let (Some(pairs), Some(commonest)) = (judgements.agreement_ppm, judgements.commonest_ppm) {
+        let percent = |ppm: u32| f64::from(ppm) / 10_000.0;
+        println!(
+            "  repeats: {:.1} % of pairs agree, the commonest answer has {:.1} % (means over batches)",
+            percent(pairs),
+            percent(commonest)
+        );
+    }
+    if judgements.orphans + judgements.contradicted > 0 {
+        println!(
+            "  judgements in no figure: {} of answers that are not here, {} that say otherwise than an earlier one",
+            judgements.orphans, judgements.contradicted
+        );
+    }
+    if endpoint.checks > 0 {
+        println!("  {} of the calls were checks", endpoint.checks);
+    }
     let incidents = &endpoint.incidents;
     if incidents.count > 0 {
         let now = match incidents.open_since_ms {
@@ -35,10 +53,12 @@ fn print_dimension(of: &DimensionReport) {
         of.standardised_ppm,
         of.standardised_unknown_ppm,
     ) {
+        let judged = match of.bad {
+            Some(bad) => format!("{} of {} good", of.judged - bad, of.judged),
+            None => format!("{} batches of repeats", of.judged),
+        };
         println!(
-            "  {name}: {} of {} good, {} over the whole history, {} in epoch {}",
-            of.judged - of.bad.unwrap_or(0),
-            of.judged,
+            "  {name}: {judged}, {} over the whole history, {} in epoch {}",
             range(lifetime),
             range(current),
             of.epoch.number,

@@ -4,26 +4,27 @@ use record::bucket::DurationUs;
 use serde::Serialize;
 
 use crate::fold::dimension::{
-    AVAILABILITY, Cause, Durations, Epoch, LATENCY, Latency, Shares, VERDICTS,
+    AVAILABILITY, Cause, Durations, Epoch, JUDGED, LATENCY, Latency, Shares, VERDICTS,
 };
+use crate::fold::judged::{Judged, WHOLE_PPM};
 use crate::fold::state::{EndpointState, edge_us};
-use crate::fold::strata::{Tally, standardised};
+use crate::fold::strata::{STRATA, Tally, by_cell, standardised};
 use crate::fold::watch::{Rule, STREAMS, Watch};
 use crate::latency::{Bands, QuantileBand};
 use crate::level::{Alpha, Interval};
 
 /// Dimensions that no record measures yet. They are named, so that nobody takes their absence
 /// for a good figure.
-pub const UNMEASURED: [&str; 3] = ["fidelity", "consistency", "correctness"];
+pub const UNMEASURED: [&str; 1] = ["fidelity"];
 
 /// One dimension of an endpoint. Shares are those of good outcomes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DimensionReport {
     /// Its name.
     pub dimension: &'static str,
-    /// Outcomes or durations that were judged.
+    /// Outcomes, durations or batches of repeats that were judged.
     pub judged: u64,
-    /// How many of them were bad; absent for durations.
+    /// How many of them were bad; absent for durations and batches.
     pub bad: Option<u64>,
     /// The share of good outcomes over the whole history, valid under drift.
     pub lifetime_ppm: Option<[u32; 2]>,
@@ -33,6 +34,10 @@ pub struct DimensionReport {
     pub standardised_ppm: Option<[u32; 2]>,
     /// Weight of the conditions of that mix of which nothing is known.
     pub standardised_unknown_ppm: Option<u32>,
+    /// The same by conditions, all of them at once; of what is judged afterwards, and only where
+    /// something was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub cells: Vec<CellReport>,
     /// Quantiles over the whole history.
     pub lifetime_bands: Option<QuantileBands>,
     /// Quantiles since the current epoch began.
@@ -41,6 +46,21 @@ pub struct DimensionReport {
     pub epoch: EpochReport,
     /// What its detector has.
     pub detector: DetectorReport,
+}
+
+/// One cell of conditions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CellReport {
+    /// Prompts of more than 4,096 tokens.
+    pub long_prompt: bool,
+    /// More than four open attempts.
+    pub busy: bool,
+    /// Saturday or Sunday.
+    pub weekend: bool,
+    /// Answers or batches.
+    pub judged: u64,
+    /// Where the mean lies.
+    pub interval_ppm: [u32; 2],
 }
 
 /// An epoch.
@@ -164,13 +184,26 @@ impl DetectorReport {
 
 /// Every dimension that records measure.
 pub(super) fn dimensions(state: &EndpointState, alpha: Alpha) -> Vec<DimensionReport> {
-    vec![
+    let mut all = vec![
         of_shares("availability", &state.availability, &AVAILABILITY, alpha),
         of_latency("first_token", &state.first_token, alpha),
         of_latency("inter_token", &state.inter_token, alpha),
         of_shares("schema", &state.schema, &VERDICTS, alpha),
         of_shares("tools", &state.tools, &VERDICTS, alpha),
-    ]
+    ];
+    let nobody = Judged::new();
+    let judged = state.judged.as_deref().unwrap_or(&nobody);
+    for (dimension, shares, whole) in [
+        ("correctness_checks", &judged.checked, 1),
+        ("correctness_reports", &judged.reported, 1),
+        ("consistency", &judged.agreement, WHOLE_PPM),
+    ] {
+        all.push(DimensionReport {
+            cells: cells(&shares.lifetime, whole, alpha),
+            ..of_scores(dimension, shares, whole, &JUDGED, alpha)
+        });
+    }
+    all
 }
 
 fn of_shares(
@@ -179,16 +212,42 @@ fn of_shares(
     rule: &Rule,
     alpha: Alpha,
 ) -> DimensionReport {
+    of_scores(dimension, shares, 1, rule, alpha)
+}
+
+/// The conditions under which something was judged.
+fn cells(tallies: &[Tally; STRATA], whole: u64, alpha: Alpha) -> Vec<CellReport> {
+    let each = tallies.iter().enumerate();
+    let tried = each.filter(|(_, tally)| tally.judged() > 0);
+    let cell = |(place, tally): (usize, &Tally)| CellReport {
+        long_prompt: place & 1 != 0,
+        busy: place & 2 != 0,
+        weekend: place & 4 != 0,
+        judged: tally.judged() / whole,
+        interval_ppm: tally.interval(whole, by_cell(alpha)).ends_ppm(),
+    };
+    tried.map(cell).collect()
+}
+
+/// Shares, or scores that add `whole` each.
+fn of_scores(
+    dimension: &'static str,
+    shares: &Shares,
+    whole: u64,
+    rule: &Rule,
+    alpha: Alpha,
+) -> DimensionReport {
     let lifetime = Tally::sum(&shares.lifetime);
-    let (standard, unknown) = standardised(&shares.lifetime, alpha);
+    let (standard, unknown) = standardised(&shares.lifetime, whole, alpha);
     DimensionReport {
         dimension,
-        judged: lifetime.judged(),
-        bad: Some(lifetime.bad),
-        lifetime_ppm: Some(lifetime.interval(alpha).ends_ppm()),
-        current_ppm: Some(shares.current.interval(alpha).ends_ppm()),
+        judged: lifetime.judged() / whole,
+        bad: (whole == 1).then_some(lifetime.bad),
+        lifetime_ppm: Some(lifetime.interval(whole, alpha).ends_ppm()),
+        current_ppm: Some(shares.current.interval(whole, alpha).ends_ppm()),
         standardised_ppm: Some(standard.ends_ppm()),
         standardised_unknown_ppm: Some(unknown),
+        cells: Vec::new(),
         lifetime_bands: None,
         current_bands: None,
         epoch: EpochReport::of(shares.epoch),
@@ -205,6 +264,7 @@ fn of_latency(dimension: &'static str, latency: &Latency, alpha: Alpha) -> Dimen
         current_ppm: None,
         standardised_ppm: None,
         standardised_unknown_ppm: None,
+        cells: Vec::new(),
         lifetime_bands: Some(QuantileBands::of(&latency.lifetime, alpha)),
         current_bands: Some(QuantileBands::of(&latency.current, alpha)),
         epoch: EpochReport::of(latency.epoch),

@@ -5,10 +5,11 @@ use record::content::{Part, Secret};
 use record::control::{
     Action, Control, Create, Delegate, HomeLog, LogOrigin, Revoke, RevokeReason,
 };
+use record::judgement::{Answer, CheckedBy, Judgement, Source};
 use record::manifest::{Artifact, Basis, Engine, Manifest, Stated};
 use record::observation::{
-    Commitments, Conditions, LoadClass, Observation, PromptClass, ReceiptCheck, Timing, Verdict,
-    WeekTime,
+    Commitments, Conditions, LoadClass, Observation, PromptClass, Purpose, ReceiptCheck, Timing,
+    Verdict, WeekTime,
 };
 use record::receipt::{self, Executed, Finish, Receipt, ResponseFormat};
 use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
@@ -149,12 +150,7 @@ impl Party {
             usage: None,
             schema: with.schema,
             tools: Verdict::NotChecked,
-            conditions: Conditions {
-                prompt: with.prompt,
-                load: LoadClass::Solo,
-                region: Word::new("unknown").expect("a word"),
-                week: WeekTime::of(with.start_ms),
-            },
+            conditions: conditions(with),
             client: record::sha256(b"client"),
             tls_key: None,
             commitments: Commitments {
@@ -257,6 +253,45 @@ impl Party {
         signed(&self.instance, &statement, &self.random)
     }
 
+    /// What is said of answers of which this party has recorded observations.
+    pub(crate) fn judge(
+        &self,
+        endpoint: &Endpoint,
+        answers: &[(&Record, u64)],
+        said: Said<'_>,
+    ) -> Record {
+        let answers = answers.iter().map(|(record, seq)| Answer {
+            record: record.id,
+            seq: Seq::new(*seq).expect("a number"),
+        });
+        let digest = record::sha256(b"under a secret");
+        let judged = Judgement {
+            at_ms: start_ms(START_MS),
+            endpoint: endpoint.clone(),
+            observer: self.instance.key_id(),
+            answers: answers.collect(),
+            conditions: conditions(&See::ok()),
+            source: match said {
+                Said::Reported(_) => Source::Reported,
+                Said::Checked(_) | Said::Agree(_) => Source::Check,
+            },
+            correct: match said {
+                Said::Reported(correct) | Said::Checked(correct) => Some(correct),
+                Said::Agree(_) => None,
+            },
+            groups: match said {
+                Said::Agree(groups) => Some(groups.to_vec()),
+                Said::Reported(_) | Said::Checked(_) => None,
+            },
+            check: (!matches!(said, Said::Reported(_))).then_some(CheckedBy {
+                case: digest,
+                assertions: digest,
+            }),
+        };
+        let statement = Statement::new(self.signer(), judged).expect("a statement");
+        signed(&self.instance, &statement, &self.random)
+    }
+
     /// A record of a kind that nobody has invented yet.
     pub(crate) fn forecast(&self) -> Record {
         let digest = "ab".repeat(32);
@@ -273,6 +308,24 @@ impl Party {
     }
 }
 
+/// What is said of answers.
+#[derive(Clone, Copy)]
+pub(crate) enum Said<'a> {
+    Reported(bool),
+    Checked(bool),
+    Agree(&'a [u32]),
+}
+
+fn conditions(with: &See) -> Conditions {
+    Conditions {
+        prompt: with.prompt,
+        load: LoadClass::Solo,
+        region: Word::new("unknown").expect("a word"),
+        week: WeekTime::of(with.start_ms),
+        purpose: with.purpose,
+    }
+}
+
 /// What an observation saw.
 #[derive(Clone, Copy)]
 pub(crate) struct See {
@@ -284,6 +337,7 @@ pub(crate) struct See {
     pub(crate) total_us: u64,
     pub(crate) schema: Verdict,
     pub(crate) prompt: PromptClass,
+    pub(crate) purpose: Option<Purpose>,
 }
 
 impl See {
@@ -297,6 +351,7 @@ impl See {
             total_us: 20_000,
             schema: Verdict::NotChecked,
             prompt: PromptClass::Short,
+            purpose: None,
         }
     }
 

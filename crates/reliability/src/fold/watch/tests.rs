@@ -20,7 +20,7 @@ fn feed(
         let (good, bad) = unit(window);
         for outcome in 0..good + bad {
             let now_ms = window * rule.unit_ms + u64::from(outcome);
-            alarms += u64::from(watch.add(outcome < bad, 0, now_ms, 1, rule));
+            alarms += u64::from(watch.add(Tally::one(outcome < bad), 0, now_ms, 1, rule));
         }
     }
     alarms
@@ -30,16 +30,22 @@ fn feed(
 fn a_unit_is_judged_once_the_next_one_begins() {
     let mut watch = Watch::new();
     for minute in 0..60 {
-        assert!(!watch.add(minute % 2 == 0, 0, minute * 60_000, 1, &VERDICTS));
+        assert!(!watch.add(
+            Tally::one(minute % 2 == 0),
+            0,
+            minute * 60_000,
+            1,
+            &VERDICTS
+        ));
     }
     assert_eq!(watch.watched().units, 0);
-    watch.add(false, 0, HOUR, 1, &VERDICTS);
+    watch.add(Tally::one(false), 0, HOUR, 1, &VERDICTS);
     assert_eq!(
         (watch.watched().units, watch.learned[0].total_ppm),
         (1, 500_000)
     );
     // A late outcome counts where it arrives.
-    watch.add(true, 0, 10, 1, &VERDICTS);
+    watch.add(Tally::one(true), 0, 10, 1, &VERDICTS);
     assert_eq!(watch.open[0], Tally { good: 1, bad: 1 });
 }
 
@@ -91,7 +97,8 @@ fn a_cell_is_judged_by_its_own_baseline() {
         for outcome in 0..20 {
             let stratum = usize::from(long_only || outcome == 0);
             let bad = stratum == 1 && outcome % 2 == 0;
-            alarms += u64::from(watch.add(bad, stratum, now_ms + outcome, 1, &VERDICTS));
+            alarms +=
+                u64::from(watch.add(Tally::one(bad), stratum, now_ms + outcome, 1, &VERDICTS));
         }
     }
     assert_eq!(
