@@ -55,6 +55,17 @@ pub struct GatewayConfig {
     pub open: bool,
     /// With what the gateway proves who it is; none: plain HTTP.
     pub tls: Option<TlsConfig>,
+    /// Where evidence of others lies; none: it is not looked at.
+    pub imported: Option<ImportedConfig>,
+}
+
+/// Imported histories, and whose evidence in them counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImportedConfig {
+    /// The directory that `longrun history import` fills.
+    pub dir: PathBuf,
+    /// The trust policy that names the observers.
+    pub policy_file: PathBuf,
 }
 
 /// A certificate and its key, as PEM files that are read again when they change.
@@ -346,6 +357,7 @@ impl GatewayConfig {
             keys_file: None,
             open: false,
             tls: None,
+            imported: None,
         }
     }
 }

@@ -35,6 +35,7 @@ use tlog::tile::{Span, WIDTH};
 use crate::catalog::Catalog;
 use crate::config::GatewayConfig;
 use crate::gateway::{Gateway, StartError};
+use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
 
 /// Level of every interval.
@@ -52,6 +53,8 @@ const SPOOL_BATCH: usize = 512;
 pub(crate) struct Histories {
     source: Source,
     folded: RwLock<Arc<Folded>>,
+    /// What others say; never part of what is folded.
+    imported: RwLock<Arc<Imported>>,
     trouble: Mutex<Option<String>>,
     /// Whether a step has succeeded: before that nothing is known, not even that there is nothing.
     stepped: AtomicBool,
@@ -109,6 +112,9 @@ pub(crate) struct Told {
     log: Option<Following>,
     #[serde(flatten)]
     report: Report,
+    /// What others say, if the configuration has a place for it. Not part of the digest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    imported: Option<ToldImported>,
 }
 
 /// Why a step did not succeed.
@@ -179,6 +185,7 @@ impl Histories {
         Ok(Self {
             source,
             folded: RwLock::new(Arc::new(folded)),
+            imported: RwLock::default(),
             trouble: Mutex::new(None),
             stepped: AtomicBool::new(false),
         })
@@ -190,9 +197,10 @@ impl Histories {
 
     /// Tells every endpoint what its history amounts to.
     pub(crate) fn judge(&self, catalog: &Catalog, now_ms: u64) {
-        let folded = self.now();
+        let (folded, imported) = (self.now(), self.imported());
         for live in catalog.endpoints() {
-            let figures = folded.forecasts.candidate(&live.id, 0, now_ms);
+            let others = imported.evidence.prior(&live.id);
+            let figures = folded.forecasts.candidate(&live.id, 0, now_ms, others);
             live.judge(folded.history.lower_ppm(&live.id, ALPHA), figures);
         }
     }
@@ -262,12 +270,23 @@ impl Histories {
         self.trouble().is_none() && self.stepped.load(Ordering::Relaxed)
     }
 
-    /// The whole history.
-    pub(crate) fn told(&self) -> Told {
+    /// What others say.
+    pub(crate) fn imported(&self) -> Arc<Imported> {
+        Arc::clone(&read(&self.imported))
+    }
+
+    /// Puts what others say in the place of what they said before.
+    pub(crate) fn import(&self, imported: Imported) {
+        *write(&self.imported) = Arc::new(imported);
+    }
+
+    /// The whole history; with what others say, where that is wanted.
+    pub(crate) fn told(&self, with_imported: bool) -> Told {
         let folded = self.now();
         Told {
             log: self.log(&folded),
             report: folded.history.report(ALPHA),
+            imported: with_imported.then(|| self.imported().told()),
         }
     }
 

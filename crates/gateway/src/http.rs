@@ -172,7 +172,8 @@ async fn status(State(gateway): Shared) -> Response {
 }
 
 async fn history(State(gateway): Shared) -> Response {
-    json(StatusCode::OK, &gateway.histories.told())
+    let with_imported = gateway.settings().config.imported.is_some();
+    json(StatusCode::OK, &gateway.histories.told(with_imported))
 }
 
 async fn forecasts(State(gateway): Shared) -> Response {

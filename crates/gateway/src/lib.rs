@@ -65,6 +65,7 @@ pub mod guard;
 mod health;
 mod history;
 mod http;
+mod imported;
 mod key_file;
 pub mod keys;
 mod listen;
@@ -161,6 +162,7 @@ pub async fn serve(
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
         tokio::spawn(concentration::keep(Arc::clone(&gateway))),
+        tokio::spawn(imported::keep_reading(Arc::clone(&gateway))),
         tokio::spawn(key_file.keep_following(Arc::clone(&gateway))),
     ];
     if gateway.settings().config.spool.recording {

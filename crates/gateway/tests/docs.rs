@@ -104,6 +104,10 @@ fn file_with(key: &str, default: &str) -> String {
             };
             format!("[tls]\n{line}\n{other} = \"x\"\n[[endpoint]]\n{url}")
         }
+        "imported" => {
+            let other = if name == "dir" { "policy_file" } else { "dir" };
+            format!("[imported]\n{line}\n{other} = \"x\"\n[[endpoint]]\n{url}")
+        }
         "endpoint" => endpoint(&line),
         "log" => format!(
             "[log]\n{}{line}\n[[endpoint]]\n{url}",

@@ -5,7 +5,21 @@
 //! more than 5 %, and so there have to be at least 20. What they say is an interval for the
 //! mean over clusters ([`crate::share`]). It protects against a loud observer, not against a party
 //! that owns most of the clusters: whose clusters count is the policy's business.
+//!
+//! [`Evidence`] puts together what imported histories say, from their [`Summary`]s. Among histories
+//! the independent unit is the observer, an identity that the importer's policy names: clusters
+//! inside one observer's records are that observer's word, and whoever runs it could make up any
+//! number of them.
+//!
+//! It is shown beside one's own figures and never added to them. Routing alone borrows from it, for
+//! endpoints that are cold: see [`Evidence::prior`].
 
+use std::collections::BTreeMap;
+
+use record::{Digest, Endpoint, SignerId};
+use serde::{Deserialize, Serialize};
+
+use crate::forecast::pool::Pool;
 use crate::level::{Alpha, Interval};
 use crate::share::{self, float};
 
@@ -24,6 +38,8 @@ pub enum Imported {
     Mean {
         /// How many there are.
         clusters: usize,
+        /// What it is among those that there are.
+        mean: f64,
         /// Where the mean lies.
         interval: Interval,
     },
@@ -44,8 +60,193 @@ pub fn average(clusters: impl IntoIterator<Item = (u64, u64)>, alpha: Alpha) -> 
     }
     Imported::Mean {
         clusters: count,
+        mean: total / float(count as u64),
         interval: share::interval(total, count as u64, alpha),
     }
+}
+
+/// Outcomes of its own that the evidence of others weighs as much as, however much there is of it.
+pub const PRIOR_OUTCOMES: f64 = 10.0;
+
+/// What one observer saw of one endpoint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// Attempts that were served well.
+    pub successes: u64,
+    /// Attempts that failed by the provider's fault.
+    pub failures: u64,
+}
+
+/// What each observer saw of one endpoint.
+pub type Observers = BTreeMap<SignerId, Seen>;
+
+/// An imported history in short, as it is kept beside its file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The log that it comes from.
+    pub origin: String,
+    /// Entries that its checkpoint covers.
+    pub size: u64,
+    /// The digest of its fold.
+    pub digest: Digest,
+    /// Records in it.
+    pub records: u64,
+    /// Names of its signers in the policy of the import.
+    pub signers: BTreeMap<SignerId, String>,
+    /// What was seen.
+    pub endpoints: Vec<EndpointSummary>,
+}
+
+/// One endpoint in a [`Summary`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndpointSummary {
+    /// Provider id or origin.
+    pub provider: String,
+    /// Model.
+    pub model: String,
+    /// What each observer saw.
+    pub observers: Observers,
+}
+
+/// What imported histories say together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence(BTreeMap<Endpoint, Observers>);
+
+/// What others say of one endpoint, as people and programs read it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Told {
+    /// Provider id or origin.
+    pub provider: String,
+    /// Model.
+    pub model: String,
+    /// What follows from it.
+    pub together: Together,
+    /// Whose evidence it is: what each observer saw.
+    pub observers: Observers,
+}
+
+/// What the evidence of several observers amounts to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Together {
+    /// Too few independent observers: no figure.
+    TooFew {
+        /// How many there are.
+        observers: usize,
+        /// How many there have to be.
+        needed: usize,
+    },
+    /// The mean over observers who count alike.
+    Averaged {
+        /// How many there are.
+        observers: usize,
+        /// Where the mean lies, ppm.
+        interval_ppm: [u32; 2],
+    },
+}
+
+/// A summary names an endpoint that cannot be one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{provider}/{model} is no endpoint: {why}")]
+pub struct NoEndpoint {
+    provider: String,
+    model: String,
+    why: String,
+}
+
+impl Evidence {
+    /// Adds a history, as far as its observers are among those that `counts` names. An observer
+    /// that is in several histories counts once per endpoint, by the one in which it saw most:
+    /// histories of one log hold each other's beginning. One that is the provider itself is none.
+    ///
+    /// # Errors
+    /// [`NoEndpoint`], and then nothing of the history is added.
+    pub fn add(
+        &mut self,
+        summary: &Summary,
+        counts: impl Fn(SignerId) -> bool,
+    ) -> Result<(), NoEndpoint> {
+        let endpoints = summary.endpoints.iter();
+        let read: Vec<(Endpoint, &Observers)> = endpoints
+            .map(|of| Ok((of.endpoint()?, &of.observers)))
+            .collect::<Result<_, _>>()?;
+        for (endpoint, observers) in read {
+            for (observer, seen) in observers {
+                let is_itself = endpoint.provider == record::Provider::Joined(*observer);
+                if is_itself || !counts(*observer) {
+                    continue;
+                }
+                let all = self.0.entry(endpoint.clone()).or_default();
+                let known = all.entry(*observer).or_default();
+                if seen.successes + seen.failures > known.successes + known.failures {
+                    *known = *seen;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What routing may expect of an endpoint with hardly any record of its own, and of how many
+    /// observers it is the mean; `None` where too few say something. It weighs [`PRIOR_OUTCOMES`]
+    /// outcomes at most.
+    #[must_use]
+    pub fn prior(&self, endpoint: &Endpoint) -> Option<(Pool, usize)> {
+        let observers = self.0.get(endpoint)?;
+        match together(observers) {
+            Imported::TooFew { .. } => None,
+            Imported::Mean { clusters, mean, .. } => {
+                let pool = Pool {
+                    mean: (1.0 - mean).clamp(1e-4, 0.99),
+                    strength: PRIOR_OUTCOMES,
+                };
+                Some((pool, clusters))
+            }
+        }
+    }
+
+    /// Endpoint by endpoint.
+    #[must_use]
+    pub fn told(&self) -> Vec<Told> {
+        let each = self.0.iter();
+        each.map(|(endpoint, observers)| Told {
+            provider: endpoint.provider.to_string(),
+            model: endpoint.model.to_string(),
+            together: match together(observers) {
+                Imported::TooFew { clusters } => Together::TooFew {
+                    observers: clusters,
+                    needed: CLUSTERS_MIN,
+                },
+                Imported::Mean {
+                    clusters, interval, ..
+                } => Together::Averaged {
+                    observers: clusters,
+                    interval_ppm: interval.ends_ppm(),
+                },
+            },
+            observers: observers.clone(),
+        })
+        .collect()
+    }
+}
+
+impl EndpointSummary {
+    fn endpoint(&self) -> Result<Endpoint, NoEndpoint> {
+        let no = |why: &dyn std::fmt::Display| NoEndpoint {
+            provider: self.provider.clone(),
+            model: self.model.clone(),
+            why: why.to_string(),
+        };
+        Ok(Endpoint {
+            provider: self.provider.parse().map_err(|e: record::Error| no(&e))?,
+            model: self.model.parse().map_err(|e: record::Error| no(&e))?,
+        })
+    }
+}
+
+fn together(observers: &Observers) -> Imported {
+    let counts = observers.values();
+    let counts = counts.map(|seen| (seen.successes, seen.failures));
+    average(counts, Alpha::FIVE_PERCENT)
 }
 
 #[cfg(test)]
@@ -64,11 +265,91 @@ mod tests {
     fn a_loud_cluster_moves_the_mean_by_its_share_alone() {
         let quiet = [(9, 1); 40];
         let loud = quiet.into_iter().chain([(0, 1_000_000_000)]);
-        let Imported::Mean { interval, clusters } = average(loud, Alpha::FIVE_PERCENT) else {
+        let Imported::Mean {
+            interval, clusters, ..
+        } = average(loud, Alpha::FIVE_PERCENT)
+        else {
             panic!("enough clusters");
         };
         assert_eq!(clusters, 41);
         assert!(interval.upper > 0.9 * 40.0 / 41.0, "{interval:?}");
         assert!(interval.lower > 0.5, "{interval:?}");
+    }
+
+    fn signer(number: u8) -> SignerId {
+        SignerId::new(Digest::from_bytes([number; 32]))
+    }
+
+    fn summary(provider: &str, observers: impl IntoIterator<Item = (u8, u64, u64)>) -> Summary {
+        let observers = observers.into_iter().map(|(number, successes, failures)| {
+            let seen = Seen {
+                successes,
+                failures,
+            };
+            (signer(number), seen)
+        });
+        Summary {
+            origin: "log.example".to_owned(),
+            size: 9,
+            digest: Digest::from_bytes([0; 32]),
+            records: 9,
+            signers: BTreeMap::new(),
+            endpoints: vec![EndpointSummary {
+                provider: provider.to_owned(),
+                model: "m".to_owned(),
+                observers: observers.collect(),
+            }],
+        }
+    }
+
+    const API: &str = "https://api.example.com";
+
+    fn endpoint(provider: &str) -> Endpoint {
+        Endpoint {
+            provider: provider.parse().expect("a provider"),
+            model: "m".parse().expect("a model"),
+        }
+    }
+
+    #[test]
+    fn only_whom_the_policy_names_counts_and_once() {
+        let mut evidence = Evidence::default();
+        let many = summary(API, (0..30).map(|n| (n, 9, 1)));
+        let longer = summary(API, (0..30).map(|n| (n, 18, 2)));
+        for history in [&longer, &many, &many] {
+            evidence.add(history, |_| true).expect("endpoints");
+        }
+        let (pool, observers) = evidence.prior(&endpoint(API)).expect("enough");
+        assert_eq!((observers, pool.strength), (30, PRIOR_OUTCOMES));
+        assert!((pool.mean - 0.1).abs() < 1e-9, "{pool:?}");
+        let first = evidence.told()[0].observers[&signer(0)];
+        assert_eq!((first.successes, first.failures), (18, 2), "not 36 and 4");
+
+        let mut few = Evidence::default();
+        let named = |id: SignerId| (0..19).any(|n| signer(n) == id);
+        few.add(&many, named).expect("endpoints");
+        assert_eq!(few.prior(&endpoint(API)), None);
+        let told = few.told()[0].together;
+        let too_few = Together::TooFew {
+            observers: 19,
+            needed: 20,
+        };
+        assert_eq!(told, too_few);
+
+        let mut nobody = Evidence::default();
+        nobody.add(&many, |_| false).expect("endpoints");
+        assert_eq!(nobody, Evidence::default(), "it trusts nobody: no figure");
+    }
+
+    #[test]
+    fn nobody_grades_itself_in_somebody_elses_file_either() {
+        let own = signer(3).to_string();
+        let mut evidence = Evidence::default();
+        let history = summary(&own, (0..30).map(|n| (n, 9, 1)));
+        evidence.add(&history, |_| true).expect("endpoints");
+        assert_eq!(evidence.told()[0].observers.len(), 29);
+        let broken = summary("no provider", [(1, 1, 1)]);
+        let error = evidence.add(&broken, |_| true).expect_err("refused");
+        assert!(error.to_string().contains("no provider/m"), "{error}");
     }
 }

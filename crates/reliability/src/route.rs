@@ -100,6 +100,9 @@ pub struct Candidate {
     pub upper_ppm: u32,
     /// Judged outcomes that this rests on, calls under way included.
     pub judged: u64,
+    /// Independent observers whose evidence stands in for a record of its own that is still thin; 0
+    /// where there are none, or where its own suffices.
+    pub other_observers: u32,
     /// Price, in micro-credits per million tokens.
     pub price: Option<u64>,
     /// Median time to the first token, µs.
@@ -122,6 +125,7 @@ impl Candidate {
             lower_ppm: 0,
             upper_ppm: WHOLE_PPM,
             judged: 0,
+            other_observers: 0,
             price: None,
             first_token_us: None,
             throughput: None,

@@ -1,6 +1,6 @@
 //! `longrun history`: what a log says about each endpoint, and files that take it elsewhere.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -30,6 +30,8 @@ pub(crate) enum Command {
     Verify(verify::Verify),
     /// Keep what others saw beside your own records, if it is valid under your policy.
     Import(import::Import),
+    /// Take away an imported history.
+    Forget(import::Forget),
     /// Fold a request log that nobody signed.
     Compute(compute::Compute),
 }
@@ -39,7 +41,8 @@ pub(crate) enum Command {
 pub(crate) struct Show {
     #[command(flatten)]
     source: Source,
-    /// Also show what imported histories say, those in DIR or where they usually lie.
+    /// Where imported histories lie; what they say is shown beside your own figures. Without this,
+    /// those in longrun-data/imported, if there are any.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = import::DIRECTORY)]
     imported: Option<PathBuf>,
     /// Print one JSON document instead of text.
@@ -54,6 +57,7 @@ impl Command {
             Self::Export(arguments) => arguments.run()?,
             Self::Compute(arguments) => arguments.run()?,
             Self::Import(arguments) => return arguments.run(),
+            Self::Forget(arguments) => return arguments.run(),
             Self::Verify(arguments) => return arguments.run(),
         }
         Ok(ExitCode::SUCCESS)
@@ -66,12 +70,13 @@ impl Show {
         let log = self.source.open()?;
         let (history, erased) = source::fold(&log, &selection)?;
         let report = history.report(Alpha::FIVE_PERCENT);
-        let imported = self.imported.as_deref().map(import::read).transpose()?;
+        let usual = Some(Path::new(import::DIRECTORY)).filter(|dir| dir.is_dir());
+        let imported = self.imported.as_deref().or(usual);
+        let imported = imported.map(import::read).transpose()?;
         if self.json {
             let mut document = serde_json::to_value(&report)?;
             if let Some(imported) = &imported {
-                let imported = imported.iter().map(import::Evidence::to_json).collect();
-                document["imported"] = serde_json::Value::Array(imported);
+                document["imported"] = serde_json::to_value(imported.told())?;
             }
             println!("{}", serde_json::to_string_pretty(&document)?);
             return Ok(());

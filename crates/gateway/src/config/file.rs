@@ -12,9 +12,9 @@ use super::endpoint::{Dollars, offer};
 use super::objective::{ObjectiveTable, objectives};
 use super::retry::{RetryTable, retry};
 use super::{
-    ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, LISTEN_DEFAULT,
-    Limits, LogConfig, Quantization, REGION_DEFAULT, Routing, Secret, SpoolLimits, Surroundings,
-    Timeouts, TlsConfig, api_base, base,
+    ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, ImportedConfig,
+    LISTEN_DEFAULT, Limits, LogConfig, Quantization, REGION_DEFAULT, Routing, Secret, SpoolLimits,
+    Surroundings, Timeouts, TlsConfig, api_base, base,
 };
 
 #[derive(Deserialize)]
@@ -28,6 +28,7 @@ struct File {
     #[serde(default)]
     open: bool,
     tls: Option<TlsTable>,
+    imported: Option<ImportedTable>,
     log: Option<LogTable>,
     #[serde(default)]
     endpoint: Vec<EndpointTable>,
@@ -50,6 +51,13 @@ struct File {
 struct TlsTable {
     cert_file: PathBuf,
     key_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ImportedTable {
+    dir: PathBuf,
+    policy_file: PathBuf,
 }
 
 #[derive(Deserialize)]
@@ -199,6 +207,10 @@ pub(super) fn parse(
         tls: file.tls.map(|tls| TlsConfig {
             cert_file: at.beside(&tls.cert_file),
             key_file: at.beside(&tls.key_file),
+        }),
+        imported: file.imported.map(|imported| ImportedConfig {
+            dir: at.beside(&imported.dir),
+            policy_file: at.beside(&imported.policy_file),
         }),
     })
 }

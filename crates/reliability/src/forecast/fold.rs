@@ -237,11 +237,31 @@ impl Forecasts {
 
     /// What can be expected of an endpoint's next answer at `now_ms`, for [`route::decide`]; `place` is
     /// the caller's own. Of one that was never seen: what endpoints have in common.
+    ///
+    /// `others` is what independent observers say of it, and how many they are
+    /// ([`crate::imported::Evidence::prior`]): while the endpoint is cold it takes the place of what
+    /// endpoints have in common. Nothing that is kept here changes by it.
     #[must_use]
-    pub fn candidate(&self, endpoint: &Endpoint, place: u32, now_ms: u64) -> Candidate {
-        match self.standings.get(endpoint) {
-            Some(standing) => standing.candidate(place, now_ms),
-            None => Standing::new(self.routed).candidate(place, now_ms),
+    pub fn candidate(
+        &self,
+        endpoint: &Endpoint,
+        place: u32,
+        now_ms: u64,
+        others: Option<(Pool, usize)>,
+    ) -> Candidate {
+        let known = self.standings.get(endpoint);
+        let is_cold = known.is_none_or(|standing| standing.judged() < route::COLD_OUTCOMES);
+        let Some((pool, observers)) = others.filter(|_| is_cold) else {
+            return match known {
+                Some(standing) => standing.candidate(place, now_ms),
+                None => Standing::new(self.routed).candidate(place, now_ms),
+            };
+        };
+        let mut standing = known.cloned().unwrap_or_else(|| Standing::new(self.routed));
+        standing.pool(pool);
+        Candidate {
+            other_observers: u32::try_from(observers).unwrap_or(u32::MAX),
+            ..standing.candidate(place, now_ms)
         }
     }
 

@@ -1,26 +1,21 @@
 //! `longrun history import`: what others saw, kept beside one's own records and never among them.
 //!
 //! A history that is valid under the importer's policy is copied below a directory of its own,
-//! with a summary: whose evidence it is, and what each observer saw. `history show --imported`
-//! reads the summaries.
+//! with a summary: whose evidence it is, and what each observer saw. `history show` and the gateway
+//! read the summaries; `history forget` takes a history away again.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
-use record::{Digest, Endpoint, SignerId};
-use reliability::imported::{CLUSTERS_MIN, Imported, average};
-use reliability::kt::Alpha;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use record::SignerId;
+use reliability::imported::{EndpointSummary, Evidence, Summary, Together};
 use tlog::policy::TrustPolicy;
 use tlog::verify::Verdict;
 
-use super::tally::Seen;
 use super::verify::{Checked, check_file};
 use crate::command::verify::read_policy;
 use crate::files::{self, Unusable};
@@ -44,24 +39,14 @@ pub(crate) struct Import {
     dir: PathBuf,
 }
 
-/// An imported history in short.
-#[derive(Serialize, Deserialize)]
-struct Summary {
-    /// The log that it comes from, and how far it reaches.
-    origin: String,
-    size: u64,
-    digest: Digest,
-    records: u64,
-    /// Names of its signers in the policy.
-    signers: BTreeMap<SignerId, String>,
-    endpoints: Vec<EndpointSummary>,
-}
-
-#[derive(Serialize, Deserialize)]
-struct EndpointSummary {
-    provider: String,
-    model: String,
-    observers: BTreeMap<SignerId, Seen>,
+/// Arguments of `history forget`.
+#[derive(Args)]
+pub(crate) struct Forget {
+    /// The digest of the history, or how it begins.
+    digest: String,
+    /// Where imported histories lie.
+    #[arg(long, default_value = DIRECTORY)]
+    dir: PathBuf,
 }
 
 impl Import {
@@ -75,7 +60,7 @@ impl Import {
             println!("  not imported: only what is valid under your policy is");
             return Ok(ExitCode::from(verdict.exit_code()));
         }
-        let summary = Summary::of(&checked, &policy);
+        let summary = summary(&checked, &policy);
         files::make_dir(&self.dir)?;
         let path = |ending| self.dir.join(format!("{}.{ending}", summary.digest));
         files::write_streamed(&path(HISTORY), |out| {
@@ -93,120 +78,124 @@ impl Import {
         for (id, name) in &summary.signers {
             println!("signer    {id} {name}");
         }
-        println!("It is shown by `longrun history show --imported`, beside your own figures.");
+        println!(
+            "Shown by `longrun history show`, beside your own figures; a gateway with [imported] \
+             shows it too."
+        );
+        println!("To take it away: longrun history forget {}", summary.digest);
         Ok(ExitCode::SUCCESS)
     }
 }
 
-impl Summary {
-    fn of(checked: &Checked, policy: &TrustPolicy) -> Self {
-        let name = |id: SignerId| policy.signer(id).map_or("", |signer| signer.name.as_str());
-        let endpoints = checked.tally.endpoints().iter();
-        Self {
-            origin: checked.found.origin.clone(),
-            size: checked.found.size,
-            digest: checked.history.digest(),
-            records: checked.found.records,
-            signers: checked
-                .found
-                .signers
+impl Forget {
+    pub(super) fn run(&self) -> Result<ExitCode> {
+        let summaries = summaries(&self.dir)?;
+        let named: Vec<_> = summaries
+            .iter()
+            .filter(|(_, summary)| summary.digest.to_string().starts_with(&self.digest))
+            .collect();
+        let [(path, summary)] = named.as_slice() else {
+            let all: Vec<String> = summaries
                 .iter()
-                .map(|account| (account.signer, name(account.signer).to_owned()))
-                .collect(),
-            endpoints: endpoints
-                .map(|(endpoint, observers)| EndpointSummary {
-                    provider: endpoint.provider.to_string(),
-                    model: endpoint.model.to_string(),
-                    observers: observers.clone(),
-                })
-                .collect(),
-        }
-    }
-}
-
-/// What the imported histories say about one endpoint. The independent unit is the observer, an
-/// identity that the importer's policy names: client clusters inside one observer's records are
-/// that observer's word, and whoever runs it could make up any number of them.
-pub(super) struct Evidence {
-    endpoint: Endpoint,
-    /// Whose evidence it is: what each observer saw.
-    observers: BTreeMap<SignerId, Seen>,
-}
-
-impl Evidence {
-    fn together(&self) -> Imported {
-        let counts = self.observers.values();
-        let counts = counts.map(|seen| (seen.successes, seen.failures));
-        average(counts, Alpha::FIVE_PERCENT)
-    }
-
-    pub(super) fn to_json(&self) -> serde_json::Value {
-        let Endpoint { provider, model } = &self.endpoint;
-        let together = match self.together() {
-            Imported::TooFew { clusters } => {
-                json!({"state": "too_few", "observers": clusters, "needed": CLUSTERS_MIN})
-            }
-            Imported::Mean { clusters, interval } => {
-                json!({"state": "averaged", "observers": clusters, "interval_ppm": interval.ends_ppm()})
-            }
+                .map(|(_, it)| format!("\n  {} of {} at {}", it.digest, it.origin, it.size))
+                .collect();
+            let dir = self.dir.display();
+            bail!(
+                "{} histories in {dir} begin with {:?}; there are:{}",
+                named.len(),
+                self.digest,
+                all.concat()
+            );
         };
-        json!({"provider": provider.to_string(), "model": model.to_string(), "together": together, "observers": self.observers})
+        // First: without its summary a history no longer counts.
+        fs::remove_file(path).with_context(|| format!("cannot remove {}", path.display()))?;
+        let file = path.with_extension(HISTORY);
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).context(format!("cannot remove {}", file.display()));
+            }
+            _ => println!("forgotten {} of {}", summary.digest, summary.origin),
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
-/// Reads all summaries. An observer that is in several histories counts once per endpoint, by the
-/// one in which it saw most: histories of one log hold each other's beginning.
-pub(super) fn read(dir: &Path) -> Result<Vec<Evidence>> {
-    let mut all: BTreeMap<Endpoint, BTreeMap<SignerId, Seen>> = BTreeMap::new();
+fn summary(checked: &Checked, policy: &TrustPolicy) -> Summary {
+    let name = |id: SignerId| policy.signer(id).map_or("", |signer| signer.name.as_str());
+    let endpoints = checked.tally.endpoints().iter();
+    Summary {
+        origin: checked.found.origin.clone(),
+        size: checked.found.size,
+        digest: checked.history.digest(),
+        records: checked.found.records,
+        signers: checked
+            .found
+            .signers
+            .iter()
+            .map(|account| (account.signer, name(account.signer).to_owned()))
+            .collect(),
+        endpoints: endpoints
+            .map(|(endpoint, observers)| EndpointSummary {
+                provider: endpoint.provider.to_string(),
+                model: endpoint.model.to_string(),
+                observers: observers.clone(),
+            })
+            .collect(),
+    }
+}
+
+/// Every summary with its path, by name.
+fn summaries(dir: &Path) -> Result<Vec<(PathBuf, Summary)>> {
     let entries = fs::read_dir(dir);
-    for entry in entries.map_err(|error| Unusable(format!("{}: {error}", dir.display())))? {
+    let entries = entries.map_err(|error| Unusable(format!("{}: {error}", dir.display())))?;
+    let mut all = Vec::new();
+    for entry in entries {
         let path = entry?.path();
         if path.extension().is_none_or(|ending| ending != SUMMARY) {
             continue;
         }
-        let summary: Summary = serde_json::from_slice(&files::read(&path)?)
+        let summary = serde_json::from_slice(&files::read(&path)?)
             .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
-        for endpoint in summary.endpoints {
-            let key = Endpoint {
-                provider: endpoint.provider.parse()?,
-                model: endpoint.model.parse()?,
-            };
-            let observers = all.entry(key).or_default();
-            for (observer, seen) in endpoint.observers {
-                let known = observers.entry(observer).or_default();
-                if seen.successes + seen.failures > known.successes + known.failures {
-                    *known = seen;
-                }
-            }
-        }
+        all.push((path, summary));
     }
-    let all = all.into_iter();
-    Ok(all
-        .map(|(endpoint, observers)| Evidence {
-            endpoint,
-            observers,
-        })
-        .collect())
+    all.sort_by(|a: &(PathBuf, _), b| a.0.cmp(&b.0));
+    Ok(all)
+}
+
+/// What the imported histories say together, each under the policy of its import.
+pub(super) fn read(dir: &Path) -> Result<Evidence> {
+    let mut evidence = Evidence::default();
+    for (path, summary) in summaries(dir)? {
+        evidence
+            .add(&summary, |_| true)
+            .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
+    }
+    Ok(evidence)
 }
 
 /// As text, beside one's own figures.
-pub(super) fn print(imported: &[Evidence]) {
+pub(super) fn print(imported: &Evidence) {
+    if *imported == Evidence::default() {
+        return;
+    }
     println!("\nimported: what others saw, under the policy of each import; not part of the above");
     let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 10_000.0);
-    for evidence in imported {
-        let Endpoint { provider, model } = &evidence.endpoint;
-        println!("\n{provider} / {model}");
-        match evidence.together() {
-            Imported::TooFew { clusters } => println!(
-                "  too few independent observers: {clusters}, and {CLUSTERS_MIN} are needed"
-            ),
-            Imported::Mean { clusters, interval } => println!(
-                "  served well: {} to {}, the mean of {clusters} observers who count alike",
-                percent(interval.lower_ppm()),
-                percent(interval.upper_ppm())
+    for of in imported.told() {
+        println!("\n{} / {}", of.provider, of.model);
+        match of.together {
+            Together::TooFew { observers, needed } => {
+                println!("  too few independent observers: {observers}, and {needed} are needed");
+            }
+            Together::Averaged {
+                observers,
+                interval_ppm: [low, high],
+            } => println!(
+                "  served well: {} to {}, the mean of {observers} observers who count alike",
+                percent(low),
+                percent(high)
             ),
         }
-        for (observer, seen) in &evidence.observers {
+        for (observer, seen) in &of.observers {
             println!(
                 "    {observer}: served well {}, failed {}",
                 seen.successes, seen.failures

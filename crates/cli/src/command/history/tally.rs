@@ -2,21 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use record::{Endpoint, Outcome, Predicate, Provider, Record, SignerId};
-use serde::{Deserialize, Serialize};
-
-/// What one observer saw of one endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Seen {
-    /// Attempts that were served well.
-    pub(crate) successes: u64,
-    /// Attempts that failed by the provider's fault.
-    pub(crate) failures: u64,
-}
+use record::{Endpoint, Outcome, Predicate, Provider, Record};
+use reliability::imported::Observers;
 
 /// Counts by endpoint and observer.
 #[derive(Default)]
-pub(crate) struct Tally(BTreeMap<Endpoint, BTreeMap<SignerId, Seen>>);
+pub(crate) struct Tally(BTreeMap<Endpoint, Observers>);
 
 impl Tally {
     /// Counts an observation that the fold has counted. An observer that is the provider itself is
@@ -35,7 +26,7 @@ impl Tally {
         counts.failures += u64::from(seen.counts_against_endpoint());
     }
 
-    pub(crate) fn endpoints(&self) -> &BTreeMap<Endpoint, BTreeMap<SignerId, Seen>> {
+    pub(crate) fn endpoints(&self) -> &BTreeMap<Endpoint, Observers> {
         &self.0
     }
 }
