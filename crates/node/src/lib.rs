@@ -11,6 +11,7 @@
 //! | `GET /v1/models` | the models there are |
 //! | `GET /healthz` | 200, or 503 while it drains |
 //! | `GET /longrun/v1/node` | identity, control records, current manifests, home log |
+//! | `POST /longrun/v1/challenge` | the proof that this address holds the instance key, once it has joined |
 //!
 //! # What gets a receipt
 //!
@@ -53,6 +54,7 @@ mod headers;
 mod inference;
 mod intake;
 mod manifest;
+mod offer;
 mod respond;
 mod routes;
 mod serve;
@@ -63,5 +65,6 @@ pub use error::{ErrorKind, NodeError};
 pub use headers::{NONCE, OBSERVER, RECEIPT, RECEIPT_EVENT, SECRET, SEQ};
 pub use inference::RECEIPT_WAIT;
 pub use intake::{BODY_BYTES_MAX, BODY_TIMEOUT};
+pub use offer::{Joining, OFFER_RENEWED, OFFER_VALID};
 pub use respond::CLIENT_STALL;
 pub use serve::{Node, serve};

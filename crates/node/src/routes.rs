@@ -24,6 +24,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models", get(models))
         .route("/healthz", get(health))
         .route("/longrun/v1/node", get(about))
+        .route("/longrun/v1/challenge", post(crate::offer::challenge))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
         .with_state(shared)
@@ -90,7 +91,7 @@ async fn about(State(shared): State<Arc<Shared>>) -> Response<Body> {
     })
 }
 
-fn to_json(value: &impl Serialize) -> Response<Body> {
+pub(crate) fn to_json(value: &impl Serialize) -> Response<Body> {
     match serde_json::to_vec(value) {
         Ok(body) => respond::json(200, body),
         Err(error) => respond::error(&ApiError::internal(error.to_string())).0,

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -34,6 +34,7 @@ use crate::headers::Told;
 use crate::inference::Inference;
 use crate::intake;
 use crate::manifest::{self, Current};
+use crate::offer::Joined;
 use crate::respond::{self, Reply};
 use crate::routes::router;
 use crate::turn::Turn;
@@ -48,7 +49,7 @@ const FINGERPRINT_DIGITS: usize = 16;
 /// A running node.
 pub struct Node {
     address: SocketAddr,
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     /// Dropping it stops the server too.
     quit: Option<oneshot::Sender<()>>,
     server: JoinHandle<()>,
@@ -57,6 +58,8 @@ pub struct Node {
 pub(crate) struct Shared {
     pub(crate) recorder: Recorder,
     pub(crate) models: BTreeMap<String, Model>,
+    /// What it offers to strangers, once it has joined.
+    pub(crate) joined: OnceLock<Joined>,
     pub(crate) draining: AtomicBool,
     /// Inferences under way.
     pub(crate) running: watch::Sender<usize>,
@@ -119,6 +122,7 @@ pub async fn serve(config: NodeConfig) -> Result<Node, NodeError> {
     let shared = Arc::new(Shared {
         recorder,
         models: by_name,
+        joined: OnceLock::new(),
         draining: AtomicBool::new(false),
         running: watch::Sender::new(0),
         stop: watch::Sender::new(false),
@@ -169,7 +173,7 @@ impl Node {
         &self.shared.recorder
     }
 
-    /// Stops in order: accepts nothing more, lets running answers finish for at most `patience`
+    /// Stops in order: withdraws its offer, accepts nothing more, lets running answers finish for at most `patience`
     /// and interrupts the rest, gives the log `patience` to take what is pending, and closes the
     /// spool.
     ///
@@ -178,6 +182,7 @@ impl Node {
     pub async fn shutdown(mut self, patience: Duration) -> Result<(), NodeError> {
         let shared = self.shared.clone();
         shared.draining.store(true, Ordering::Relaxed);
+        shared.withdraw_offer().await;
         drop(self.quit.take());
         let idle = || async {
             shared

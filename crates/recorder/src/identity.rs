@@ -73,6 +73,18 @@ impl Identity {
         &self.controls
     }
 
+    /// Proves to whoever asks that the instance key is held here.
+    ///
+    /// # Errors
+    /// [`record::Code::BadKey`] if the random source fails.
+    pub fn prove(
+        &self,
+        asked: &record::challenge::Challenge,
+        random: &dyn SecureRandom,
+    ) -> Result<Vec<u8>, record::Error> {
+        self.key.prove(asked, random)
+    }
+
     pub(crate) fn sign(
         &self,
         statement: &Statement,

@@ -6,6 +6,7 @@
 //! | `GET /successor.json`, `/predecessor.json`, `/retention.json` | the shard before and after, and what is kept; see [`crate::shard`], [`crate::retention`] |
 //! | `POST /longrun/v1/records` | envelopes, one JSON object a line; answered once published |
 //! | `GET /longrun/v1/bodies/<N>[.p/<W>]` | bodies, for whoever has the read token |
+//! | `GET /longrun/v1/public/<N>[.p/<W>]` | the same for anyone, with the bodies of control records, manifests and offers alone |
 //! | `GET /longrun/v1/log` | origin, key, size, limits |
 //!
 //! It listens where it is told to, by default on this machine only. Errors are
@@ -169,6 +170,7 @@ pub fn router(log: Log) -> Router {
         .route("/predecessor.json", get(read::predecessor))
         .route("/retention.json", get(read::retention))
         .route("/longrun/v1/bodies/{*path}", get(read::bodies))
+        .route("/longrun/v1/public/{*path}", get(read::public))
         .route("/longrun/v1/log", get(read::about))
         .route("/longrun/v1/records", post(records::append))
         .fallback(answer::not_found)

@@ -361,6 +361,30 @@ fn bodies_are_for_whoever_has_the_token() {
 }
 
 #[test]
+fn anyone_may_read_who_signs_and_nothing_that_was_observed() {
+    let directory = TempDir::new().unwrap();
+    let (served, author) = (Served::start(directory.path()), Author::new());
+    let vectors = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../vectors/record/golden");
+    let golden = |name: &str| std::fs::read(vectors.join(format!("{name}.envelope.json"))).unwrap();
+    let mut lines = author.envelope(0).to_json();
+    let names = ["offer", "receipt-ok", "manifest-computed", "observation-ok"];
+    for name in names {
+        lines.push(b'\n');
+        lines.extend(golden(name));
+    }
+    served.post(&lines);
+    let answer = served.get("/longrun/v1/public/000.p/5");
+    assert_eq!(answer.status, 200);
+    let bodies = decode_bodies(&answer.body, 5).unwrap();
+    let public: Vec<bool> = bodies.iter().map(Option::is_some).collect();
+    assert_eq!(public, [true, true, false, true, false]);
+    let offer = record::Envelope::from_json(&golden("offer")).unwrap();
+    assert_eq!(bodies[1], Some(offer.payload()));
+    assert_eq!(served.get("/longrun/v1/public/../read.token").status, 404);
+    served.stop().unwrap();
+}
+
+#[test]
 fn each_bad_record_is_refused_beside_the_good_ones() {
     let directory = TempDir::new().unwrap();
     let (served, author) = (Served::start(directory.path()), Author::new());

@@ -16,12 +16,17 @@ use recorder::{Config, Recorder};
 use crate::files::Unusable;
 use crate::{home_log, running};
 
+mod join;
+
+use join::Join;
+
 /// How long running answers and pending records may take after the word to stop.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `node`.
 #[derive(Args)]
 #[command(group = clap::ArgGroup::new("what").required(true).args(["model", "upstream"]))]
+#[command(group = clap::ArgGroup::new("home").args(["log", "join"]))]
 pub(crate) struct Arguments {
     /// A GGUF file of the Llama or Qwen 2, 2.5 or 3 family, served by the embedded engine on the CPU.
     #[arg(long)]
@@ -48,8 +53,10 @@ pub(crate) struct Arguments {
     /// The home log of this node's records. Without one they stay in the spool.
     #[arg(long)]
     log: Option<String>,
+    #[command(flatten)]
+    join: Join,
     /// The log's verifier key; otherwise the log is asked once and its key remembered.
-    #[arg(long, requires = "log")]
+    #[arg(long, requires = "home")]
     log_vkey: Option<String>,
     /// Requests computed at the same time by the embedded engine.
     #[arg(long, requires = "model")]
@@ -63,9 +70,10 @@ impl Arguments {
 
     async fn serve(self) -> Result<ExitCode> {
         let stop = running::stop_signal()?;
+        self.join.check(self.listen)?;
         let models = self.models().await?;
         let mut config = Config::new(&self.dir, &self.name, "provider");
-        if let Some(url) = &self.log {
+        if let Some(url) = self.log.as_ref().or(self.join.join.as_ref()) {
             config.home_log = Some(home_log::find(url, self.log_vkey.as_deref(), &self.dir).await?);
         }
         let recorder = Recorder::open(&config, recorder::Context::system()?)?;
@@ -89,7 +97,17 @@ impl Arguments {
             None => println!("log       none: receipts stay in {}", self.dir.display()),
         }
         println!("Ctrl-C stops it: running answers finish, records are kept.");
-        stop.await;
+        let announced = async {
+            self.join.announce(&node).await?;
+            std::future::pending::<Result<()>>().await
+        };
+        tokio::select! {
+            () = stop => {}
+            failed = announced => {
+                node.shutdown(PATIENCE).await?;
+                return failed.map(|()| ExitCode::FAILURE);
+            }
+        }
         node.shutdown(PATIENCE).await?;
         Ok(ExitCode::SUCCESS)
     }

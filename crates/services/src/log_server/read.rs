@@ -4,7 +4,9 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use record::{Predicate, Statement};
 use serde::Serialize;
+use tlog::bundle::{decode_bodies, encode_bodies};
 use tlog::tile::Resource;
 
 use super::answer::{Problem, json};
@@ -96,6 +98,41 @@ pub(super) async fn bodies(
         }
         _ => Err(Problem::missing(&path)),
     }
+}
+
+/// Bodies that anyone may read: who signs, what is served, and where. All others are left out, as if
+/// they were erased.
+pub(super) async fn public(
+    State(served): State<Served>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    let path = format!("bodies/{path}");
+    let Some(Resource::Bodies(span)) = Resource::parse(&path) else {
+        return Err(Problem::missing(&path));
+    };
+    let bytes = read(served, Resource::Bodies(span)).await?;
+    let kept = tokio::task::spawn_blocking(move || {
+        let bodies = decode_bodies(&bytes, span.width()).map_err(|error| error.to_string())?;
+        let public = bodies
+            .into_iter()
+            .map(|body| body.filter(|it| is_public(it)));
+        encode_bodies(&public.collect::<Vec<_>>()).map_err(|error| error.to_string())
+    });
+    match kept.await {
+        Ok(Ok(bytes)) => Ok(file(bytes, BYTES, SHORT)),
+        Ok(Err(error)) => Err(Problem::internal(error)),
+        Err(error) => Err(Problem::internal(error.to_string())),
+    }
+}
+
+/// Whether a statement is of a kind that exists to be read by strangers.
+fn is_public(body: &[u8]) -> bool {
+    Statement::from_payload(body).is_ok_and(|statement| {
+        matches!(
+            statement.predicate,
+            Predicate::Control(_) | Predicate::Manifest(_) | Predicate::Offer(_)
+        )
+    })
 }
 
 #[derive(Serialize)]
