@@ -474,7 +474,7 @@ fn fold_bundle(
 fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
     let leaf = Leaf::parse(entry)?;
     let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
-    leaf.check(&record.envelope, record.key())?;
+    leaf.check(&record)?;
     Ok(record)
 }
 

@@ -82,7 +82,7 @@ impl Bundle {
         let in_body = |error: Error| error.under("canonicalizedBody");
         Leaf::parse(&self.entry.canonical_body)
             .map_err(in_body)?
-            .check(&record.envelope, record.key())
+            .check(&record)
             .map_err(in_body)?;
         if self.key_hint != record.key().key_id() {
             return Err(Error::new(

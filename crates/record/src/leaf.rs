@@ -11,6 +11,7 @@ use crate::envelope::Envelope;
 use crate::error::{Code, Error, Result};
 use crate::json::{self, Value};
 use crate::key::PublicKey;
+use crate::statement::Record;
 
 /// `kind` of the leaf.
 pub const KIND: &str = "hashedrekord";
@@ -134,35 +135,33 @@ impl Leaf {
         leaf_hash(&self.to_bytes())
     }
 
-    /// Refuses an envelope that this is not the leaf of: digest, signature and key must be one.
+    /// Refuses a record that this is not the leaf of: digest, signature and key must be one.
     ///
     /// # Errors
     /// [`Code::DigestMismatch`], [`Code::KeyMismatch`].
-    pub fn check(&self, envelope: &Envelope, key: &PublicKey) -> Result<()> {
-        let fits = self.record_id == envelope.record_id();
-        if !fits {
+    pub fn check(&self, record: &Record) -> Result<()> {
+        if self.record_id != record.id {
             return Err(Error::new(
                 Code::DigestMismatch,
                 format!(
                     "the leaf is for record {}, not {}",
-                    self.record_id,
-                    envelope.record_id()
+                    self.record_id, record.id
                 ),
             ));
         }
-        if self.signature != envelope.signature() {
+        if self.signature != record.envelope.signature() {
             return Err(Error::new(
                 Code::DigestMismatch,
                 "the leaf has another signature than the envelope",
             ));
         }
-        if &self.key != key {
+        if &self.key != record.key() {
             return Err(Error::new(
                 Code::KeyMismatch,
                 format!(
                     "the leaf names key {}, the statement {}",
                     self.key.key_id(),
-                    key.key_id()
+                    record.key().key_id()
                 ),
             ));
         }

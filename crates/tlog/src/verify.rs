@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use record::leaf::{Leaf, leaf_body};
-use record::{Bundle, Envelope, LogEntry, Record};
+use record::{Bundle, Envelope, KeyId, LogEntry, Record};
 use serde::Serialize;
 
 use crate::checkpoint::SignedCheckpoint;
@@ -108,9 +108,9 @@ impl<'p> Verifier<'p> {
         };
         let mut draft = Draft::default();
         draft.passed("format", "a Sigstore bundle v0.3 with one record");
-        let record = open(&mut draft, bundle.envelope.clone());
+        let record = open(&mut draft, bundle.envelope);
         match &record {
-            Some(record) => match check_leaf(&bundle, record) {
+            Some(record) => match check_leaf(&bundle.entry, bundle.key_hint, record) {
                 Ok(()) => draft.passed("leaf", "it is the leaf of this record, signature and key"),
                 Err(error) => draft.failed("leaf", error),
             },
@@ -280,16 +280,13 @@ fn open(draft: &mut Draft, envelope: Envelope) -> Option<Record> {
 }
 
 /// The leaf, the hint, the signature and the statement must name one key and one record.
-fn check_leaf(bundle: &Bundle, record: &Record) -> Result<(), String> {
-    Leaf::parse(&bundle.entry.canonical_body)
-        .and_then(|leaf| leaf.check(&record.envelope, record.key()))
+fn check_leaf(entry: &LogEntry, hint: KeyId, record: &Record) -> Result<(), String> {
+    Leaf::parse(&entry.canonical_body)
+        .and_then(|leaf| leaf.check(record))
         .map_err(|error| error.to_string())?;
     let key = record.key().key_id();
-    if bundle.key_hint != key {
-        return Err(format!(
-            "the bundle hints at key {}, not {key}",
-            bundle.key_hint
-        ));
+    if hint != key {
+        return Err(format!("the bundle hints at key {hint}, not {key}"));
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{Code, Error, INTEGER_MAX, Limits, Object, Result, Value};
+use super::{Code, Error, INTEGER_MAX, Limits, Object, Result, Value, plain_bytes};
 
 /// Objects up to this size look for duplicates by comparing; larger ones keep a set.
 const COMPARE_UP_TO: usize = 16;
@@ -199,10 +199,7 @@ impl Reader<'_> {
         let mut out = String::new();
         loop {
             let rest = &self.text[self.at..];
-            let plain = rest
-                .bytes()
-                .take_while(|&c| c != b'"' && c != b'\\' && c >= 0x20)
-                .count();
+            let plain = plain_bytes(rest.as_bytes());
             out.push_str(&rest[..plain]);
             self.at += plain;
             if out.len() > self.limits.string_bytes {

@@ -109,6 +109,28 @@ fn escapes_resolve() {
     );
 }
 
+/// The reader looks at strings in words of eight bytes: no place in a word may be overlooked.
+#[test]
+fn no_byte_of_a_string_is_overlooked() {
+    for (place, byte) in (0..20).flat_map(|place| (0u8..=127).map(move |byte| (place, byte))) {
+        let mut text = "é".repeat(5) + &"a".repeat(20) + "é";
+        text.insert(10 + place, char::from(byte));
+        let found = read(&format!("\"{text}\""));
+        match byte {
+            b'"' | b'\\' => assert!(found.is_err(), "{byte} at {place}"),
+            0..0x20 => {
+                let error = found.expect_err("control characters are refused");
+                assert!(
+                    error
+                        .to_string()
+                        .ends_with(&format!("(byte {})", 11 + place))
+                );
+            }
+            _ => assert_eq!(found, Ok(Value::from(text))),
+        }
+    }
+}
+
 fn any_value() -> impl Strategy<Value = Value> {
     let max = INTEGER_MAX.cast_signed();
     let leaf = prop_oneof![

@@ -1,6 +1,6 @@
 //! The writer: compact, members in their order, only the escapes JSON demands.
 
-use super::Value;
+use super::{Value, plain_bytes};
 
 pub(super) fn value(value: &Value, out: &mut Vec<u8>) {
     match value {
@@ -35,16 +35,22 @@ pub(super) fn value(value: &Value, out: &mut Vec<u8>) {
 
 fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for c in text.bytes() {
-        match c {
+    let mut rest = text.as_bytes();
+    loop {
+        let (plain, after) = rest.split_at(plain_bytes(rest));
+        out.extend_from_slice(plain);
+        let Some((special, after)) = after.split_first() else {
+            break;
+        };
+        match special {
             b'"' => out.extend_from_slice(b"\\\""),
             b'\\' => out.extend_from_slice(b"\\\\"),
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            0..0x20 => out.extend_from_slice(format!("\\u{c:04x}").as_bytes()),
-            _ => out.push(c),
+            control => out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
         }
+        rest = after;
     }
     out.push(b'"');
 }
