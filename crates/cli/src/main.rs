@@ -11,8 +11,10 @@ mod command;
 mod files;
 mod home_log;
 mod http;
+mod hub;
 mod log_files;
 mod log_scan;
+mod progress;
 mod remote_log;
 mod running;
 

@@ -89,6 +89,8 @@ pub struct Description {
     pub model: String,
     /// SHA-256 of the weights file. `None`: unknown, as behind an upstream.
     pub weights: Option<KnownDigest>,
+    /// What the weights are called or where they come from; informational.
+    pub weights_name: Option<String>,
     /// Number format of the weights, such as `f16`, `q8_0`, `q4_k`.
     pub precision: Option<String>,
     /// How the precision is known.

@@ -21,6 +21,8 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 pub use events::{Events, UpstreamEvent};
+#[cfg(feature = "embedded")]
+pub(crate) use failure::root_cause;
 pub use failure::{ConnectFailure, Stage, UpstreamError};
 
 use crate::http::Client;

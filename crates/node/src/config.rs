@@ -50,6 +50,16 @@ impl Served {
         Served::new(Backend::Upstream {
             upstream: Box::new(upstream),
             model: model.to_owned(),
+            files: None,
+        })
+    }
+
+    /// An outside API that runs these files, as its operator says.
+    pub fn upstream_running(upstream: Upstream, model: &str, files: Files) -> Served {
+        Served::new(Backend::Upstream {
+            upstream: Box::new(upstream),
+            model: model.to_owned(),
+            files: Some(files),
         })
     }
 
@@ -73,5 +83,25 @@ pub enum Backend {
         upstream: Box<Upstream>,
         /// The model's name, there and here.
         model: String,
+        /// What its operator says it runs.
+        files: Option<Files>,
     },
+}
+
+/// Files that an operator says an outside API runs, with their digests. A manifest states them as
+/// declared: nothing ties the files to what the API has loaded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    /// What they are called; informational.
+    pub name: String,
+    /// Digest of the weights.
+    pub weights_sha256: [u8; 32],
+    /// Number format of the weights as the files state it.
+    pub precision: Option<String>,
+    /// Digest of the tokenizer.
+    pub tokenizer_sha256: Option<[u8; 32]>,
+    /// Digest of the chat template's text.
+    pub chat_template_sha256: Option<[u8; 32]>,
+    /// Longest context that the model is made for, tokens.
+    pub context_length: Option<u32>,
 }

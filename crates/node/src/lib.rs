@@ -60,7 +60,7 @@ mod routes;
 mod serve;
 mod turn;
 
-pub use config::{Backend, IN_FLIGHT_MAX, NodeConfig, Served};
+pub use config::{Backend, Files, IN_FLIGHT_MAX, NodeConfig, Served};
 pub use error::{ErrorKind, NodeError};
 pub use headers::{NONCE, OBSERVER, RECEIPT, RECEIPT_EVENT, SECRET, SEQ};
 pub use inference::RECEIPT_WAIT;

@@ -7,6 +7,7 @@ use record::manifest::{Artifact, Basis as Stands, Engine, Manifest, Stated};
 use record::{Digest, Envelope, Predicate, RecordId, Text};
 use recorder::Recorder;
 
+use crate::config::Files;
 use crate::error::NodeError;
 
 /// What is said where nothing is known.
@@ -71,7 +72,10 @@ fn of(model: &str, it: &Description, now_ms: u64) -> Result<Manifest, record::Er
     Ok(Manifest {
         at_ms: start_ms(now_ms),
         model: model.parse()?,
-        weights: artifact(it.weights),
+        weights: Artifact {
+            name: it.weights_name.as_deref().map(Text::new).transpose()?,
+            ..artifact(it.weights)
+        },
         tokenizer: artifact(it.tokenizer),
         chat_template: artifact(it.chat_template),
         precision: stated(it.precision.as_deref(), it.precision_basis)?,
@@ -129,20 +133,56 @@ fn short<const MAX: usize>(text: &str) -> Result<Text<MAX>, record::Error> {
     Text::new(if text.is_empty() { UNKNOWN } else { text })
 }
 
-/// What can be said of an outside API: its address, and that nothing about it was checked.
-pub(crate) fn of_upstream(model: &str, origin: &str) -> Description {
+/// What can be said of an outside API: its address, that nothing about it was checked, and which
+/// files its operator says it runs. Digests of those are declared, for nothing here sees what the
+/// API has loaded.
+pub(crate) fn of_upstream(model: &str, origin: &str, files: Option<&Files>) -> Description {
+    let declared = |sha256| KnownDigest {
+        sha256,
+        basis: Basis::Declared,
+    };
     Description {
         model: model.to_owned(),
-        weights: None,
-        precision: None,
+        weights: files.map(|it| declared(it.weights_sha256)),
+        weights_name: files.map(|it| it.name.clone()),
+        precision: files.and_then(|it| it.precision.clone()),
         precision_basis: Basis::Declared,
         kv_precision: None,
-        tokenizer: None,
-        chat_template: None,
+        tokenizer: files.and_then(|it| it.tokenizer_sha256).map(declared),
+        chat_template: files.and_then(|it| it.chat_template_sha256).map(declared),
         engine: UNKNOWN.to_owned(),
         engine_version: format!("behind {origin}"),
         sampler: None,
         batch_size: None,
-        context_length: None,
+        context_length: files.and_then(|it| it.context_length),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_operator_says_of_an_upstream_is_declared_with_its_digests() {
+        let files = Files {
+            name: "qwen3 (7 bytes, by its operator)".to_owned(),
+            weights_sha256: [1; 32],
+            precision: Some("bf16".to_owned()),
+            tokenizer_sha256: Some([2; 32]),
+            chat_template_sha256: None,
+            context_length: Some(40_960),
+        };
+        let said = of_upstream("m", "http://127.0.0.1:8000", Some(&files));
+        let manifest = of("m", &said, 1_764_000_000_000).expect("a manifest");
+        assert_eq!(manifest.weights.sha256, Some(Digest::from_bytes([1; 32])));
+        assert_eq!(manifest.weights.basis, Stands::Declared);
+        assert_eq!(
+            manifest.weights.name.as_ref().map(Text::as_str),
+            Some("qwen3 (7 bytes, by its operator)")
+        );
+        assert_eq!(manifest.tokenizer.sha256, Some(Digest::from_bytes([2; 32])));
+        assert_eq!(manifest.chat_template.sha256, None);
+        assert_eq!(manifest.precision.basis, Stands::Declared);
+        assert_eq!(manifest.context_tokens, Some(40_960));
     }
 }

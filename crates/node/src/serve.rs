@@ -235,8 +235,15 @@ async fn prepare(recorder: &Recorder, served: Served) -> Result<(String, Model),
                 description,
             )
         }
-        (Backend::Upstream { upstream, model }, None) => {
-            let description = manifest::of_upstream(&model, upstream.origin());
+        (
+            Backend::Upstream {
+                upstream,
+                model,
+                files,
+            },
+            None,
+        ) => {
+            let description = manifest::of_upstream(&model, upstream.origin(), files.as_ref());
             (Runner::Upstream(upstream), description)
         }
         (Backend::Upstream { .. }, Some(_)) => {

@@ -1,7 +1,7 @@
 //! `longrun node`: serve a model, with a signed receipt for every inference.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,11 +10,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use engine::embedded::{Embedded, Options};
 use engine::upstream::{ApiKey, Deadlines, Upstream};
-use node::{NodeConfig, Served};
+use engine::weights::{DigestCache, weights_facts};
+use node::{Files, NodeConfig, Served};
 use recorder::{Config, Recorder};
 
 use crate::files::Unusable;
-use crate::{home_log, running};
+use crate::{home_log, hub, progress, running};
 
 mod join;
 
@@ -25,15 +26,25 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Arguments of `node`.
 #[derive(Args)]
-#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "upstream"]))]
+#[command(group = clap::ArgGroup::new("what").required(true).args(["model", "hf", "upstream"]))]
 #[command(group = clap::ArgGroup::new("home").args(["log", "join"]))]
 pub(crate) struct Arguments {
     /// A GGUF file of the Llama or Qwen 2, 2.5 or 3 family, served by the embedded engine on the CPU.
     #[arg(long)]
     model: Option<PathBuf>,
+    /// A GGUF file of a Hugging Face hub, as OWNER/NAME[:FILE.gguf][@REVISION]: downloaded once,
+    /// checked, kept in the cache, and served as with --model. `HF_ENDPOINT` names another hub,
+    /// `HF_TOKEN` your token, `LONGRUN_CACHE` another place for the cache.
+    #[arg(long, value_name = "REPO")]
+    hf: Option<String>,
     /// Any OpenAI-compatible API to stand in front of, such as http://127.0.0.1:8000/v1.
     #[arg(long)]
     upstream: Option<String>,
+    /// The directory (safetensors) or GGUF file that the upstream runs, so that the manifest names
+    /// the digests of its weights, tokenizer and chat template. It is your word that the upstream
+    /// runs these files: nobody checks it, and the manifest says `declared`.
+    #[arg(long, requires = "upstream")]
+    weights: Option<PathBuf>,
     /// Name that callers ask for. Default: the file's own name; behind an upstream, every model
     /// that it lists.
     #[arg(long)]
@@ -59,7 +70,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "home")]
     log_vkey: Option<String>,
     /// Requests computed at the same time by the embedded engine.
-    #[arg(long, requires = "model")]
+    #[arg(long, conflicts_with = "upstream")]
     workers: Option<usize>,
 }
 
@@ -113,24 +124,30 @@ impl Arguments {
     }
 
     async fn models(&self) -> Result<Vec<Served>> {
-        if let Some(file) = &self.model {
+        let hub_file = match &self.hf {
+            None => None,
+            Some(name) => Some(hub::fetch(name).await?),
+        };
+        let source = hub_file.as_ref().map(|it| it.source.clone());
+        if let Some(file) = hub_file.map(|it| it.path).or_else(|| self.model.clone()) {
             if self.model_name.len() > 1 {
                 return Err(Unusable("a model file is served under one name".to_owned()).into());
             }
             let mut options = Options {
                 model: self.model_name.first().cloned(),
+                source,
                 ..Options::default()
             };
             if let Some(workers) = self.workers {
                 options.workers = workers;
             }
-            let engine = Embedded::open(file, &options).map_err(|e| Unusable(e.to_string()))?;
+            let engine = Embedded::open(&file, &options).map_err(|e| Unusable(e.to_string()))?;
             return Ok(vec![Served::engine(Arc::new(engine))]);
         }
         let url = self
             .upstream
             .as_deref()
-            .context("give --model or --upstream")?;
+            .context("give --model, --hf or --upstream")?;
         let upstream = Upstream::new(
             url,
             self.api_key()?,
@@ -147,10 +164,54 @@ impl Arguments {
         if names.is_empty() {
             bail!("{url} lists no models; name one with --model-name");
         }
-        Ok(names
-            .iter()
-            .map(|name| Served::upstream(upstream.clone(), name))
-            .collect())
+        let Some(place) = &self.weights else {
+            return Ok(names
+                .iter()
+                .map(|name| Served::upstream(upstream.clone(), name))
+                .collect());
+        };
+        let [name] = &names[..] else {
+            return Err(Unusable(format!(
+                "--weights is about one model, and there are {}: {}; name one with --model-name",
+                names.len(),
+                names.join(", ")
+            ))
+            .into());
+        };
+        let files = self.files(place)?;
+        Ok(vec![Served::upstream_running(upstream, name, files)])
+    }
+
+    /// Digests of what the operator says the upstream runs.
+    fn files(&self, place: &Path) -> Result<Files> {
+        let mut cache = DigestCache::open(&self.dir.join("weights-digests.json"));
+        let mut bar = progress::Bar::new();
+        let facts = weights_facts(place, &mut cache, &mut |step| bar.show(step));
+        bar.end();
+        let facts = facts.map_err(|error| Unusable(error.to_string()))?;
+        println!(
+            "weights   sha256 {}",
+            record::Digest::from_bytes(facts.weights_sha256).to_hex()
+        );
+        println!(
+            "          your word that {} runs them; it is not checked",
+            self.name_of_upstream()
+        );
+        Ok(Files {
+            name: format!(
+                "{} ({} bytes, by its operator)",
+                facts.architecture, facts.weights_bytes
+            ),
+            weights_sha256: facts.weights_sha256,
+            precision: facts.precision,
+            tokenizer_sha256: facts.tokenizer_sha256,
+            chat_template_sha256: facts.chat_template_sha256,
+            context_length: facts.context_length,
+        })
+    }
+
+    fn name_of_upstream(&self) -> &str {
+        self.upstream.as_deref().unwrap_or("the upstream")
     }
 
     fn api_key(&self) -> Result<Option<ApiKey>> {

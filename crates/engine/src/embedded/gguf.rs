@@ -91,6 +91,29 @@ pub struct Header {
 impl Header {
     /// Reads the header of `file`.
     pub(crate) fn read(file: &File) -> Result<Self, Problem> {
+        let (mut header, tensor_count, mut from) = Self::begin(file)?;
+        for _ in 0..tensor_count {
+            let tensor = read_tensor_info(&mut from)?;
+            let place = header.tensors.len();
+            if header.names.insert(tensor.name.clone(), place).is_some() {
+                return Err(Problem::damaged(format!(
+                    "tensor `{}` is there twice; convert the model again",
+                    tensor.name
+                )));
+            }
+            header.tensors.push(tensor);
+        }
+        header.place_tensors(from.at)?;
+        Ok(header)
+    }
+
+    /// Reads the metadata alone, of files too whose tensors are of formats that are not known here.
+    pub(crate) fn read_metadata(file: &File) -> Result<Self, Problem> {
+        Self::begin(file).map(|(header, ..)| header)
+    }
+
+    /// Reads up to the list of tensors.
+    fn begin(file: &File) -> Result<(Self, u64, Source<'_>), Problem> {
         let file_bytes = file.metadata()?.len();
         let mut from = Source::new(file, file_bytes);
         let (version, tensor_count, pair_count) = read_counts(&mut from)?;
@@ -106,28 +129,15 @@ impl Header {
             }
             metadata.push(pair);
         }
-        let mut tensors = Vec::new();
-        let mut names = HashMap::new();
-        for _ in 0..tensor_count {
-            let tensor = read_tensor_info(&mut from)?;
-            if names.insert(tensor.name.clone(), tensors.len()).is_some() {
-                return Err(Problem::damaged(format!(
-                    "tensor `{}` is there twice; convert the model again",
-                    tensor.name
-                )));
-            }
-            tensors.push(tensor);
-        }
-        let mut header = Self {
+        let header = Self {
             version,
             file_bytes,
             metadata,
-            tensors,
+            tensors: Vec::new(),
             pairs,
-            names,
+            names: HashMap::new(),
         };
-        header.place_tensors(from.at)?;
-        Ok(header)
+        Ok((header, tensor_count, from))
     }
 
     /// Turns offsets into places in the file and checks that the tensors are inside it.
@@ -242,6 +252,22 @@ pub(crate) fn read_tensor_bytes(mut file: &File, tensor: &TensorInfo) -> Result<
     let mut bytes = vec![0u8; size];
     file.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+/// `general.architecture` of a file of which only the beginning is there, if that far.
+pub(crate) fn architecture_so_far(file: &File) -> Option<String> {
+    let mut from = Source::new(file, file.metadata().ok()?.len());
+    let (_, _, pair_count) = read_counts(&mut from).ok()?;
+    for _ in 0..pair_count {
+        let pair = read_pair(&mut from).ok()?;
+        if pair.key == "general.architecture" {
+            return match pair.value {
+                Value::Text(name) => Some(name),
+                _ => None,
+            };
+        }
+    }
+    None
 }
 
 /// Opens a model file and reads its header.

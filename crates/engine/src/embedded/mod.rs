@@ -21,7 +21,7 @@ mod quantize;
 mod queue;
 pub mod template;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 mod text;
 pub mod tokenizer;
 
@@ -37,6 +37,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use error::{ModelError, ModelErrorKind};
 pub use model::{DEFAULT_MAX_CONTEXT, KV_PRECISION, Model, ModelFacts, ScoreError, model_info};
+pub(crate) use model::{FileFacts, file_facts};
 pub use quantize::{Overwrite, quantize};
 
 use crate::engine::{
@@ -58,6 +59,8 @@ pub const MAX_RETRY_AFTER_S: u32 = 60;
 pub struct Options {
     /// Name to ask for; `None`: the file's own.
     pub model: Option<String>,
+    /// Where the file comes from, for the manifest, such as `hf:REPO:FILE@COMMIT`.
+    pub source: Option<String>,
     /// Requests computed at the same time.
     pub workers: usize,
     /// Requests that may wait while every worker is busy.
@@ -72,6 +75,7 @@ impl Default for Options {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             model: None,
+            source: None,
             workers: cores.min(4),
             queue: 16,
             max_context: DEFAULT_MAX_CONTEXT,
@@ -209,6 +213,7 @@ fn describe(model: &Model, options: &Options) -> Description {
     Description {
         model: options.model.clone().unwrap_or_else(|| facts.name.clone()),
         weights: Some(computed(facts.weights_sha256)),
+        weights_name: options.source.clone(),
         precision: Some(facts.precision.clone()),
         precision_basis: Basis::Computed,
         kv_precision: Some(KV_PRECISION.to_owned()),

@@ -62,13 +62,54 @@ pub struct ModelFacts {
 /// [`Model::open`] checks in the header is checked here too.
 pub fn model_info(path: &Path) -> Result<ModelFacts, ModelError> {
     let read = || {
-        let (file, header) = gguf::open(path)?;
-        let config = Config::read(&header)?;
-        let tokenizer = Tokenizer::read(&header)?;
-        check_vocab(&config, &tokenizer)?;
-        facts(path, &file, &header, &config)
+        let (file, header, config) = read_header(path)?;
+        let digest = file_sha256(&file, header.file_bytes)?;
+        facts(path, &header, &config, digest)
     };
     read().map_err(|problem| problem.at(path))
+}
+
+/// What the header of any GGUF file says, whether or not this engine runs it.
+pub(crate) struct FileFacts {
+    pub(crate) bytes: u64,
+    pub(crate) architecture: String,
+    pub(crate) precision: Option<String>,
+    pub(crate) tokenizer_sha256: [u8; 32],
+    pub(crate) chat_template_sha256: Option<[u8; 32]>,
+    pub(crate) context_length: Option<u32>,
+}
+
+/// Reads the header of any GGUF file.
+pub(crate) fn file_facts(path: &Path) -> Result<FileFacts, ModelError> {
+    let read = || {
+        let file = File::open(path)?;
+        let header = Header::read_metadata(&file)?;
+        let architecture = header.text("general.architecture")?.unwrap_or("unknown");
+        let context = header.integer(&format!("{architecture}.context_length"))?;
+        Ok(FileFacts {
+            bytes: header.file_bytes,
+            architecture: architecture.to_owned(),
+            // Number formats that are not known here are no reason to refuse the file.
+            precision: gguf::open(path).ok().map(|(_, whole)| precision(&whole)),
+            tokenizer_sha256: tokenizer_sha256(&header),
+            chat_template_sha256: template_sha256(&header)?,
+            context_length: context.and_then(|tokens| u32::try_from(tokens).ok()),
+        })
+    };
+    read().map_err(|problem: Problem| problem.at(path))
+}
+
+fn template_sha256(header: &Header) -> Result<Option<[u8; 32]>, Problem> {
+    let text = header.text("tokenizer.chat_template")?;
+    Ok(text.map(|text| sha256(text.as_bytes())))
+}
+
+fn read_header(path: &Path) -> Result<(File, Header, Config), Problem> {
+    let (file, header) = gguf::open(path)?;
+    let config = Config::read(&header)?;
+    let tokenizer = Tokenizer::read(&header)?;
+    check_vocab(&config, &tokenizer)?;
+    Ok((file, header, config))
 }
 
 impl Model {
@@ -95,7 +136,8 @@ impl Model {
         let tokenizer = Tokenizer::read(&header)?;
         check_vocab(&config, &tokenizer)?;
         let template = read_template(&header, &tokenizer)?;
-        let facts = facts(path, &file, &header, &config)?;
+        let digest = file_sha256(&file, header.file_bytes)?;
+        let facts = facts(path, &header, &config, digest)?;
         let context = config.context.min(max_context).max(1);
         let arithmetic = arithmetic.unwrap_or(Arithmetic::of(facts.parameters));
         let weights = Weights::load(&file, &header, config, arithmetic)?;
@@ -389,9 +431,9 @@ fn check_vocab(config: &Config, tokenizer: &Tokenizer) -> Result<(), Problem> {
 
 fn facts(
     path: &Path,
-    file: &File,
     header: &Header,
     config: &Config,
+    weights_sha256: [u8; 32],
 ) -> Result<ModelFacts, Problem> {
     let name = match header.text("general.name")? {
         Some(name) if !name.trim().is_empty() => name.trim().to_owned(),
@@ -405,11 +447,9 @@ fn facts(
     Ok(ModelFacts {
         name,
         file_bytes: header.file_bytes,
-        weights_sha256: file_sha256(file, header.file_bytes)?,
+        weights_sha256,
         tokenizer_sha256: tokenizer_sha256(header),
-        chat_template_sha256: header
-            .text("tokenizer.chat_template")?
-            .map(|text| sha256(text.as_bytes())),
+        chat_template_sha256: template_sha256(header)?,
         precision: precision(header),
         parameters,
         architecture: config.architecture.name().to_owned(),

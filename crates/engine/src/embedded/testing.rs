@@ -12,17 +12,17 @@ use crate::sampling::philox4x32_10;
 
 /// What to write.
 #[derive(Debug, Clone)]
-pub(super) struct Tiny {
-    pub(super) architecture: Architecture,
-    pub(super) seed: u32,
-    pub(super) dtype: GgmlDType,
-    pub(super) tied: bool,
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) layers: usize,
-    pub(super) width: usize,
-    pub(super) hidden: usize,
-    pub(super) context: u32,
+pub(crate) struct Tiny {
+    pub(crate) architecture: Architecture,
+    pub(crate) seed: u32,
+    pub(crate) dtype: GgmlDType,
+    pub(crate) tied: bool,
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) layers: usize,
+    pub(crate) width: usize,
+    pub(crate) hidden: usize,
+    pub(crate) context: u32,
 }
 
 impl Default for Tiny {
@@ -205,7 +205,7 @@ impl Tiny {
             .collect()
     }
 
-    pub(super) fn write(&self, directory: &Path, name: &str) -> PathBuf {
+    pub(crate) fn write(&self, directory: &Path, name: &str) -> PathBuf {
         self.write_with(directory, name, &self.metadata(), &self.tensors())
     }
 

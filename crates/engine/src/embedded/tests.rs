@@ -349,7 +349,7 @@ async fn a_full_queue_is_busy_and_a_dropped_answer_makes_room() {
             workers: 1,
             queue: 1,
             max_context: 100_000,
-            model: None,
+            ..Options::default()
         },
     )
     .expect("opens");

@@ -12,6 +12,7 @@ fn steady() -> Arc<Steady> {
     Arc::new(Steady(Description {
         model: "steady".into(),
         weights: None,
+        weights_name: None,
         precision: None,
         precision_basis: Basis::Declared,
         kv_precision: None,

@@ -44,6 +44,7 @@ impl Scripted {
             description: Description {
                 model: model.to_owned(),
                 weights: computed(1),
+                weights_name: None,
                 precision: Some("q4_0".to_owned()),
                 precision_basis: Basis::Computed,
                 kv_precision: Some("f32".to_owned()),
