@@ -7,7 +7,7 @@
 use engine::openai::ApiError;
 use record::content::Exact;
 use record::observation::{Observation, ReceiptCheck};
-use record::{CallId, Predicate};
+use record::{CallId, Predicate, RecordId};
 use recorder::{Entry, RecorderError, State};
 use serde::Serialize;
 use serde_json::Value;
@@ -25,6 +25,20 @@ pub(crate) struct Call {
     /// `unrecorded`.
     state: &'static str,
     attempts: Vec<Told>,
+    /// What was said of its answers.
+    judgements: Vec<ToldJudgement>,
+}
+
+#[derive(Serialize)]
+struct ToldJudgement {
+    record: RecordId,
+    source: &'static str,
+    correct: Option<bool>,
+    groups: Option<Vec<u32>>,
+    /// As it was reported; it stays on this machine.
+    note: Option<String>,
+    bundle: Option<Box<RawValue>>,
+    envelope: Option<Box<RawValue>>,
 }
 
 #[derive(Serialize)]
@@ -104,6 +118,7 @@ pub(crate) async fn look_up(
         call,
         state,
         attempts,
+        judgements: entries.iter().filter_map(told_judgement).collect(),
     }))
 }
 
@@ -150,6 +165,22 @@ fn told(entry: &Entry, seen: &Observation, receipt: Option<&Entry>, has_log: boo
         },
         faulty_receipt: faulty,
     }
+}
+
+fn told_judgement(entry: &Entry) -> Option<ToldJudgement> {
+    let Predicate::Judgement(judged) = &entry.record.statement.predicate else {
+        return None;
+    };
+    let note = String::from_utf8_lossy(&entry.private);
+    Some(ToldJudgement {
+        record: entry.id(),
+        source: judged.source.as_str(),
+        correct: judged.correct,
+        groups: judged.groups.clone(),
+        note: (!note.is_empty()).then(|| note.into_owned()),
+        bundle: bundle(entry),
+        envelope: envelope(entry),
+    })
 }
 
 fn told_unrecorded(ended: &Ended) -> Told {

@@ -59,6 +59,8 @@ pub(crate) struct Gateway {
     pub(crate) settings: RwLock<Arc<Settings>>,
     /// How the configuration is read again, if it came from somewhere.
     pub(crate) source: OnceLock<ConfigSource>,
+    /// Held while a report is looked up and recorded: one at a time.
+    pub(crate) judging: tokio::sync::Mutex<()>,
     /// Held while the settings are being replaced: one at a time.
     pub(crate) reloading: tokio::sync::Mutex<()>,
     catalog: RwLock<Arc<Catalog>>,
@@ -151,6 +153,7 @@ impl Gateway {
             draws: AtomicU64::new(0),
             settings: RwLock::new(Arc::new(settings)),
             source: OnceLock::new(),
+            judging: tokio::sync::Mutex::new(()),
             reloading: tokio::sync::Mutex::new(()),
             recorder,
             clock,

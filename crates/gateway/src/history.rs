@@ -22,7 +22,9 @@ use record::{Digest, Endpoint, Envelope, Record, RecordId};
 use recorder::Recorder;
 use reliability::account::{self, Account};
 use reliability::fold::{History, Incident, Policy, Report};
-use reliability::forecast::fold::{Due, Forecasts, Told as ToldForecasts, ToldObjective};
+use reliability::forecast::fold::{
+    Due, Forecasts, Predicted, Told as ToldForecasts, ToldObjective,
+};
 use reliability::kt::Alpha;
 use reliability::timeline::{AlarmAt, Attempts, Timeline};
 use serde::{Deserialize, Serialize};
@@ -219,6 +221,11 @@ impl Histories {
         let current = self.trouble().is_none();
         let due = current.then(|| folded.forecasts.due(now_ms));
         (due.unwrap_or_default(), basis)
+    }
+
+    /// How predictable an endpoint has been.
+    pub(crate) fn predictability(&self, endpoint: &Endpoint) -> Vec<Predicted> {
+        self.now().forecasts.predictability(endpoint)
     }
 
     /// Current forecasts and their scores.

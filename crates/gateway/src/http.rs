@@ -20,7 +20,7 @@ use crate::forward::Asked;
 use crate::gateway::Gateway;
 use crate::outlook::Outlook;
 use crate::status::Status;
-use crate::{body, callers, calls, door, forward, metrics, status};
+use crate::{body, callers, calls, door, forward, judge, metrics, status};
 
 type Shared = State<Arc<Gateway>>;
 type From = Extension<Caller>;
@@ -45,6 +45,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/longrun/v1/account", get(account))
         .route("/longrun/v1/calls/{id}", get(call))
         .route("/longrun/v1/calls/{id}/route", get(route))
+        .route("/longrun/v1/calls/{id}/outcome", post(outcome))
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
         .fallback(unknown_path)
         .with_state(gateway);
@@ -218,6 +219,33 @@ async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<St
         Ok(Some(told)) => json(StatusCode::OK, &told),
         Ok(None) => Answer::error(&calls::unknown(&id), None, None).0,
         Err(error) => broken(&error),
+    }
+}
+
+async fn outcome(
+    State(gateway): Shared,
+    Extension(caller): From,
+    Path(id): Path<String>,
+    body: axum::body::Body,
+) -> Response {
+    let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
+    let Some(call) = id.parse::<CallId>().ok().filter(own) else {
+        let shown: String = id.chars().take(64).collect();
+        return Answer::error(&calls::unknown(&shown), None, None).0;
+    };
+    let wait = gateway.settings().config.limits.request;
+    let said = match body::read(body, judge::BODY_BYTES_MAX, wait).await {
+        Ok(body) => judge::Said::read(&body),
+        Err(error) => Err(error),
+    };
+    let reported = match said {
+        Ok(said) => judge::report(&gateway, call, said).await,
+        Err(error) => Err(judge::Refusal::Caller(error)),
+    };
+    match reported {
+        Ok(judged) => json(StatusCode::OK, &judged),
+        Err(judge::Refusal::Caller(error)) => Answer::error(&error, None, None).0,
+        Err(judge::Refusal::Spool(error)) => broken(&error),
     }
 }
 

@@ -66,6 +66,7 @@ mod health;
 mod history;
 mod http;
 mod imported;
+mod judge;
 mod key_file;
 pub mod keys;
 mod listen;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use reliability::forecast::fold::Predicted;
 use serde::Serialize;
 
 use crate::catalog::Live;
@@ -84,6 +85,8 @@ pub(crate) struct EndpointStatus {
     pub(crate) judged: u64,
     /// What its answers cost since the start by its declared prices, millionths of a dollar.
     pub(crate) cost_micro: u64,
+    /// How well intervals that were issued beforehand covered, by objective and length of window.
+    pub(crate) predictability: Vec<Predicted>,
 }
 
 impl EndpointStatus {
@@ -114,6 +117,7 @@ impl EndpointStatus {
             lower_ppm: 0,
             judged: 0,
             cost_micro: 0,
+            predictability: Vec::new(),
         }
     }
 
@@ -148,7 +152,10 @@ impl Status {
         let catalog = gateway.catalog();
         let mut endpoints: Vec<_> = catalog
             .endpoints()
-            .map(|live| EndpointStatus::of(live, now_ms))
+            .map(|live| EndpointStatus {
+                predictability: gateway.histories.predictability(&live.id),
+                ..EndpointStatus::of(live, now_ms)
+            })
             .collect();
         // Sites that offer nothing yet are shown with the reason.
         let settings = gateway.settings();

@@ -75,6 +75,37 @@ async fn ask_chat(gateway: &Running, key: &str) -> Answer {
 }
 
 #[tokio::test]
+async fn only_who_made_a_call_may_say_what_its_answer_was_worth() {
+    let upstream = good().await;
+    let none = Grant::default();
+    let callers = [("ann", none.clone(), false), ("bob", none, false)];
+    let (gateway, keys) = with_keys(&upstream, &callers).await;
+    let path = format!(
+        "/longrun/v1/calls/{}/outcome",
+        ask_chat(&gateway, &keys[0]).await.call()
+    );
+    let say = |key| {
+        ask(
+            &gateway,
+            "POST",
+            &path,
+            Some(key),
+            r#"{"correct":true}"#.into(),
+        )
+    };
+    assert_eq!(say(&keys[1]).await.status, 404, "not even that it exists");
+    let begun = Instant::now();
+    // The observation is recorded a moment after the answer.
+    let mut own = say(&keys[0]).await;
+    while own.status == 409 && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        own = say(&keys[0]).await;
+    }
+    assert_eq!(own.status, 200, "{}", own.text());
+    gateway.stop().await;
+}
+
+#[tokio::test]
 async fn a_key_opens_its_own_calls_and_nobody_elses() {
     let upstream = good().await;
     let none = Grant::default();

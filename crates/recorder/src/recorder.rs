@@ -210,12 +210,30 @@ impl Recorder {
     /// # Errors
     /// [`RecorderError::Statement`].
     pub fn say(&self, predicate: impl Into<Predicate>) -> Result<Recorded, RecorderError> {
+        self.say_of(None, predicate, Vec::new())
+    }
+
+    /// The same about a call, for [`Recorder::by_call`]; `private` is stored beside it and never
+    /// shipped, at most 64 KiB.
+    ///
+    /// # Errors
+    /// [`RecorderError::Statement`].
+    pub fn say_of(
+        &self,
+        call: Option<CallId>,
+        predicate: impl Into<Predicate>,
+        private: Vec<u8>,
+    ) -> Result<Recorded, RecorderError> {
         let inner = &self.inner;
         let statement = Statement::new(inner.identity.signer(), predicate)?;
         let envelope = inner
             .identity
             .sign(&statement, inner.context.random.as_ref())?;
-        let row = self.row(&envelope);
+        let row = NewRow {
+            call: call.map(|call| *call.as_bytes()),
+            private,
+            ..self.row(&envelope)
+        };
         Ok(self.append(row, envelope, self.unnumbered()))
     }
 

@@ -10,10 +10,12 @@
 //! | [`mixture`], [`incident`], [`shares`] | ways to foretell a breach; the next incident; what shares windows had |
 //! | [`adaptive`] | intervals that keep their coverage under any drift |
 //! | [`score`] | scores of single forecasts |
+//! | [`Predictability`] | how well intervals covered that were issued beforehand |
 //! | [`compare`], [`scores`] | who forecasts better, and calibration; sums over scored forecasts |
 
 pub mod adaptive;
 pub mod compare;
+mod coverage;
 pub mod fold;
 pub mod incident;
 pub mod mixture;
@@ -24,4 +26,5 @@ mod series;
 pub mod shares;
 pub mod track;
 
+pub use coverage::Predictability;
 pub use series::{Expected, Pools, step_ms};

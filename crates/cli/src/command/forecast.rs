@@ -106,13 +106,24 @@ fn print_window(window: &Value) {
         skill(&scores["against_persistence"]),
     );
     println!(
-        "  {length}: Brier {}, log {}; intervals missed {} ({} held everything, {} nothing)",
+        "  {length}: Brier {}, log {}",
         millionths(&scores["brier_millionths"]),
         millionths(&scores["log_millionths"]),
-        percent(&scores["interval_missed_ppm"]),
-        percent(&scores["interval_everything_ppm"]),
-        percent(&scores["interval_nothing_ppm"]),
     );
+    println!("  {length}: {}", predictability(&scores["predictability"]));
+}
+
+/// Coverage and width of the intervals that were issued beforehand.
+fn predictability(of: &Value) -> String {
+    format!(
+        "{} of {} intervals covered (95 %: {} to {}); mean width {}, {} held everything",
+        of["covered"],
+        of["ended"],
+        percent(&of["coverage_ppm"][0]),
+        percent(&of["coverage_ppm"][1]),
+        percent(&of["mean_width_ppm"]),
+        percent(&of["whole_line_ppm"]),
+    )
 }
 
 fn skill(against: &Value) -> String {
@@ -141,6 +152,14 @@ fn millionths(value: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn predictability_reads_as_a_sentence() {
+        let told = serde_json::json!({"covered": 9, "ended": 10, "coverage_ppm": [400_000, 1_000_000],
+            "mean_width_ppm": 25_000, "whole_line_ppm": 100_000});
+        let line = "9 of 10 intervals covered (95 %: 40.00 % to 100.00 %); mean width 2.50 %, 10.00 % held everything";
+        assert_eq!(predictability(&told), line);
+    }
 
     #[test]
     fn a_skill_without_figures_is_its_verdict() {

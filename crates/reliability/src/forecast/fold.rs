@@ -29,6 +29,7 @@ use record::{
 };
 use serde::Serialize;
 
+use super::coverage::Predictability;
 use super::pool::Pool;
 use super::scores::{Issued, ScoreReport};
 use super::series::{Ended, Expected, Pools, step_ms};
@@ -177,6 +178,20 @@ pub struct ToldEnded {
     pub breached: bool,
 }
 
+/// How predictable an endpoint has been under one objective.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Predicted {
+    /// The rule.
+    pub objective: String,
+    /// What makes an attempt good.
+    pub dimension: &'static str,
+    /// `hour`, `day` or `week`.
+    pub length: &'static str,
+    /// Coverage and width of the intervals that were issued beforehand.
+    #[serde(flatten)]
+    pub intervals: Predictability,
+}
+
 /// How an endpoint stands against an objective.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ToldObjective {
@@ -319,6 +334,22 @@ impl Forecasts {
             }
         })
         .collect()
+    }
+
+    /// How predictable an endpoint has been: by dimension of its objectives and length of window.
+    #[must_use]
+    pub fn predictability(&self, endpoint: &Endpoint) -> Vec<Predicted> {
+        let under = (endpoint.clone(), 0)..=(endpoint.clone(), usize::MAX);
+        let each = self.kept.range(under).flat_map(|((_, rule), kept)| {
+            let rule = &self.rules[*rule];
+            WindowLength::ALL.iter().map(|length| Predicted {
+                objective: rule.name.clone(),
+                dimension: rule.objective.dimension.as_str(),
+                length: length.as_str(),
+                intervals: kept.track.scores(*length).predictability(),
+            })
+        });
+        each.collect()
     }
 
     /// Every endpoint under every rule: error budget and burn rates at `now_ms`.

@@ -4,6 +4,7 @@ use record::forecast::WindowLength;
 use serde::Serialize;
 
 use super::compare::{Calibration, Compared, Comparison, transform};
+use super::coverage::{Coverage, Predictability};
 use super::score;
 use crate::route::Draw;
 
@@ -43,6 +44,7 @@ pub struct Scores {
     against_persistence: Comparison,
     calibration: Calibration,
     intervals: Intervals,
+    coverage: Coverage,
     /// Forecasts of windows without judged attempts.
     unasked: u64,
     /// Windows with judged attempts and without a forecast.
@@ -86,6 +88,7 @@ impl Scores {
             against_persistence: Comparison::new(lags),
             calibration: Calibration::new(lags),
             intervals: Intervals::default(),
+            coverage: Coverage::new(lags),
             unasked: 0,
             unforetold: 0,
             late: 0,
@@ -110,6 +113,7 @@ impl Scores {
         let transform = transform(issued.breach, breached, random);
         self.calibration.add(window, transform);
         self.intervals.add(issued, share);
+        self.coverage.add(issued, window, share);
     }
 
     /// A forecast's window ended, and nothing had been asked in it.
@@ -125,6 +129,12 @@ impl Scores {
     /// A forecast came after its window had begun.
     pub fn late(&mut self) {
         self.late += 1;
+    }
+
+    /// How well intervals covered alone; cheaper than all of it.
+    #[must_use]
+    pub fn predictability(&self) -> Predictability {
+        self.coverage.read()
     }
 
     /// What it amounts to.
@@ -152,6 +162,7 @@ impl Scores {
             interval_everything_ppm: share(intervals.everything),
             interval_nothing_ppm: share(intervals.nothing),
             interval_score_millionths: mean(intervals.score),
+            predictability: self.coverage.read(),
             unasked: self.unasked,
             unforetold: self.unforetold,
             late: self.late,
@@ -205,6 +216,8 @@ pub struct ScoreReport {
     pub interval_nothing_ppm: u32,
     /// Interval score.
     pub interval_score_millionths: i64,
+    /// How well intervals covered, and how narrow they were.
+    pub predictability: Predictability,
     /// Forecasts of windows in which nothing was asked.
     pub unasked: u64,
     /// Windows in which something was asked and that nobody foretold: many of them may mean that
