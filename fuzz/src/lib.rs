@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 mod engine_wire;
+mod histories;
 #[cfg(feature = "embedded")]
 mod models;
 mod records;
@@ -39,6 +40,7 @@ pub fn targets() -> Vec<Target> {
         records::TARGETS,
         trees::TARGETS,
         verifying::TARGETS,
+        histories::TARGETS,
         watching::TARGETS,
         engine_wire::TARGETS,
         #[cfg(feature = "embedded")]

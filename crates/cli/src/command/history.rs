@@ -12,6 +12,7 @@ mod compute;
 mod export;
 mod import;
 mod source;
+pub(crate) mod spot;
 mod tally;
 pub(crate) mod verify;
 

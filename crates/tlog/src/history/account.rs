@@ -160,6 +160,12 @@ impl Account {
         }
     }
 
+    /// How many streams there are, or are named by receipts if that is more.
+    #[must_use]
+    pub fn streams_count(&self) -> usize {
+        self.streams.len().max(self.named.len())
+    }
+
     /// Each stream's numbers, by endpoint, kind and key.
     pub fn streams(&self) -> impl Iterator<Item = StreamAccount> + '_ {
         let streams = self.streams.iter();

@@ -16,6 +16,7 @@ use reliability::imported::{EndpointSummary, Evidence, Summary, Together};
 use tlog::policy::TrustPolicy;
 use tlog::verify::Verdict;
 
+use super::spot::Signatures;
 use super::verify::{Checked, check_file};
 use crate::command::verify::read_policy;
 use crate::files::{self, Unusable};
@@ -52,7 +53,7 @@ pub(crate) struct Forget {
 impl Import {
     pub(super) fn run(&self) -> Result<ExitCode> {
         let policy = read_policy(Some(&self.policy))?.context("a policy was given")?;
-        let checked = check_file(&self.file, Some(&policy), None)?;
+        let checked = check_file(&self.file, Some(&policy), None, &Signatures::every_one())?;
         let verdict = checked.found.report.verdict;
         if verdict != Verdict::Valid {
             println!("{}", self.file.display());

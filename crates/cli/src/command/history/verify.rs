@@ -13,9 +13,10 @@ use serde_json::json;
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::history::{HistoryReader, Item, RecordItem};
 use tlog::policy::TrustPolicy;
-use tlog::verify::history::{HistoryCheck, HistoryReport, open};
+use tlog::verify::history::{HistoryCheck, HistoryReport, Sample, open_if};
 
 use super::source;
+use super::spot::Signatures;
 use super::tally::Tally;
 use crate::command::verify::{in_words, print_checks, read_policy};
 use crate::files::{self, Unusable};
@@ -43,6 +44,8 @@ pub(crate) struct Verify {
     /// short.
     #[arg(long, value_name = "CHECKPOINT")]
     known: Option<PathBuf>,
+    #[command(flatten)]
+    signatures: Signatures,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -52,7 +55,8 @@ impl Verify {
     pub(super) fn run(&self) -> Result<ExitCode> {
         let policy = read_policy(self.policy.as_deref())?;
         let known = self.known.as_deref().map(read_checkpoint).transpose()?;
-        let checked = check_file(&self.file, policy.as_ref(), known.as_ref())?;
+        let (policy, known) = (policy.as_ref(), known.as_ref());
+        let checked = check_file(&self.file, policy, known, &self.signatures)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&checked.to_json())?);
         } else {
@@ -83,6 +87,8 @@ pub(crate) struct Checked {
     pub(crate) history: History,
     /// What each observer saw.
     pub(crate) tally: Tally,
+    /// Which signatures were looked at, if not all.
+    pub(crate) sample: Option<Sample>,
 }
 
 impl Checked {
@@ -96,7 +102,8 @@ impl Checked {
     /// One document.
     pub(crate) fn to_json(&self) -> serde_json::Value {
         let verdict = self.found.report.verdict;
-        json!({"verdict": verdict, "file": self.found, "history": self.report()})
+        let sample = self.sample.as_ref().map(super::spot::to_json);
+        json!({"verdict": verdict, "file": self.found, "sample": sample, "history": self.report()})
     }
 
     /// Checks, findings and digest, as text.
@@ -112,6 +119,9 @@ impl Checked {
                 findings.len() - FINDINGS_PRINTED
             );
         }
+        if let Some(sample) = &self.sample {
+            println!("  {}", super::spot::in_words(sample));
+        }
         match self.report() {
             Some(report) => println!("  digest {}", report.digest),
             None => println!("  no digest: something in the file does not hold"),
@@ -125,6 +135,7 @@ pub(crate) fn check_file(
     path: &Path,
     policy: Option<&TrustPolicy>,
     known: Option<&SignedCheckpoint>,
+    signatures: &Signatures,
 ) -> Result<Checked> {
     let unusable = |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", path.display()));
     let file = File::open(path).map_err(|error| unusable(&error))?;
@@ -132,7 +143,9 @@ pub(crate) fn check_file(
         .map_err(|error| unusable(&error))?;
     let header = reader.header().clone();
     let history = source::own_log(&header.checkpoint.checkpoint().origin)?;
+    let sample = signatures.sample(header.records)?;
     let mut checking = Checking {
+        sample,
         check: HistoryCheck::new(header),
         history,
         tally: Tally::default(),
@@ -153,6 +166,9 @@ pub(crate) fn check_file(
                 break;
             }
         }
+        // Before more is folded, whoever signed it: a file may not take all of the memory.
+        let within = checking.check.is_within_limits();
+        within.map_err(|error| unusable(&error))?;
     }
     checking.settle();
     let found = checking.check.finish(policy, known);
@@ -160,6 +176,7 @@ pub(crate) fn check_file(
         found,
         history: checking.history,
         tally: checking.tally,
+        sample: checking.sample,
     })
 }
 
@@ -168,14 +185,17 @@ struct Checking {
     check: HistoryCheck,
     history: History,
     tally: Tally,
-    batch: Vec<RecordItem>,
+    sample: Option<Sample>,
+    /// With whether its signature is to be looked at.
+    batch: Vec<(bool, RecordItem)>,
     batch_bytes: usize,
 }
 
 impl Checking {
     fn record(&mut self, item: RecordItem) {
         self.batch_bytes += item.statement.len();
-        self.batch.push(item);
+        let drawn = self.sample.as_mut().is_none_or(Sample::draws_next);
+        self.batch.push((drawn, item));
         if self.batch.len() >= BATCH_RECORDS || self.batch_bytes >= BATCH_BYTES {
             self.settle();
         }
@@ -196,8 +216,9 @@ impl Checking {
     fn settle(&mut self) {
         self.batch_bytes = 0;
         let batch = std::mem::take(&mut self.batch);
-        let opened = on_all_cores(batch, |item| {
-            (item.place, open(item.signature, item.statement))
+        let opened = on_all_cores(batch, |(drawn, item)| {
+            let opened = open_if(drawn, item.signature, item.statement);
+            (item.place, opened)
         });
         for (place, opened) in opened {
             self.check.record(&place, &opened);
