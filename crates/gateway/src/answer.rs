@@ -23,6 +23,9 @@ pub const CALL_HEADER: HeaderName = HeaderName::from_static("x-longrun-call");
 /// Names the endpoint that answered, `provider/model`.
 pub const ENDPOINT_HEADER: HeaderName = HeaderName::from_static("x-longrun-endpoint");
 
+/// Says what nobody met, where the caller takes the best there is.
+pub const WARNING_HEADER: HeaderName = HeaderName::from_static("x-longrun-warning");
+
 /// Headers of an endpoint that its callers may want. Whose account it is, as
 /// `openai-organization` says, is not among them.
 const PASSED_ON: &[&str] = &["x-request-id", "openai-processing-ms", "openai-version"];
@@ -90,6 +93,16 @@ impl Answer {
             name(headers, &HeaderMap::new(), call, live);
         }
         Self(answer)
+    }
+}
+
+impl Answer {
+    /// The same with a warning.
+    pub(crate) fn warned(mut self, warning: Option<HeaderValue>) -> Self {
+        if let Some(warning) = warning {
+            self.0.headers_mut().insert(WARNING_HEADER, warning);
+        }
+        self
     }
 }
 

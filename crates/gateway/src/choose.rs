@@ -6,7 +6,7 @@
 
 use reliability::route::{self, Decision, Wish, decide};
 
-pub use reliability::route::{COLD_OUTCOMES, COLD_SHARE_PPM, Draw, Why};
+pub use reliability::route::{COLD_OUTCOMES, COLD_SHARE_PPM, Draw, Verdict, Why};
 
 /// What the choice knows of one endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,7 +25,10 @@ pub struct Candidate {
 
 /// Orders `candidates` in place, best first, and says what decided. The places in the decision are
 /// those of the candidates.
-pub fn order(candidates: &mut [Candidate], exploration_ppm: u32, draw: Draw) -> Decision {
+///
+/// Where nobody meets the wish and it does not take the best instead, the verdict says so; the order
+/// is that of the candidates all the same.
+pub fn order(candidates: &mut [Candidate], wish: &Wish, draw: Draw) -> Decision {
     let figures: Vec<route::Candidate> = candidates
         .iter()
         .map(|candidate| route::Candidate {
@@ -35,12 +38,14 @@ pub fn order(candidates: &mut [Candidate], exploration_ppm: u32, draw: Draw) -> 
             ..candidate.figures
         })
         .collect();
-    let wish = Wish {
-        exploration_ppm,
+    let any = Wish {
         or_best: true,
-        ..Wish::default()
+        ..*wish
     };
-    let decision = decide(&figures, &wish, draw);
+    let mut decision = decide(&figures, &any, draw);
+    if decision.verdict == Verdict::BestWithWarning && !wish.or_best {
+        decision.verdict = Verdict::NoneMeets;
+    }
     // The few that the decision names come first, in its order; the rest by what is expected.
     candidates.sort_by_key(|candidate| {
         let named = decision
@@ -102,6 +107,32 @@ mod tests {
         rows.iter().enumerate().map(candidate).collect()
     }
 
+    fn exploring(exploration_ppm: u32) -> Wish {
+        Wish {
+            exploration_ppm,
+            or_best: true,
+            ..Wish::default()
+        }
+    }
+
+    #[test]
+    fn a_wish_that_nobody_meets_leaves_the_order_and_says_so() {
+        let wish = Wish {
+            success_ppm_min: 995_000,
+            ..Wish::default()
+        };
+        let mut some = candidates(&[(1, 500), (990_000, 500)]);
+        let decision = order(&mut some, &wish, Draw::numbered(1, 1));
+        assert_eq!(
+            (decision.verdict, decision.meeting),
+            (Verdict::NoneMeets, 0)
+        );
+        assert_eq!((places(&some), decision.order), (vec![1, 0], vec![1, 0]));
+        some[0].figures.success_ppm = 999_000;
+        let decision = order(&mut some, &wish, Draw::numbered(1, 1));
+        assert_eq!((decision.verdict, decision.meeting), (Verdict::Meets, 1));
+    }
+
     fn places(candidates: &[Candidate]) -> Vec<usize> {
         candidates.iter().map(|c| c.place).collect()
     }
@@ -110,7 +141,7 @@ mod tests {
     fn everybody_is_ordered_by_what_is_expected() {
         let rows: Vec<(u32, u64)> = (0..20).map(|n| (900_000 + n, 500)).collect();
         let mut ordered = candidates(&rows);
-        let decision = order(&mut ordered, 0, Draw::numbered(1, 1));
+        let decision = order(&mut ordered, &exploring(0), Draw::numbered(1, 1));
         assert_eq!(places(&ordered), (0..20).rev().collect::<Vec<_>>());
         assert_eq!((decision.why, decision.order[0]), (Why::Record, 19));
     }
@@ -119,7 +150,7 @@ mod tests {
     fn places_are_those_of_the_caller() {
         let mut some = candidates(&[(1, 500), (990_000, 500), (980_000, 500)]);
         some.remove(0);
-        let decision = order(&mut some, 0, Draw::numbered(1, 1));
+        let decision = order(&mut some, &exploring(0), Draw::numbered(1, 1));
         assert_eq!(decision.order, [1, 2]);
         assert_eq!(places(&some), [1, 2]);
     }
@@ -130,11 +161,14 @@ mod tests {
         rows[0].resting = true;
         for number in 0..100 {
             let mut ordered = rows.clone();
-            order(&mut ordered, 500_000, Draw::numbered(1, number));
+            order(&mut ordered, &exploring(500_000), Draw::numbered(1, number));
             assert_eq!(places(&ordered), [1, 0]);
         }
         rows.iter_mut().for_each(|c| c.resting = true);
-        assert_eq!(order(&mut rows, 0, Draw::numbered(1, 1)).why, Why::Record);
+        assert_eq!(
+            order(&mut rows, &exploring(0), Draw::numbered(1, 1)).why,
+            Why::Record
+        );
         assert_eq!(rows[0].place, 0);
     }
 
@@ -143,7 +177,7 @@ mod tests {
         let mut some = candidates(&[(990_000, 500), (1, 500), (980_000, 500), (2, 500)]);
         some[1].probe = true;
         some[3].probe = true;
-        order(&mut some, 0, Draw::numbered(1, 1));
+        order(&mut some, &exploring(0), Draw::numbered(1, 1));
         assert_eq!(places(&some), [3, 0, 2, 1]);
     }
 
@@ -169,9 +203,12 @@ mod tests {
 
     #[test]
     fn none_and_one_are_no_choice() {
-        assert_eq!(order(&mut [], 0, Draw::numbered(0, 0)).why, Why::Record);
+        assert_eq!(
+            order(&mut [], &exploring(0), Draw::numbered(0, 0)).why,
+            Why::Record
+        );
         let mut one = candidates(&[(0, 0)]);
-        order(&mut one, 500_000, Draw::numbered(0, 0));
+        order(&mut one, &exploring(500_000), Draw::numbered(0, 0));
         assert_eq!(one[0].place, 0);
     }
 }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use record::CallId;
-use reliability::route::{Candidate, Decision, Sort, Verdict, Why};
+use reliability::route::{Candidate, Decision, Sort, Verdict, Why, Wish};
 use serde::Serialize;
 
 use crate::catalog::Live;
@@ -26,6 +26,7 @@ struct Kept {
     /// The endpoint that was asked first, after what the caller prefers.
     first: Option<Arc<Live>>,
     stepped_aside: bool,
+    wish: Wish,
 }
 
 /// A decision, as it goes over the wire.
@@ -39,6 +40,8 @@ pub(crate) struct Route {
     sort: Sort,
     /// Whether the lower end of the probability of success decided instead of the mean.
     safe: bool,
+    /// What was asked for.
+    wish: Wish,
     /// Endpoints there were, and those that met every wish.
     candidates: u32,
     meeting: u32,
@@ -69,7 +72,7 @@ impl Decisions {
         (call, at_ms): (CallId, u64),
         decision: Decision,
         endpoints: &[Arc<Live>],
-        (first, stepped_aside): (Option<&Arc<Live>>, bool),
+        (first, stepped_aside, wish): (Option<&Arc<Live>>, bool, Wish),
     ) {
         let place = |place: &u32| usize::try_from(*place).ok();
         let named = decision.order.iter().filter_map(place);
@@ -80,6 +83,7 @@ impl Decisions {
             named: named.collect(),
             first: first.cloned(),
             stepped_aside,
+            wish,
             decision,
         };
         let mut all = lock(&self.0);
@@ -102,6 +106,7 @@ impl Decisions {
             why: decision.why,
             sort: decision.sort,
             safe: decision.safe,
+            wish: kept.wish,
             candidates: decision.candidates,
             meeting: decision.meeting,
             seed: decision.seed,

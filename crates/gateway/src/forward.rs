@@ -13,15 +13,17 @@ use bytes::Bytes;
 use engine::openai::{ApiError, Surface};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use record::CallId;
+use reliability::route;
 use tokio::time::Instant;
 
 use crate::answer::Answer;
+use crate::asks;
 use crate::attempt::{Attempt, Outrun, Request};
 use crate::callers::{Caller, Ticket};
 use crate::catalog::{Catalog, Live};
-use crate::choose::{self, Draw};
+use crate::choose::{self, Draw, Verdict};
 use crate::config::GatewayConfig;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
@@ -56,7 +58,7 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: A
     let call = asked.call;
     match prepare(gateway, settings, &asked) {
         Err(error) => Answer::error(&error, Some(call), None),
-        Ok((shot, order, wishes)) => {
+        Ok((shot, (order, warning), wishes)) => {
             let _under_way = UnderWay::new(gateway, call);
             let course = Course {
                 shot: &shot,
@@ -66,7 +68,7 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: A
                 attempts: 0,
                 again: 0,
             };
-            course.run().await
+            course.run().await.warned(warning)
         }
     }
 }
@@ -76,9 +78,10 @@ fn prepare<'a>(
     gateway: &'a Arc<Gateway>,
     settings: &'a Settings,
     asked: &'a Asked,
-) -> Result<(Shot<'a>, Vec<Arc<Live>>, Wishes), ApiError> {
+) -> Result<(Shot<'a>, Order, Wishes), ApiError> {
     let wishes = Wishes::read(&asked.headers, &settings.config)?;
-    let head = Head::parse(asked.surface, &asked.body)?;
+    let mut head = Head::parse(asked.surface, &asked.body)?;
+    head.preferences.asks = head.preferences.asks.or(wishes.asks);
     let (model, length) = (&head.model, asked.body.len());
     let ticket = asked
         .caller
@@ -98,21 +101,23 @@ fn prepare<'a>(
     Ok((shot, order, wishes))
 }
 
-/// Endpoints to ask, best first; those that asked for a pause are left out. If all did, the error
+/// Endpoints to ask, best first, and a warning if they do not meet what is asked for.
+type Order = (Vec<Arc<Live>>, Option<HeaderValue>);
+
+/// Endpoints that may be asked; those that asked for a pause are left out. If all did, the error
 /// says when to come back.
-fn order(
+fn candidates(
     gateway: &Gateway,
-    settings: &Settings,
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
-    asked: &Asked,
-) -> Result<Vec<Arc<Live>>, ApiError> {
+    body: &[u8],
+) -> Result<Vec<choose::Candidate>, ApiError> {
     let now_ms = gateway.uptime_ms();
     let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
     let mut objections = Vec::new();
     let parameters = if preferences.require_parameters {
-        preferences::parameters(&asked.body)
+        preferences::parameters(body)
     } else {
         Vec::new()
     };
@@ -134,16 +139,42 @@ fn order(
             }
         }
     }
-    if candidates.is_empty() {
-        return Err(if shortest_ms == u64::MAX {
-            nothing_left(&head.model, &objections)
-        } else {
-            paused(shortest_ms)
-        });
+    if !candidates.is_empty() {
+        Ok(candidates)
+    } else if shortest_ms == u64::MAX {
+        Err(nothing_left(&head.model, &objections))
+    } else {
+        Err(paused(shortest_ms))
     }
+}
+
+/// Endpoints to ask, best first, and what to warn of.
+fn order(
+    gateway: &Gateway,
+    settings: &Settings,
+    endpoints: &[Arc<Live>],
+    head: &Head<'_>,
+    asked: &Asked,
+) -> Result<Order, ApiError> {
+    let preferences = &head.preferences;
+    let mut candidates = candidates(gateway, endpoints, head, &asked.body)?;
     let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
-    let decision = choose::order(&mut candidates, routing.exploration_ppm, draw);
+    let wish = preferences.asks.wish(routing.exploration_ppm);
+    let decision = choose::order(&mut candidates, &wish, draw);
+    let verdict = decision.verdict;
+    let call = (asked.call, gateway.clock.unix_ms());
+    if verdict == Verdict::NoneMeets {
+        let name = |c: &choose::Candidate| (endpoints[c.place].id.to_string(), c.figures);
+        let best_first: Vec<_> = candidates.iter().map(name).collect();
+        let kept = (None, false, wish);
+        gateway.decisions.keep(call, decision, endpoints, kept);
+        return Err(asks::none_meets(&head.model, &wish, &best_first));
+    }
+    if verdict == Verdict::Meets && preferences.asks.demands() {
+        // Nor is an endpoint that does not meet them a fallback.
+        candidates.retain(|c| route::unmet(&c.figures, &wish).next().is_none());
+    }
     if preferences.any {
         preferences.arrange(&mut candidates, |candidate| {
             (offered(&endpoints[candidate.place]), candidate.resting)
@@ -156,16 +187,20 @@ fn order(
         && choose::step_aside(&mut candidates, |place| {
             over.contains(&endpoints[place].provider)
         });
+    let first = candidates.first();
+    let warned = first.filter(|_| verdict == Verdict::BestWithWarning);
+    let warning = warned.map(|first| asks::warning(&first.figures, &wish));
     let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
     let ordered: Vec<Arc<Live>> = ordered.collect();
-    let call = (asked.call, gateway.clock.unix_ms());
-    gateway
-        .decisions
-        .keep(call, decision, endpoints, (ordered.first(), stepped_aside));
-    Ok(ordered)
+    let kept = (ordered.first(), stepped_aside, wish);
+    gateway.decisions.keep(call, decision, endpoints, kept);
+    Ok((
+        ordered,
+        warning.and_then(|text| HeaderValue::try_from(text).ok()),
+    ))
 }
 
-fn offered(live: &Live) -> Offered<'_> {
+pub(crate) fn offered(live: &Live) -> Offered<'_> {
     Offered {
         name: live.site.config.name.as_deref(),
         provider: &live.provider,

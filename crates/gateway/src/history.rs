@@ -21,7 +21,8 @@ use record::leaf::{Leaf, leaf_hash};
 use record::{Digest, Endpoint, Envelope, Record, RecordId};
 use recorder::Recorder;
 use reliability::account::{self, Account};
-use reliability::fold::{History, Incident, Policy, Report};
+use reliability::drill::{Party, Price, Usage};
+use reliability::fold::{Applied, History, Incident, Policy, Report};
 use reliability::forecast::fold::{
     Due, Forecasts, Predicted, Told as ToldForecasts, ToldObjective,
 };
@@ -36,6 +37,7 @@ use tlog::tile::{Span, WIDTH};
 
 use crate::catalog::Catalog;
 use crate::config::GatewayConfig;
+use crate::drill::Week;
 use crate::gateway::{Gateway, StartError};
 use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
@@ -83,6 +85,8 @@ struct Folded {
     forecasts: Forecasts,
     /// What happened when.
     timeline: Timeline,
+    /// Tokens, for drills.
+    usage: Usage,
     frontier: Frontier,
     /// The root of the checkpoint that it was checked against.
     root: Option<Digest>,
@@ -93,7 +97,9 @@ struct Folded {
 impl Folded {
     fn apply(&mut self, record: &Record, index: u64) {
         let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
-        account::follow(all, record, index);
+        if account::follow(all, record, index) == Applied::Counted {
+            self.usage.apply(record);
+        }
     }
 }
 
@@ -180,6 +186,7 @@ impl Histories {
             history: History::new(policy),
             forecasts: Forecasts::new(own, config.objectives.clone()),
             timeline: Timeline::default(),
+            usage: Usage::default(),
             frontier: Frontier::default(),
             root: None,
             spool: 0,
@@ -268,6 +275,24 @@ impl Histories {
             let incidents = folded.history.incidents(endpoint).collect();
             let alarms = folded.timeline.alarms(endpoint).collect();
             (endpoint.clone(), incidents, alarms)
+        };
+        folded.timeline.endpoints().map(of).collect()
+    }
+
+    /// What each endpoint did from `since_ms` on, for a drill; prices are left open.
+    pub(crate) fn week(&self, since_ms: u64, now_ms: u64) -> Week {
+        let folded = self.now();
+        let of = |endpoint: &Endpoint| {
+            let span = folded.timeline.span(endpoint, since_ms, now_ms);
+            let party = Party {
+                endpoint: endpoint.clone(),
+                good: span.attempts.good,
+                bad: span.attempts.bad,
+                first_token_us: span.latency.first_token.quantile_us(500_000),
+                price: Price::default(),
+            };
+            let tokens = folded.usage.over(endpoint, since_ms, now_ms);
+            (endpoint.clone(), (party, tokens))
         };
         folded.timeline.endpoints().map(of).collect()
     }

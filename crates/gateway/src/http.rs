@@ -20,7 +20,7 @@ use crate::forward::Asked;
 use crate::gateway::Gateway;
 use crate::outlook::Outlook;
 use crate::status::Status;
-use crate::{body, callers, calls, door, forward, judge, metrics, status};
+use crate::{body, callers, calls, door, drill, forward, judge, metrics, status};
 
 type Shared = State<Arc<Gateway>>;
 type From = Extension<Caller>;
@@ -43,6 +43,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/longrun/v1/forecasts", get(forecasts))
         .route("/longrun/v1/objectives", get(objectives))
         .route("/longrun/v1/account", get(account))
+        .route("/longrun/v1/drill", get(without))
         .route("/longrun/v1/calls/{id}", get(call))
         .route("/longrun/v1/calls/{id}/route", get(route))
         .route("/longrun/v1/calls/{id}/outcome", post(outcome))
@@ -205,6 +206,19 @@ async fn account(State(gateway): Shared, Query(asked): Query<Since>) -> Response
     worked_out
         .await
         .unwrap_or_else(|error| Answer::error(&ApiError::internal(error.to_string()), None, None).0)
+}
+
+#[derive(Deserialize)]
+struct Without {
+    without: String,
+}
+
+/// The last week without one provider.
+async fn without(State(gateway): Shared, Query(asked): Query<Without>) -> Response {
+    match drill::without(&gateway, &asked.without) {
+        Ok(told) => json(StatusCode::OK, &told),
+        Err(error) => Answer::error(&error, None, None).0,
+    }
 }
 
 async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<String>) -> Response {

@@ -44,6 +44,7 @@ use tokio::task::JoinHandle;
 
 mod allowance;
 mod answer;
+mod asks;
 mod attempt;
 mod body;
 pub mod breaker;
@@ -57,6 +58,7 @@ pub mod config;
 mod decided;
 pub mod discover;
 mod door;
+mod drill;
 mod failure;
 mod follow;
 mod forward;
@@ -91,7 +93,7 @@ mod tls;
 mod whole;
 mod wishes;
 
-pub use answer::{CALL_HEADER, ENDPOINT_HEADER};
+pub use answer::{CALL_HEADER, ENDPOINT_HEADER, WARNING_HEADER};
 pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};
 pub use config::GatewayConfig;
 pub use gateway::StartError;

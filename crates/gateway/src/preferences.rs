@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
+use crate::asks::{Asks, share_ppm};
 use crate::config::endpoint::Dollars;
 use crate::config::{DataCollection, Offer, Price, Quantization};
 use crate::health::Pace;
@@ -34,7 +35,9 @@ pub(crate) struct Preferences {
     pub(crate) deny_data_collection: bool,
     /// Only endpoints that understand every parameter of the request.
     pub(crate) require_parameters: bool,
-    /// Whether anything was said at all.
+    /// What is asked of the endpoint's figures.
+    pub(crate) asks: Asks,
+    /// Whether anything else was said, `asks` and `sort: reliability` apart.
     pub(crate) any: bool,
 }
 
@@ -42,6 +45,8 @@ pub(crate) struct Preferences {
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Sort {
+    /// Probability of success, as without any `sort`.
+    Reliability,
     /// Declared price of a million tokens of prompt and one of answer, the lower the better.
     Price,
     /// Tokens per second of the answers so far.
@@ -62,6 +67,12 @@ struct Wire {
     quantizations: Option<Vec<Quantization>>,
     data_collection: Option<DataCollection>,
     require_parameters: Option<bool>,
+    safe: Option<bool>,
+    min_success: Option<f64>,
+    max_latency_ms: Option<u64>,
+    min_throughput: Option<u32>,
+    min_replayed_share: Option<f64>,
+    or_best: Option<bool>,
 }
 
 #[derive(Deserialize)]
@@ -74,6 +85,40 @@ enum SortWire {
         #[serde(rename = "partition")]
         _partition: Option<IgnoredAny>,
     },
+}
+
+impl Wire {
+    /// Whether something is said that is held against declarations, or brings endpoints into an order.
+    fn says_more(&self) -> bool {
+        let sorts = |sort: &SortWire| match sort {
+            SortWire::Word(sort) | SortWire::Object { by: sort, .. } => *sort != Sort::Reliability,
+        };
+        self.order.is_some()
+            || self.only.is_some()
+            || self.ignore.is_some()
+            || self.allow_fallbacks.is_some()
+            || self.sort.as_ref().is_some_and(sorts)
+            || self.max_price.is_some()
+            || self.quantizations.is_some()
+            || self.data_collection.is_some()
+            || self.require_parameters.is_some()
+    }
+}
+
+/// What is asked of figures, or the name of what cannot be.
+fn asks(wire: &Wire) -> Result<Asks, &'static str> {
+    let share = |name: &'static str, share: Option<f64>| match share.map(share_ppm) {
+        Some(None) => Err(name),
+        read => Ok(read.flatten()),
+    };
+    Ok(Asks {
+        safe: wire.safe,
+        success_ppm_min: share("min_success", wire.min_success)?,
+        latency_ms_max: wire.max_latency_ms,
+        throughput_min: wire.min_throughput,
+        replayed_ppm_min: share("min_replayed_share", wire.min_replayed_share)?,
+        or_best: wire.or_best,
+    })
 }
 
 /// At most this much of a mistake is quoted.
@@ -92,6 +137,8 @@ impl Preferences {
         };
         let wire: Wire =
             serde_json::from_str(value.get()).map_err(|error| refuse(&error.to_string()))?;
+        let asks = asks(&wire).map_err(|name| refuse(&format!("{name} is not between 0 and 1")))?;
+        let any = wire.says_more();
         let max_price = wire.max_price.unwrap_or_default().to_price();
         Ok(Self {
             order: wire.order.unwrap_or_default(),
@@ -106,7 +153,8 @@ impl Preferences {
             quantizations: wire.quantizations.unwrap_or_default(),
             deny_data_collection: wire.data_collection == Some(DataCollection::Deny),
             require_parameters: wire.require_parameters == Some(true),
-            any: true,
+            asks,
+            any,
         })
     }
 
@@ -153,6 +201,7 @@ impl Preferences {
             endpoints.sort_by_cached_key(|endpoint| {
                 let (offered, rests) = view(endpoint);
                 let place = self.order.iter().position(|name| offered.is_called(name));
+                // Without a sort, or by reliability, they stay in the order that they have.
                 let sorted = self.sort.map_or(0, |sort| offered.key(sort));
                 (rests, place.unwrap_or(usize::MAX), sorted)
             });
@@ -219,7 +268,7 @@ pub(crate) struct Offered<'a> {
 
 impl Offered<'_> {
     /// Whether a caller means it by `name`: its name, its provider, or the host of its origin.
-    fn is_called(&self, name: &str) -> bool {
+    pub(crate) fn is_called(&self, name: &str) -> bool {
         let host = self.provider.split_once("://").map(|(_, host)| host);
         [self.name, Some(self.provider), host]
             .into_iter()
@@ -231,6 +280,7 @@ impl Offered<'_> {
     fn key(&self, sort: Sort) -> u64 {
         let known = |value: u64| if value == 0 { u64::MAX } else { value };
         match sort {
+            Sort::Reliability => 0,
             Sort::Price => match (self.offer.price.prompt, self.offer.price.completion) {
                 (None, None) => u64::MAX,
                 (prompt, completion) => prompt.unwrap_or(0) + completion.unwrap_or(0),

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use engine::openai::ApiError;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 
+use crate::asks::{Asks, share_ppm};
 use crate::config::GatewayConfig;
 
 /// How the headers start that are for the gateway.
@@ -22,7 +23,14 @@ pub(crate) struct Wishes {
     pub(crate) hedge: Option<Duration>,
     /// `x-longrun-attempts-max`: no more attempts than this.
     pub(crate) attempts_max: usize,
+    /// What is asked of the endpoint's figures; the body goes before it.
+    pub(crate) asks: Asks,
 }
+
+/// The headers that there are.
+const KNOWN: &str = "there are x-longrun-hedge-ms, x-longrun-attempts-max, x-longrun-safe, \
+                     x-longrun-min-success, x-longrun-max-latency-ms, x-longrun-min-throughput, \
+                     x-longrun-min-replayed-share and x-longrun-or-best";
 
 impl Wishes {
     /// Reads the headers of a request.
@@ -33,11 +41,15 @@ impl Wishes {
         let mut wishes = Self {
             hedge: config.retry.hedge,
             attempts_max: config.limits.attempts_max,
+            asks: Asks::default(),
         };
         for (name, value) in headers {
             let Some(wish) = name.as_str().strip_prefix(OURS) else {
                 continue;
             };
+            if asked(&mut wishes.asks, wish, value).map_err(|range| refuse(name.as_str(), range))? {
+                continue;
+            }
             let number = value
                 .to_str()
                 .ok()
@@ -48,17 +60,16 @@ impl Wishes {
                     wishes.hedge = Some(Duration::from_millis(ms));
                 }
                 ("hedge-ms", _) => {
-                    let range = format!("0 (never) or {HEDGE_MIN_MS} to {HEDGE_MAX_MS}");
+                    let range = format!("a number, 0 (never) or {HEDGE_MIN_MS} to {HEDGE_MAX_MS}");
                     return Err(refuse(name.as_str(), &range));
                 }
                 ("attempts-max", Some(most)) if most > 0 => {
                     let most = usize::try_from(most).unwrap_or(usize::MAX);
                     wishes.attempts_max = wishes.attempts_max.min(most);
                 }
-                ("attempts-max", _) => return Err(refuse(name.as_str(), "1 or more")),
+                ("attempts-max", _) => return Err(refuse(name.as_str(), "a number, 1 or more")),
                 _ => {
-                    let known = "there are x-longrun-hedge-ms and x-longrun-attempts-max";
-                    let message = format!("The header {name} is not known here; {known}.");
+                    let message = format!("The header {name} is not known here; {KNOWN}.");
                     return Err(ApiError::bad_request(message).with_code("unknown_header"));
                 }
             }
@@ -67,15 +78,37 @@ impl Wishes {
     }
 }
 
+/// Reads a header of [`Asks`]: whether it is one, or what it has to be.
+fn asked(asks: &mut Asks, wish: &str, value: &HeaderValue) -> Result<bool, &'static str> {
+    const SHARE: &str = "a share between 0 and 1";
+    const FLAG: &str = "true or false";
+    const WHOLE: &str = "a whole number";
+    let text = value.to_str().unwrap_or("").trim();
+    let share = || text.parse().ok().and_then(share_ppm).ok_or(SHARE);
+    let flag = || text.parse::<bool>().map_err(|_| FLAG);
+    match wish {
+        "safe" => asks.safe = Some(flag()?),
+        "or-best" => asks.or_best = Some(flag()?),
+        "min-success" => asks.success_ppm_min = Some(share()?),
+        "min-replayed-share" => asks.replayed_ppm_min = Some(share()?),
+        "max-latency-ms" => asks.latency_ms_max = Some(text.parse().map_err(|_| WHOLE)?),
+        "min-throughput" => asks.throughput_min = Some(text.parse().map_err(|_| WHOLE)?),
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
 fn refuse(name: &str, range: &str) -> ApiError {
-    ApiError::bad_request(format!("The header {name} has to be a number: {range}."))
-        .with_code("invalid_header")
+    ApiError::bad_request(format!(
+        "The header {name} cannot be used; it has to be: {range}."
+    ))
+    .with_code("invalid_header")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderName, HeaderValue};
+    use http::HeaderName;
 
     fn read(headers: &[(&'static str, &'static str)]) -> Result<Wishes, ApiError> {
         let address = "127.0.0.1:0".parse().expect("an address");
@@ -117,6 +150,23 @@ mod tests {
     }
 
     #[test]
+    fn demands_are_read_and_the_body_goes_before_them() {
+        let wish = read(&[
+            ("x-longrun-min-success", "0.99"),
+            ("x-longrun-safe", "true"),
+            ("x-longrun-max-latency-ms", "800"),
+        ]);
+        let body = Asks {
+            success_ppm_min: Some(500_000),
+            ..Asks::default()
+        };
+        let asks = body.or(wish.expect("fine").asks);
+        let wish = asks.wish(0);
+        assert_eq!((wish.success_ppm_min, wish.safe), (500_000, true));
+        assert_eq!(wish.first_token_us_max, Some(800_000));
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused_by_name() {
         for (name, value) in [
             ("x-longrun-hedge-ms", "soon"),
@@ -124,6 +174,9 @@ mod tests {
             ("x-longrun-attempts-max", "0"),
             ("x-longrun-hegde-ms", "200"),
             ("x-longrun-secret", "00"),
+            ("x-longrun-min-success", "99"),
+            ("x-longrun-safe", "yes"),
+            ("x-longrun-max-latency-ms", "0.5"),
         ] {
             let error = read(&[(name, value)]).expect_err(name);
             assert!(

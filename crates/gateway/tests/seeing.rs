@@ -164,3 +164,60 @@ async fn model_servers_are_found_where_they_listen_and_nothing_else_is() {
     );
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_drill_says_what_would_be_left_without_a_provider() {
+    let (gone, other) = (
+        Faulty::api(MODEL, good()).await,
+        Faulty::api(MODEL, good()).await,
+    );
+    let alone = Faulty::api("a-model-of-its-own", good()).await;
+    let gateway = in_front_of(&[&gone, &other, &alone]).await;
+    let messages = serde_json::json!([{"role": "user", "content": prompt()}]);
+    for (upstream, model, calls) in [
+        (&gone, MODEL, 3),
+        (&other, MODEL, 2),
+        (&alone, "a-model-of-its-own", 1),
+    ] {
+        let only = serde_json::json!({"only": [upstream.origin()]});
+        let body = serde_json::json!({"model": model, "messages": messages, "provider": only});
+        for _ in 0..calls {
+            assert_eq!(gateway.post(body.to_string()).await.status, 200);
+        }
+    }
+    let all = |history: &serde_json::Value| {
+        let each = history["endpoints"].as_array().expect("endpoints").iter();
+        each.map(|it| it["successes"].as_u64().unwrap_or(0))
+            .sum::<u64>()
+            == 6
+    };
+    gateway.history_until(all).await;
+    let drill = |without: String| {
+        let path = format!("/longrun/v1/drill?without={without}");
+        let gateway = &gateway;
+        async move { gateway.get(&path).await }
+    };
+    let told = drill(gone.origin()).await.json();
+    assert_eq!([&told["answers"], &told["lost"]], [6, 3], "{told:#}");
+    assert_eq!([&told["survive"], &told["not_served"]], [6, 0], "{told:#}");
+    let fate = &told["fates"][0];
+    let instead = fate["instead"].as_str().expect("somebody");
+    assert!(instead.starts_with(&other.origin()), "{fate:#}");
+    assert_eq!(
+        (&fate["judged"], &fate["interval"][1]),
+        (&2.into(), &3.into())
+    );
+    assert!(fate["cost"][0].is_null(), "no price was declared: {fate:#}");
+
+    let told = drill(alone.origin()).await.json();
+    assert_eq!([&told["lost"], &told["not_served"]], [1, 1], "{told:#}");
+    assert_eq!([&told["survive"], &told["interval"][1]], [5, 5], "{told:#}");
+    let unknown = drill("https://nobody.example".to_owned()).await;
+    assert_eq!(unknown.status, 404);
+    assert!(
+        unknown.text().contains(&gone.origin()),
+        "{}",
+        unknown.text()
+    );
+    gateway.stop().await;
+}

@@ -18,7 +18,7 @@
 //! | [`objective`] | error budgets, and how fast they burn |
 //! | [`route`] | which endpoint gets a call |
 //! | [`timeline`], [`account`] | what happened when, and a report of it |
-//! | [`concentration`] | how much depends on how few |
+//! | [`concentration`], [`drill`] | how much depends on how few, and what would be without one |
 //! | [`level`], [`special`] | levels and intervals; special functions |
 
 pub mod account;
@@ -26,6 +26,7 @@ pub mod boundary;
 pub mod concentration;
 pub mod conformal;
 pub mod detector;
+pub mod drill;
 pub mod evidence;
 pub mod fold;
 pub mod forecast;

@@ -64,7 +64,7 @@ pub enum Sort {
 }
 
 /// What a caller wants.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Wish {
     /// What to sort by.
     pub sort: Sort,
@@ -253,28 +253,58 @@ pub fn decide(candidates: &[Candidate], wish: &Wish, mut draw: Draw) -> Decision
     }
 }
 
-fn meets_but_success(candidate: &Candidate, wish: &Wish) -> bool {
+/// What a [`Wish`] limits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// [`Wish::success_ppm_min`].
+    Success,
+    /// [`Wish::price_max`].
+    Price,
+    /// [`Wish::first_token_us_max`].
+    FirstToken,
+    /// [`Wish::throughput_min`].
+    Throughput,
+    /// [`Wish::replayed_share_ppm_min`].
+    ReplayedShare,
+}
+
+/// The limits that a candidate does not meet. A figure that is not known meets none.
+pub fn unmet(candidate: &Candidate, wish: &Wish) -> impl Iterator<Item = Limit> + use<> {
     let at_most = |have: Option<u64>, limit: Option<u64>| {
         limit.is_none_or(|limit| have.is_some_and(|have| have <= limit))
     };
     let at_least = |have: Option<u32>, limit: Option<u32>| {
         limit.is_none_or(|limit| have.is_some_and(|have| have >= limit))
     };
-    at_most(candidate.price, wish.price_max)
-        && at_least(candidate.replayed_share_ppm, wish.replayed_share_ppm_min)
+    let success = candidate.success(wish.safe);
+    [
+        (Limit::Success, success >= wish.success_ppm_min),
+        (Limit::Price, at_most(candidate.price, wish.price_max)),
+        (
+            Limit::FirstToken,
+            at_most(candidate.first_token_us, wish.first_token_us_max),
+        ),
+        (
+            Limit::Throughput,
+            at_least(candidate.throughput, wish.throughput_min),
+        ),
+        (
+            Limit::ReplayedShare,
+            at_least(candidate.replayed_share_ppm, wish.replayed_share_ppm_min),
+        ),
+    ]
+    .into_iter()
+    .filter_map(|(limit, met)| (!met).then_some(limit))
+}
+
+fn meets_but_success(candidate: &Candidate, wish: &Wish) -> bool {
+    // Time and throughput are as little known of a cold candidate as its success.
+    !unmet(candidate, wish).any(|limit| matches!(limit, Limit::Price | Limit::ReplayedShare))
 }
 
 fn meets(candidate: &Candidate, wish: &Wish) -> bool {
-    let in_time = wish
-        .first_token_us_max
-        .is_none_or(|limit| candidate.first_token_us.is_some_and(|us| us <= limit));
-    let fast = wish
-        .throughput_min
-        .is_none_or(|limit| candidate.throughput.is_some_and(|rate| rate >= limit));
-    candidate.success(wish.safe) >= wish.success_ppm_min
-        && in_time
-        && fast
-        && meets_but_success(candidate, wish)
+    unmet(candidate, wish).next().is_none()
 }
 
 fn key(candidate: &Candidate, wish: &Wish, meets: bool, floor: u32, tie: u32) -> Key {

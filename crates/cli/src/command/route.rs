@@ -8,11 +8,15 @@ use serde_json::Value;
 
 use crate::http;
 
+mod drill;
+
 /// What to ask about routing.
 #[derive(Subcommand)]
 pub(crate) enum Command {
     /// Print which figures decided where a call went.
     Explain(Explain),
+    /// Replay the last week's calls without one provider.
+    Drill(drill::Arguments),
 }
 
 /// Arguments of `route explain`.
@@ -33,7 +37,13 @@ pub(crate) struct Explain {
 
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let Self::Explain(ask) = self;
+        let ask = match self {
+            Self::Explain(ask) => ask,
+            Self::Drill(arguments) => {
+                arguments.run()?;
+                return Ok(ExitCode::SUCCESS);
+            }
+        };
         let base = ask.gateway.trim_end_matches('/');
         let url = format!("{base}/longrun/v1/calls/{}/route", ask.call);
         let answer = http::get(&url, ask.api_key.as_deref())?;
@@ -72,10 +82,36 @@ fn explained(route: &Value) -> String {
         route["draw"],
         route["seed"],
     )];
+    let asked = asked_for(&route["wish"]);
+    if !asked.is_empty() {
+        lines.push(format!("Asked for: {}.", asked.join(", ")));
+    }
     for (at, endpoint) in route["order"].as_array().into_iter().flatten().enumerate() {
         lines.push(format!("{:3}. {}", at + 1, figures(endpoint)));
     }
     lines.join("\n")
+}
+
+/// What the caller asked of figures.
+fn asked_for(wish: &Value) -> Vec<String> {
+    let share = |name: &str| Some(wish[name].as_f64()? / 10_000.0).filter(|it| *it > 0.0);
+    let mut asked = Vec::new();
+    if let Some(percent) = share("success_ppm_min") {
+        asked.push(format!("success of {percent:.2} % at least"));
+    }
+    if wish["safe"] == true {
+        asked.push("by the lower end".to_owned());
+    }
+    if let Some(us) = wish["first_token_us_max"].as_u64() {
+        asked.push(format!("a first token within {} ms", us / 1000));
+    }
+    if let Some(rate) = wish["throughput_min"].as_u64() {
+        asked.push(format!("{rate} tokens/s"));
+    }
+    if let Some(percent) = share("replayed_share_ppm_min") {
+        asked.push(format!("{percent:.2} % of answers replayed"));
+    }
+    asked
 }
 
 fn figures(endpoint: &Value) -> String {
@@ -97,6 +133,9 @@ fn figures(endpoint: &Value) -> String {
     if let Some(rate) = endpoint["throughput"].as_u64() {
         parts.push(format!("{rate} tokens/s"));
     }
+    if let Some(observers @ 1..) = endpoint["other_observers"].as_u64() {
+        parts.push(format!("by what {observers} other observers saw"));
+    }
     if endpoint["resting"] == true {
         parts.push("resting".to_owned());
     }
@@ -112,9 +151,11 @@ mod tests {
         let route = serde_json::json!({
             "verdict": "meets", "why": "explored", "meeting": 2, "candidates": 3,
             "seed": 7, "draw": 42, "asked_first": "https://a.example/m",
+            "wish": {"success_ppm_min": 990_000, "safe": true, "throughput_min": null},
             "order": [{"endpoint": "https://a.example/m", "success_ppm": 991_000,
                 "lower_ppm": 970_000, "upper_ppm": 1_000_000, "judged": 31,
-                "first_token_us": 210_000, "throughput": null, "resting": false}],
+                "first_token_us": 210_000, "throughput": null, "resting": false,
+                "other_observers": 24}],
         });
         let text = explained(&route);
         assert!(
@@ -122,7 +163,9 @@ mod tests {
         );
         assert!(text.contains("2 of 3 candidates") && text.contains("Draw 42 of seed 7."));
         assert!(text.contains(
-            "success 99.10 % (97.00 % to 100.00 %) from 31 outcomes, first token 210 ms"
+            "success 99.10 % (97.00 % to 100.00 %) from 31 outcomes, first token 210 ms, by what 24 \
+             other observers saw"
         ));
+        assert!(text.contains("Asked for: success of 99.00 % at least, by the lower end."));
     }
 }
