@@ -7,6 +7,7 @@
 // A command-line program speaks through standard output; libraries here never do.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+mod asking;
 mod command;
 mod files;
 mod home_log;
@@ -63,6 +64,10 @@ enum Command {
     /// Show what a gateway expects of its endpoints.
     #[command(subcommand)]
     Forecast(command::forecast::Command),
+    /// Tell what happened in the last hours or days: as text, or as a page with plots.
+    Report(command::report::Arguments),
+    /// Watch endpoints in the terminal.
+    Top(command::top::Arguments),
     /// Say why a call went where it went.
     #[command(subcommand)]
     Route(command::route::Command),
@@ -87,6 +92,8 @@ fn main() -> ExitCode {
         Command::Trust(c) => c.run(),
         Command::History(c) => c.run(),
         Command::Forecast(c) => c.run(),
+        Command::Report(a) => a.run(),
+        Command::Top(a) => a.run(),
         Command::Route(c) => c.run(),
         Command::Model(c) => c.run(),
     };

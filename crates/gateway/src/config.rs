@@ -13,11 +13,13 @@ use std::time::Duration;
 use axum::http::{HeaderValue, Uri};
 use reliability::forecast::fold::Rule;
 
+pub mod alarms;
 pub mod endpoint;
 mod file;
 mod objective;
 mod retry;
 
+pub use alarms::AlarmsConfig;
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
 pub use retry::Retry;
 
@@ -44,6 +46,8 @@ pub struct GatewayConfig {
     /// What is asked of endpoints: forecasts, error budgets and burn rates are about these. Taken
     /// at the start.
     pub objectives: Vec<Rule>,
+    /// Where news of trouble are posted to; none: nowhere.
+    pub alarms: Option<AlarmsConfig>,
     /// Where this gateway is, in a word of its own; part of the conditions of its observations.
     pub region: String,
     /// Host names, beside those of the loopback interface, under which a gateway on the loopback
@@ -352,6 +356,7 @@ impl GatewayConfig {
             retry: Retry::DEFAULT,
             spool: SpoolLimits::DEFAULT,
             objectives: vec![Rule::availability()],
+            alarms: None,
             region: REGION_DEFAULT.to_owned(),
             hosts: Vec::new(),
             keys_file: None,

@@ -11,6 +11,7 @@ use record::{Provider, Word};
 use recorder::{Clock, Random, Recorder};
 use tokio::time::Instant;
 
+use crate::alarms::{self, Alarms};
 use crate::allowance::Now;
 use crate::budget::Budget;
 use crate::callers::{Callers, Clients};
@@ -48,6 +49,8 @@ pub(crate) struct Gateway {
     pub(crate) decisions: Decisions,
     pub(crate) histories: Histories,
     pub(crate) concentration: concentration::Kept,
+    /// Where news of trouble go, if anywhere.
+    pub(crate) alarms: Option<Arc<Alarms>>,
     pub(crate) stopping: AtomicBool,
     /// What is left for retries and hedges.
     pub(crate) budget: Mutex<Budget>,
@@ -132,6 +135,7 @@ impl Gateway {
         let observer_header =
             HeaderValue::from_str(&recorder.identity().key_id().to_hex()).expect("hex is a header");
         let histories = Histories::new(&config, &recorder)?;
+        let alarms = config.alarms.as_ref().map(alarms::open);
         let settings = Settings::new(config, address, &[])?;
         let catalog = Catalog::of(&settings.sites, &Catalog::default(), &recorder);
         let mut failed = None;
@@ -165,6 +169,7 @@ impl Gateway {
             observer_header,
             histories,
             concentration: concentration::Kept::default(),
+            alarms,
         });
         match failed {
             Some(error) => Err(StartError::Machine(error.to_string())),

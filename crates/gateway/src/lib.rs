@@ -42,6 +42,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+mod alarms;
 mod allowance;
 mod answer;
 mod asks;
@@ -171,6 +172,19 @@ pub async fn serve(
     if gateway.settings().config.spool.recording {
         let forecasting = outlook::keep_forecasting(Arc::clone(&gateway));
         tasks.push(tokio::spawn(forecasting));
+    }
+    let posting = gateway.settings().config.alarms.clone();
+    if let (Some(alarms), Some(config)) = (&gateway.alarms, posting) {
+        let (watching, posting) = (Arc::clone(&gateway), Arc::clone(&gateway));
+        tasks.push(tokio::spawn(alarms::keep_watching(
+            watching,
+            Arc::clone(alarms),
+        )));
+        tasks.push(tokio::spawn(alarms::keep_posting(
+            posting,
+            Arc::clone(alarms),
+            config,
+        )));
     }
     let acceptor = certificate.as_ref().map(Certificate::acceptor);
     if let Some(certificate) = certificate {

@@ -181,6 +181,9 @@ impl Metrics {
         text::encode_registry(&mut out, &self.registry)?;
         let mut gauges = gauges(status);
         living::objectives(&mut gauges, status, objectives);
+        if let Some(told) = &status.alarms {
+            living::alarms(&mut gauges, told);
+        }
         living::concentration(&mut gauges, &status.concentration);
         text::encode_registry(&mut out, &gauges)?;
         text::encode_eof(&mut out)?;

@@ -81,6 +81,7 @@ impl Settings {
             ("log", now.log == next.log),
             ("region", now.region == next.region),
             ("spool", now.spool == next.spool),
+            ("alarms", now.alarms == next.alarms),
             ("keys_file", now.keys_file == next.keys_file),
             ("tls", now.tls == next.tls),
             (

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use reliability::forecast::fold::Predicted;
 use serde::Serialize;
 
+use crate::alarms;
 use crate::catalog::Live;
 use crate::concentration::Shares;
 use crate::gateway::Gateway;
@@ -29,6 +30,8 @@ pub(crate) struct Status {
     pub(crate) routing: Routing,
     /// Callers with a key; `None` where no key is needed.
     pub(crate) keys: Option<usize>,
+    /// How posting to the webhook goes; `None` without one.
+    pub(crate) alarms: Option<alarms::Told>,
     /// How concentrated calls are; renewed every few seconds.
     #[serde(serialize_with = "inside")]
     pub(crate) concentration: Arc<Shares>,
@@ -195,6 +198,7 @@ impl Status {
                 max_share_ppm: settings.config.routing.max_share_ppm,
             },
             keys: gateway.callers.count(),
+            alarms: gateway.alarms.as_ref().map(|alarms| alarms.told()),
             concentration: gateway.concentration.now(),
             endpoints,
             recent: gateway.recent.shown(),

@@ -1,7 +1,7 @@
 //! The pages a person looks at, and the verifier in JavaScript, embedded.
 //!
 //! No build step, no dependency, and no request to anyone but the gateway that served them: the
-//! page at `/` polls `GET /longrun/v1/status` and `GET /longrun/v1/history`, the one at `/verify`
+//! page at `/` polls the status, the history and the account of its gateway, the one at `/verify`
 //! asks nobody. Content security policies hold them to that. Everything that comes from the
 //! outside (model names, errors of endpoints, files) is put on a page as text, never as markup.
 //!
@@ -34,6 +34,11 @@ const FILES: &[(&str, &str, &str)] = &[
     ("/", HTML, include_str!("assets/index.html")),
     ("/assets/page.css", CSS, include_str!("assets/page.css")),
     ("/assets/page.js", SCRIPT, include_str!("assets/page.js")),
+    (
+        "/assets/living.js",
+        SCRIPT,
+        include_str!("assets/living.js"),
+    ),
     (
         "/favicon.ico",
         "image/svg+xml",

@@ -2,12 +2,12 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use anyhow::{Context, Result};
+use clap::Subcommand;
 use serde_json::Value;
 
 use super::log::utc;
-use crate::http;
+use crate::asking::{Ask, percent};
 
 /// What to do with forecasts.
 #[derive(Subcommand)]
@@ -16,35 +16,16 @@ pub(crate) enum Command {
     Show(Ask),
 }
 
-/// Whom to ask.
-#[derive(Args)]
-pub(crate) struct Ask {
-    /// The gateway.
-    #[arg(long, default_value = "http://127.0.0.1:7411")]
-    gateway: String,
-    /// A key of the gateway, where it wants one.
-    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-    /// Print the JSON document instead of text.
-    #[arg(long)]
-    json: bool,
-}
-
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let Self::Show(ask) = self;
-        let url = format!("{}/longrun/v1/forecasts", ask.gateway.trim_end_matches('/'));
-        let answer = http::get(&url, ask.api_key.as_deref())?;
-        if answer.status != 200 {
-            bail!("{url}: {}", answer.complaint());
-        }
-        let told = answer.json()?;
+        let told = ask.get("/longrun/v1/forecasts")?;
         if ask.json {
             println!("{}", serde_json::to_string_pretty(&told)?);
             return Ok(ExitCode::SUCCESS);
         }
         let endpoints = told["forecasts"].as_array();
-        let endpoints = endpoints.with_context(|| format!("{url}: no list of forecasts"))?;
+        let endpoints = endpoints.context("the gateway's answer holds no list of forecasts")?;
         if endpoints.is_empty() {
             println!("No endpoint has been observed yet, so nothing is foretold.");
         }
@@ -138,11 +119,6 @@ fn skill(against: &Value) -> String {
         ),
         _ => verdict.to_owned(),
     }
-}
-
-fn percent(ppm: &Value) -> String {
-    let ppm = ppm.as_f64().unwrap_or(f64::NAN);
-    format!("{:.2} %", ppm / 10_000.0)
 }
 
 fn millionths(value: &Value) -> String {

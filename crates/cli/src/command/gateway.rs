@@ -8,7 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use gateway::GatewayConfig;
-use gateway::config::Process;
+use gateway::config::alarms::SECRET_ENV;
+use gateway::config::{AlarmsConfig, Process, Secret};
 use gateway::keys;
 use recorder::{Config, Context, Recorder};
 use tokio::signal::unix::{SignalKind, signal};
@@ -62,6 +63,10 @@ struct Serve {
     /// Where to listen; overrides the file.
     #[arg(long)]
     listen: Option<SocketAddr>,
+    /// Post news of trouble to this webhook; overrides the file. Signed with the secret in
+    /// `LONGRUN_ALARMS_SECRET`, if it is set.
+    #[arg(long, value_name = "URL")]
+    alarms: Option<String>,
     /// Answer anyone without a key, even beyond this machine.
     #[arg(long)]
     open: bool,
@@ -81,18 +86,31 @@ impl Serve {
     fn read(&self, file: &Path) -> Result<GatewayConfig> {
         let text = files::read_text(file)?;
         let config = GatewayConfig::parse(&text, file, &Process);
-        Ok(self.with_arguments(config.map_err(|error| Unusable(error.to_string()))?))
+        self.with_arguments(config.map_err(|error| Unusable(error.to_string()))?)
     }
 
     /// What the command line says goes before what a file says.
-    fn with_arguments(&self, mut config: GatewayConfig) -> GatewayConfig {
+    fn with_arguments(&self, mut config: GatewayConfig) -> Result<GatewayConfig> {
         if let Some(listen) = self.listen {
             config.listen = listen;
         }
         config.open |= self.open;
         let keys_file = || keys::file_of(&self.dir);
         config.keys_file.get_or_insert_with(keys_file);
-        config
+        if let Some(url) = &self.alarms {
+            let secret = std::env::var(SECRET_ENV).ok();
+            let secret = secret.as_deref().map(Secret::new).transpose();
+            let secret = secret.map_err(|error| Unusable(format!("{SECRET_ENV}: {error}")))?;
+            let alarms = AlarmsConfig::new(url, secret);
+            config.alarms = Some(alarms.map_err(|why| Unusable(format!("--alarms: {why}")))?);
+        }
+        if let Some(alarms) = &mut config.alarms {
+            let mut name = self.dir.file_name().unwrap_or_default().to_owned();
+            name.push(".alarms.json");
+            let beside = || self.dir.with_file_name(name);
+            alarms.state_file.get_or_insert_with(beside);
+        }
+        Ok(config)
     }
 
     /// The file to read, if there is one; a file that was asked for has to be there.
@@ -105,7 +123,7 @@ impl Serve {
         let file = self.file();
         let config = match &file {
             Some(file) => self.read(file)?,
-            None => self.with_arguments(around::configuration().await?),
+            None => self.with_arguments(around::configuration().await?)?,
         };
         if self.dry_run {
             around::say(&config);

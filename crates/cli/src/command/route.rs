@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use crate::http;
+use crate::asking::Ask;
 
 mod drill;
 
@@ -24,33 +24,20 @@ pub(crate) enum Command {
 pub(crate) struct Explain {
     /// The call, from the header `x-longrun-call`.
     call: String,
-    /// The gateway that made the call.
-    #[arg(long, default_value = "http://127.0.0.1:7411")]
-    gateway: String,
-    /// The key that made the call, where the gateway wants one.
-    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-    /// Print the JSON document instead of text.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 impl Command {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let ask = match self {
-            Self::Explain(ask) => ask,
+        let Explain { call, ask } = match self {
+            Self::Explain(explain) => explain,
             Self::Drill(arguments) => {
                 arguments.run()?;
                 return Ok(ExitCode::SUCCESS);
             }
         };
-        let base = ask.gateway.trim_end_matches('/');
-        let url = format!("{base}/longrun/v1/calls/{}/route", ask.call);
-        let answer = http::get(&url, ask.api_key.as_deref())?;
-        if answer.status != 200 {
-            bail!("{url}: {}", answer.complaint());
-        }
-        let route = answer.json()?;
+        let route = ask.get(&format!("/longrun/v1/calls/{call}/route"))?;
         if ask.json {
             println!("{}", serde_json::to_string_pretty(&route)?);
         } else {
@@ -85,6 +72,13 @@ fn explained(route: &Value) -> String {
     let asked = asked_for(&route["wish"]);
     if !asked.is_empty() {
         lines.push(format!("Asked for: {}.", asked.join(", ")));
+    }
+    if route["stepped_aside"] == true {
+        lines.push(
+            "The best stepped aside: its provider has more than routing.max_share_ppm of the last \
+             hour's calls."
+                .to_owned(),
+        );
     }
     for (at, endpoint) in route["order"].as_array().into_iter().flatten().enumerate() {
         lines.push(format!("{:3}. {}", at + 1, figures(endpoint)));

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::alarms::{AlarmsTable, alarms as alarms_config};
 use super::endpoint::{Dollars, offer};
 use super::objective::{ObjectiveTable, objectives};
 use super::retry::{RetryTable, retry};
@@ -44,6 +45,7 @@ struct File {
     spool: SpoolTable,
     #[serde(default)]
     objective: Vec<ObjectiveTable>,
+    alarms: Option<AlarmsTable>,
 }
 
 #[derive(Deserialize)]
@@ -189,6 +191,10 @@ pub(super) fn parse(
     let retry = retry(&at, &file.retry)?;
     let spool = spool(&at, &file.spool)?;
     let objectives = objectives(&at, &file.objective)?;
+    let alarms = file.alarms.as_ref();
+    let alarms = alarms
+        .map(|table| alarms_config(&at, table, around))
+        .transpose()?;
     let region = region(&at, file.region.as_ref())?;
     let hosts = file.hosts;
     Ok(GatewayConfig {
@@ -200,6 +206,7 @@ pub(super) fn parse(
         retry,
         spool,
         objectives,
+        alarms,
         region,
         hosts,
         keys_file: file.keys_file.map(|file| at.beside(&file)),
@@ -260,7 +267,7 @@ fn token_file(
     Secret::new(&text).map_err(|e| at.wrong(file, KEY, &format!("no token in it: {e}")))
 }
 
-fn variable(
+pub(super) fn variable(
     at: &Place<'_>,
     name: &Spanned<String>,
     key: &str,

@@ -8,13 +8,15 @@ use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use reliability::forecast::fold::ToldObjective;
 use reliability::objective::Severity;
 
-use super::{count, yes};
+use super::{Fate, count, yes};
+use crate::alarms::Told;
 use crate::concentration::Shares;
 use crate::status::Status;
 
@@ -143,6 +145,26 @@ pub(super) fn objectives(registry: &mut Registry, status: &Status, told: &[ToldO
         "Pairs of endpoint and objective without series, for there are too many",
         gauge,
     );
+}
+
+/// How posting to the webhook goes.
+pub(super) fn alarms(registry: &mut Registry, told: &Told) {
+    let family = Family::<Fate, Counter>::default();
+    for (fate, number) in [
+        ("posted", told.went.posted),
+        ("failed", told.went.failed),
+        ("dropped", told.dropped),
+    ] {
+        family.get_or_create(&Fate { fate }).inc_by(number);
+    }
+    registry.register(
+        "alarms",
+        "Alarms taken by the webhook, attempts that it did not take, alarms given up",
+        family,
+    );
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(count(told.waiting));
+    registry.register("alarms_waiting", "Alarms that wait for the webhook", gauge);
 }
 
 /// How concentrated calls are.
