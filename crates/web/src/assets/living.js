@@ -158,7 +158,7 @@ function chapter(account, endpoint, name, width) {
     parts.push(element("p", "Nobody called in this span, so it says nothing.", "soft"));
   }
   parts.push(troubles(endpoint));
-  const half = width > 700 ? (width - 16) / 2 : width;
+  const half = width > 700 ? Math.floor(width / 2) - 10 : width;
   const pairs = [["First token", endpoint.first_token], ["Whole answer", endpoint.total]];
   const latency = pairs.filter(([, times]) => times.buckets.length).map(([words, times]) =>
     figure(latencyPlot(words, times, half),
@@ -179,6 +179,12 @@ function nameIn(status, endpoint) {
   return found && found.name ? `${found.name} (${endpoint.model})` : `${endpoint.model} at ${where}`;
 }
 
+/** A party by the name that its operator gave it, if it has one. */
+function partyName(status, name) {
+  const found = status.endpoints.find((it) => it.provider === name && it.name);
+  return found ? found.name : shorten(name, 20);
+}
+
 const BY = { provider: "Provider", owner: "Owner", origin: "Network origin" };
 
 function concentration(status) {
@@ -192,7 +198,7 @@ function concentration(status) {
       const head = element("th", `${words}, last ${window.window}`);
       head.scope = "row";
       rows.push(element("tr", [head,
-        element("td", [shorten(largest.name, 20) + ": " + percent(largest.share_ppm), shares(told.parties, label)]),
+        element("td", [partyName(status, largest.name) + ": " + percent(largest.share_ppm), shares(told.parties, label)]),
         element("td", (told.effective_thousandths / 1000).toFixed(2), "number"),
         element("td", (told.hhi_ppm / 1000000).toFixed(3), "number")]));
     }
@@ -219,7 +225,7 @@ function draw() {
   if (!shown) return;
   const [account, status] = shown;
   const place = document.getElementById("past");
-  const width = Math.max(place.clientWidth - 26, 260);
+  const width = Math.max(place.clientWidth - 32, 240);
   const left = account.endpoints_left_out;
   const chapters = account.endpoints.map((it) => chapter(account, it, nameIn(status, it), width));
   if (!chapters.length) chapters.push(element("p", "No call is on record yet. The first one begins a history."));
