@@ -167,7 +167,8 @@ function chapter(account, endpoint, name, width) {
   const foretold = endpoint.forecasts.flatMap((forecast) => forecast.windows
     .filter((window) => window.ended.length)
     .map((window) => figure(forecastPlot(forecast, window, half),
-      `${forecast.objective}, by ${window.length}: where the share was expected, and what came. The line is the objective.`)));
+      `${forecast.objective}, by ${window.length}: where the share was expected, and what came. The line is the objective. ` +
+      `${count(window.scores.predictability.covered)} of ${count(window.scores.predictability.ended)} intervals covered.`)));
   if (foretold.length) parts.push(element("div", foretold, "pair"));
   else parts.push(element("p", "No forecast has been scored yet: the first hour has to end first.", "soft"));
   return element("article", parts);

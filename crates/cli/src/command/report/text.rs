@@ -152,7 +152,7 @@ fn schema(endpoint: &Value) -> Vec<String> {
         })
         .collect();
     if told.is_empty() {
-        return vec!["schema and tools: nothing was checked".to_owned()];
+        return vec!["schema, tools and correctness: nothing was checked".to_owned()];
     }
     told
 }
@@ -230,11 +230,13 @@ pub(super) fn forecast(told: &Value, window: &Value) -> String {
     }
     let said = |against: &str| scores[against]["verdict"].as_str().unwrap_or("?");
     format!(
-        "forecasts of {name} by {length}: {} scored, {} breached, intervals missed {}; against \
-         climatology {}, against persistence {}",
+        "forecasts of {name} by {length}: {} scored, {} breached; {} of {} intervals covered, mean \
+         width {}; against climatology {}, against persistence {}",
         scores["windows"],
         scores["breached"],
-        percent(&scores["interval_missed_ppm"]),
+        scores["predictability"]["covered"],
+        scores["predictability"]["ended"],
+        percent(&scores["predictability"]["mean_width_ppm"]),
         said("against_climatology"),
         said("against_persistence"),
     )
