@@ -72,7 +72,7 @@ pub(super) fn head(told: &Told) -> Vec<String> {
 pub(super) fn lines(endpoint: &Value) -> Vec<String> {
     let mut lines = vec![availability(endpoint)];
     lines.push(format!(
-        "over its whole history: {} of {} attempts, {} with the rest unknown or not judged",
+        "over its whole history: {} ({} attempts, {} numbers without an outcome)",
         range(&endpoint["lifetime_ppm"]),
         endpoint["calls"],
         endpoint["unknown"],
