@@ -18,7 +18,7 @@ h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; borde
   padding-top: 1rem; } h3 { font-size: 1rem; margin: 1rem 0 .2rem; }
 ul { padding-left: 1.2rem; margin: .3rem 0; } figure { margin: .6rem 0; }
 figcaption { color: var(--soft); font-size: .9rem; }
-svg { display: block; width: 100%; height: auto; } text { fill: var(--soft); font: 11px system-ui, sans-serif; }
+figure { overflow-x: auto; } svg { display: block; width: 100%; min-width: 30rem; height: auto; } text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 .grid { stroke: var(--line); } .band { fill: var(--band); } .point { fill: var(--mark); }
 .miss, .alarm { fill: var(--bad); } .incident { fill: var(--warn); } .bar, .share { fill: var(--mark); }
 .share.other { fill: var(--band); } .target { fill: var(--soft); }
