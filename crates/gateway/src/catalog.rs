@@ -10,13 +10,11 @@ use recorder::{Recorder, Stream};
 use reliability::route;
 
 use crate::choose::Candidate;
-use crate::health::{Health, Pace, Readiness, Sign};
+use crate::health::{Pace, Readiness, Sign};
 use crate::lock::lock;
 use crate::outlier::{self, Minute};
 use crate::site::Site;
-
-/// Seconds over which recent traffic is counted.
-const MINUTE_S: usize = 60;
+use crate::vitals::Vitals;
 
 /// An endpoint at a site, with what the gateway keeps about it while it runs.
 pub(crate) struct Live {
@@ -34,12 +32,8 @@ pub(crate) struct Live {
     judged: AtomicU64,
     /// What is expected of its next answer.
     figures: Mutex<route::Candidate>,
-    /// Attempts under way.
-    open: AtomicU64,
-    /// What its answers cost since the start, billionths of a dollar.
-    cost_nano: AtomicU64,
-    health: Mutex<Health>,
-    traffic: Mutex<Traffic>,
+    /// What outlives a change of its settings.
+    vitals: Arc<Vitals>,
 }
 
 impl Live {
@@ -52,15 +46,12 @@ impl Live {
             header,
             json: serde_json::Value::from(label).to_string(),
             provider: id.provider.to_string(),
+            vitals: site.memory.of(&id),
             id,
             site,
             lower_ppm: AtomicU32::new(0),
             judged: AtomicU64::new(0),
             figures: Mutex::new(route::Candidate::unknown(0)),
-            open: AtomicU64::new(0),
-            cost_nano: AtomicU64::new(0),
-            health: Mutex::default(),
-            traffic: Mutex::default(),
         }
     }
 
@@ -90,96 +81,59 @@ impl Live {
 
     /// Counts an attempt as open; how many there are, it included.
     pub(crate) fn opened(&self, now_ms: u64) -> u64 {
-        lock(&self.traffic).add(now_ms / 1000, false);
-        lock(&self.health).began(now_ms);
-        self.open.fetch_add(1, Ordering::Relaxed) + 1
+        lock(&self.vitals.traffic).add(now_ms / 1000, false);
+        lock(&self.vitals.health).began(now_ms);
+        self.vitals.open.fetch_add(1, Ordering::Relaxed) + 1
     }
 
     /// An attempt ended; `failed` says whether that counts against the endpoint.
     pub(crate) fn closed(&self, now_ms: u64, failed: bool, sign: Sign) {
-        self.open.fetch_sub(1, Ordering::Relaxed);
+        self.vitals.open.fetch_sub(1, Ordering::Relaxed);
         if failed {
-            lock(&self.traffic).add(now_ms / 1000, true);
+            lock(&self.vitals.traffic).add(now_ms / 1000, true);
         }
-        lock(&self.health).ended(now_ms, sign);
+        lock(&self.vitals.health).ended(now_ms, sign);
     }
 
     /// A complete answer took so long.
     pub(crate) fn took(&self, first_token_us: Option<u64>, total_us: u64, tokens: Option<u64>) {
-        lock(&self.health).took(first_token_us, total_us, tokens);
+        lock(&self.vitals.health).took(first_token_us, total_us, tokens);
     }
 
     /// An answer cost so much.
     pub(crate) fn cost(&self, nano: u64) {
-        self.cost_nano.fetch_add(nano, Ordering::Relaxed);
+        self.vitals.cost_nano.fetch_add(nano, Ordering::Relaxed);
     }
 
     /// What its answers cost since the start, billionths of a dollar.
     pub(crate) fn cost_nano(&self) -> u64 {
-        self.cost_nano.load(Ordering::Relaxed)
+        self.vitals.cost_nano.load(Ordering::Relaxed)
     }
 
     pub(crate) fn open(&self) -> u64 {
-        self.open.load(Ordering::Relaxed)
+        self.vitals.open.load(Ordering::Relaxed)
     }
 
     /// It said when to come back.
     pub(crate) fn pause(&self, now_ms: u64, seconds: u32, limited: bool) {
-        lock(&self.health).pause(now_ms, seconds, limited);
+        lock(&self.vitals.health).pause(now_ms, seconds, limited);
     }
 
     pub(crate) fn readiness(&self, now_ms: u64) -> Readiness {
-        lock(&self.health).readiness(now_ms)
+        lock(&self.vitals.health).readiness(now_ms)
     }
 
     pub(crate) fn breaker(&self) -> &'static str {
-        lock(&self.health).breaker()
+        lock(&self.vitals.health).breaker()
     }
 
     pub(crate) fn pace(&self) -> Pace {
-        lock(&self.health).pace()
+        lock(&self.vitals.health).pace()
     }
 
     /// Attempts and failures of the last minute.
     pub(crate) fn last_minute(&self, now_ms: u64) -> (u64, u64) {
-        lock(&self.traffic).sums(now_ms / 1000)
-    }
-}
-
-/// Attempts and failures per second, for a minute.
-struct Traffic {
-    /// Second, attempts, failures.
-    seconds: [(u64, u32, u32); MINUTE_S],
-}
-
-impl Default for Traffic {
-    fn default() -> Self {
-        Self {
-            seconds: [(u64::MAX, 0, 0); MINUTE_S],
-        }
-    }
-}
-
-impl Traffic {
-    fn add(&mut self, second: u64, failed: bool) {
-        let place = usize::try_from(second % MINUTE_S as u64).unwrap_or(0);
-        let slot = &mut self.seconds[place];
-        if slot.0 != second {
-            *slot = (second, 0, 0);
-        }
-        if failed {
-            slot.2 += 1;
-        } else {
-            slot.1 += 1;
-        }
-    }
-
-    fn sums(&self, now: u64) -> (u64, u64) {
-        let fresh = |at: u64| at <= now && now - at < MINUTE_S as u64;
-        let recent = self.seconds.iter().filter(|slot| fresh(slot.0));
-        recent.fold((0, 0), |(a, f), slot| {
-            (a + u64::from(slot.1), f + u64::from(slot.2))
-        })
+        lock(&self.vitals.traffic).sums(now_ms / 1000)
     }
 }
 
@@ -294,7 +248,7 @@ impl Catalog {
             let out = endpoints.iter().filter(|live| live.breaker() != "closed");
             if outlier::is_worse(own, sum) && out.count() < outlier::ejected_max(endpoints.len()) {
                 tracing::info!(endpoint = %failed.id, "an endpoint does worse than the others");
-                lock(&failed.health).eject(now_ms);
+                lock(&failed.vitals.health).eject(now_ms);
             }
         }
     }
@@ -304,7 +258,7 @@ impl Live {
     /// What a choice needs to know of it; `place` is its place in the caller's own list.
     pub(crate) fn candidate(&self, place: usize, now_ms: u64) -> Candidate {
         let (readiness, probe) = {
-            let health = lock(&self.health);
+            let health = lock(&self.vitals.health);
             (health.readiness(now_ms), health.wants_probe(now_ms))
         };
         Candidate {
@@ -314,28 +268,5 @@ impl Live {
             resting: readiness == Readiness::Resting,
             probe,
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn traffic_is_that_of_the_last_minute() {
-        let mut traffic = Traffic::default();
-        traffic.add(100, false);
-        traffic.add(100, true);
-        traffic.add(130, false);
-        assert_eq!(traffic.sums(130), (2, 1));
-        assert_eq!(traffic.sums(159), (2, 1));
-        assert_eq!(traffic.sums(160), (1, 0));
-        traffic.add(160, false);
-        assert_eq!(
-            traffic.sums(160),
-            (2, 0),
-            "the slot of second 100 is used again"
-        );
-        assert_eq!(traffic.sums(300), (0, 0));
     }
 }

@@ -91,6 +91,7 @@ mod site;
 mod status;
 mod stream;
 mod tls;
+mod vitals;
 mod whole;
 mod wishes;
 

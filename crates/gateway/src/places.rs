@@ -75,8 +75,9 @@ pub(crate) struct Places {
 
 #[derive(Debug)]
 struct Inner {
-    free: usize,
-    waiting_max: usize,
+    /// As configured; more may be taken for a while after it was lowered.
+    places: usize,
+    taken: usize,
     waiting: Fair<Who, oneshot::Sender<Place>>,
 }
 
@@ -88,8 +89,8 @@ impl Places {
     pub(crate) fn new(places: usize) -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::new(Inner {
-                free: places,
-                waiting_max: places.saturating_mul(WAITING_PER_PLACE),
+                places,
+                taken: 0,
                 waiting: Fair::new(),
             }),
         })
@@ -97,24 +98,47 @@ impl Places {
 
     /// A free place, without waiting; nobody is overtaken, for nobody waits while one is free.
     pub(crate) fn try_take(self: &Arc<Self>) -> Option<Place> {
-        let mut inner = lock(&self.inner);
-        inner.free = inner.free.checked_sub(1)?;
-        Some(Place(Some(Arc::clone(self))))
+        lock(&self.inner).take().then(|| self.place())
+    }
+
+    fn place(self: &Arc<Self>) -> Place {
+        Place(Some(Arc::clone(self)))
+    }
+
+    /// From now on there are so many. Those who wait are served at once where there are more now;
+    /// where there are fewer, none is taken away.
+    pub(crate) fn resize(self: &Arc<Self>, places: usize) {
+        lock(&self.inner).places = places;
+        loop {
+            let next = {
+                let mut inner = lock(&self.inner);
+                if inner.taken >= inner.places {
+                    return;
+                }
+                let Some(next) = inner.waiting.pop() else {
+                    return;
+                };
+                inner.taken += 1;
+                next
+            };
+            // One who gave up drops the place, and that serves the next.
+            let _ = next.send(self.place());
+        }
     }
 
     /// Waits for a place; `None` if the queue is full. Whoever stops waiting just drops this.
     pub(crate) async fn wait(self: &Arc<Self>, client: Who) -> Option<Place> {
         let coming = {
             let mut inner = lock(&self.inner);
-            if let Some(free) = inner.free.checked_sub(1) {
-                inner.free = free;
-                return Some(Place(Some(Arc::clone(self))));
+            if inner.take() {
+                return Some(self.place());
             }
-            if inner.waiting.length >= inner.waiting_max {
+            let waiting_max = inner.places.saturating_mul(WAITING_PER_PLACE);
+            if inner.waiting.length >= waiting_max {
                 // Those who gave up hold no one else off.
                 inner.waiting.retain(|place| !place.is_closed());
             }
-            if inner.waiting.length >= inner.waiting_max {
+            if inner.waiting.length >= waiting_max {
                 return None;
             }
             let (place, coming) = oneshot::channel();
@@ -135,9 +159,10 @@ impl Places {
         loop {
             let next = {
                 let mut inner = lock(&self.inner);
-                let next = inner.waiting.pop();
+                let too_many = inner.taken > inner.places;
+                let next = if too_many { None } else { inner.waiting.pop() };
                 if next.is_none() {
-                    inner.free += 1;
+                    inner.taken -= 1;
                     place.0 = None;
                 }
                 next
@@ -149,6 +174,14 @@ impl Places {
                 Err(back) => place = back,
             }
         }
+    }
+}
+
+impl Inner {
+    fn take(&mut self) -> bool {
+        let free = self.taken < self.places;
+        self.taken += usize::from(free);
+        free
     }
 }
 
@@ -218,6 +251,33 @@ mod tests {
         }
         drop(first);
         assert_eq!(places.waiting(), 0);
+        assert!(places.try_take().is_some());
+    }
+
+    #[tokio::test]
+    async fn places_become_more_and_fewer_while_they_are_taken() {
+        let places = Places::new(1);
+        let first = places.try_take().expect("free");
+        let waits = || {
+            let places = Arc::clone(&places);
+            tokio::spawn(async move { places.wait(client(1)).await.expect("a place") })
+        };
+        let second = waits();
+        while places.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        places.resize(2);
+        let second = second.await.expect("no panic");
+        assert!(places.try_take().is_none());
+        places.resize(1);
+        let third = waits();
+        while places.waiting() == 0 {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        assert_eq!(places.waiting(), 1, "one place only, and it is taken");
+        drop(second);
+        drop(third.await.expect("no panic"));
         assert!(places.try_take().is_some());
     }
 

@@ -1,8 +1,8 @@
 //! The configuration in force, and how another one takes its place while calls are under way.
 //!
 //! Whoever answers a call takes the settings once and keeps them to its end, so a call sees one
-//! configuration and never half of two. Sites whose configuration did not change are carried over
-//! with their connections, their counters and what they said about themselves; a stream from a
+//! configuration and never half of two. Sites are carried over with their connections, their
+//! counters and what they said about themselves, as long as they keep name, URL and key; a stream from a
 //! site that is no longer listed runs to its end. Whatever is wrong with a new configuration is
 //! found before anything of the old one is let go.
 
@@ -16,7 +16,7 @@ use crate::config::{EndpointConfig, GatewayConfig};
 use crate::gateway::{Gateway, StartError};
 use crate::guard::Guard;
 use crate::lock::write;
-use crate::site::Site;
+use crate::site::{Site, Standing};
 
 /// What is in force at one moment.
 pub(crate) struct Settings {
@@ -44,19 +44,26 @@ pub enum ReloadError {
 
 impl Settings {
     /// The settings of `config`. Of the sites in `before`, those that are configured as they were
-    /// are kept.
+    /// are kept, and those that are so but for plain settings live on in new ones.
     pub(crate) fn new(
         config: GatewayConfig,
         address: SocketAddr,
         before: &[Arc<Site>],
     ) -> Result<Self, StartError> {
+        let kept = |site: &&Arc<Site>| !config.endpoints.contains(&site.config);
+        let mut changed: Vec<&Arc<Site>> = before.iter().filter(kept).collect();
         let site = |endpoint: &EndpointConfig| {
             if let Some(same) = before.iter().find(|site| site.config == *endpoint) {
                 return Ok(Arc::clone(same));
             }
-            // A client of its own: the time to connect is set per client.
-            let client = engine::http::client_with(endpoint.timeouts.connect);
-            let site = Site::new(endpoint.clone(), client);
+            let site = match take_same(&mut changed, endpoint) {
+                Some(before) => before.with(endpoint.clone()),
+                // A client of its own: the time to connect is set per client.
+                None => Site::new(
+                    endpoint.clone(),
+                    engine::http::client_with(endpoint.timeouts.connect),
+                ),
+            };
             site.map(Arc::new).map_err(|reason| StartError::Endpoint {
                 url: endpoint.api.to_string(),
                 reason,
@@ -92,6 +99,21 @@ impl Settings {
         .into_iter()
         .find_map(|(key, same)| (!same).then_some(key))
     }
+}
+
+/// Takes out the site that an endpoint was until now. Several may have its name, URL and key: then
+/// the one with its models goes first.
+fn take_same<'a>(
+    changed: &mut Vec<&'a Arc<Site>>,
+    endpoint: &EndpointConfig,
+) -> Option<&'a Arc<Site>> {
+    let same = |site: &&Arc<Site>| site.is_the_same_as(endpoint);
+    let models = |site: &&Arc<Site>| site.config.models == endpoint.models;
+    let at = changed
+        .iter()
+        .position(|site| same(site) && models(site))
+        .or_else(|| changed.iter().position(same))?;
+    Some(changed.remove(at))
 }
 
 /// Refuses to answer anyone who reaches this gateway from elsewhere, unless that was asked for.
@@ -143,11 +165,12 @@ impl Gateway {
         }
         check_reach(&config, self.address, &self.callers)?;
         let next = Settings::new(config, self.address, &before.sites)?;
-        let is_new = |site: &&Arc<Site>| !before.sites.iter().any(|old| Arc::ptr_eq(old, site));
+        let is_new = |site: &&Arc<Site>| site.known().standing == Standing::Unasked;
         let new = next.sites.iter().filter(is_new).map(|site| site.discover());
         let asked = futures_util::future::join_all(new);
         // A site that does not answer in time joins later, as at the start.
         let _ = tokio::time::timeout(crate::FIRST_DISCOVERY, asked).await;
+        next.sites.iter().for_each(|site| site.put_in_force());
         *write(&self.settings) = Arc::new(next);
         self.recatalog();
         Ok(())

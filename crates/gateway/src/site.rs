@@ -21,6 +21,7 @@ use serde_json::value::RawValue;
 use crate::config::{EndpointConfig, EndpointKind};
 use crate::lock::{read, write};
 use crate::places::Places;
+use crate::vitals::Memory;
 
 /// How long discovery waits for an answer.
 pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -38,6 +39,8 @@ pub(crate) struct Site {
     pub(crate) streamed: Upstream,
     /// Its places, if it takes only so many calls at once.
     pub(crate) places: Option<Arc<Places>>,
+    /// How its endpoints fare.
+    pub(crate) memory: Arc<Memory>,
     asked: Upstream,
     client: Client,
     known: RwLock<Known>,
@@ -130,11 +133,51 @@ impl Site {
             streamed: upstream(timeouts.first_token, timeouts.gap, timeouts.total)?,
             asked: upstream(DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT)?,
             places: config.offer.concurrency_max.map(Places::new),
+            memory: Arc::default(),
             client,
             known: RwLock::new(known),
             refreshed: tokio::sync::Mutex::new(None),
             config,
         })
+    }
+
+    /// Whether an endpoint of another configuration is this one, with other settings.
+    pub(crate) fn is_the_same_as(&self, other: &EndpointConfig) -> bool {
+        let own = &self.config;
+        own.name == other.name && own.api == other.api && own.api_key == other.api_key
+    }
+
+    /// The same site with other settings: it keeps its connections, how its endpoints fare, its
+    /// places, and what it said of itself. A limit of calls where there was none counts those that
+    /// begin from now on.
+    pub(crate) fn with(&self, config: EndpointConfig) -> Result<Self, String> {
+        let own = &self.config;
+        let client = if own.timeouts.connect == config.timeouts.connect {
+            self.client.clone()
+        } else {
+            engine::http::client_with(config.timeouts.connect)
+        };
+        let mut next = Self::new(config, client)?;
+        next.memory = Arc::clone(&self.memory);
+        if let (Some(places), Some(new)) = (&self.places, &mut next.places) {
+            *new = Arc::clone(places);
+        }
+        if (own.kind, &own.provider) == (next.config.kind, &next.config.provider) {
+            let mut known = self.known();
+            if own.models != next.config.models {
+                known.standing = Standing::Unasked;
+                known.models = read(&next.known).models.clone();
+            }
+            next.known = RwLock::new(known);
+        }
+        Ok(next)
+    }
+
+    /// From now on it has as many places as its settings say.
+    pub(crate) fn put_in_force(&self) {
+        if let (Some(places), Some(most)) = (&self.places, self.config.offer.concurrency_max) {
+            places.resize(most);
+        }
     }
 
     pub(crate) fn known(&self) -> Known {

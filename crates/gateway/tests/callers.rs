@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use gateway::config::{EndpointConfig, TlsConfig};
+use gateway::config::{EndpointConfig, GatewayConfig, Secret, TlsConfig};
 use gateway::keys::{Grant, KeyFile};
 use gateway::{ReloadError, StartError, serve};
 use http_body_util::{BodyExt, Full};
@@ -396,6 +396,68 @@ async fn a_new_configuration_drops_no_stream() {
         .to_bytes();
     let text = String::from_utf8_lossy(&body);
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn another_price_does_not_heal_an_endpoint_and_another_key_does() {
+    let slow = Fault::Long {
+        tokens: 1_000_000,
+        gap_us: 1000,
+    };
+    let busy = Faulty::api(MODEL, Script::Always(slow)).await;
+    let failing = Faulty::api("failing", Script::Always(Fault::Status(500))).await;
+    let mut config = config();
+    config.endpoints = vec![endpoint(&busy), endpoint(&failing)];
+    let limit = |config: &mut GatewayConfig, places| {
+        config.endpoints[0].offer.concurrency_max = Some(places);
+        config.endpoints[0].offer.queue = Duration::from_millis(50);
+    };
+    limit(&mut config, 1);
+    let gateway = Running::start(config.clone(), None).await;
+    let handle = gateway.handle.as_ref().expect("running");
+    let stream = gateway.open(chat(true)).await;
+    for _ in 0..5 {
+        let answer = gateway.post(chat(false).replace(MODEL, "failing")).await;
+        assert_eq!(answer.status, 500);
+    }
+    let told = async || {
+        let status = gateway.status().await;
+        let of = |at: usize| status["endpoints"][at].clone();
+        let busy = (of(0)["open"].clone(), of(1)["breaker"].clone());
+        (busy, of(0)["standing"].clone())
+    };
+    let before = told().await;
+    assert_eq!(before.0, (1.into(), "open".into()));
+
+    // One place is taken still.
+    for endpoint in &mut config.endpoints {
+        endpoint.offer.price.prompt = Some(7);
+        endpoint.timeouts.gap = Duration::from_secs(3);
+    }
+    handle.reload(config.clone()).await.expect("usable");
+    assert_eq!(told().await, before);
+    assert_eq!(gateway.post(chat(true)).await.status, 503);
+    let dear = format!(
+        r#"{{"provider":{{"max_price":{{"prompt":0.000001}}}},{}"#,
+        &chat(false)[1..]
+    );
+    assert_eq!(
+        gateway.post(dear).await.status,
+        404,
+        "the price is the new one"
+    );
+    // And now there is a second one.
+    limit(&mut config, 2);
+    handle.reload(config.clone()).await.expect("usable");
+    let second = gateway.open(chat(true)).await;
+    assert_eq!(second.status(), 200);
+    assert_eq!(told().await.0.0, 2);
+
+    config.endpoints[1].api_key = Some(Secret::new("another").expect("a key"));
+    handle.reload(config).await.expect("usable");
+    assert_eq!(told().await.0, (2.into(), "closed".into()));
+    drop((stream, second));
     gateway.stop().await;
 }
 

@@ -196,6 +196,27 @@ async fn an_upstream_that_never_counts_is_still_ok() {
 }
 
 #[tokio::test]
+async fn a_stream_of_several_choices_ends_with_the_last_of_them() {
+    let other = |chunk: &str| chunk.replace("\"index\":0", "\"index\":1");
+    let (chunk, last) = (other(CHUNK), other(LAST));
+    let mut body: Value = serde_json::from_str(&chat("hi", true)).expect("JSON");
+    body["n"] = json!(2);
+    // The second choice goes on after the first ended, and is all there or is cut.
+    for (payloads, outcome) in [
+        (&[CHUNK, LAST, &chunk, &last][..], Outcome::Ok),
+        (&[CHUNK, LAST, &chunk, &last, "[DONE]"], Outcome::Ok),
+        (&[CHUNK, LAST, &chunk], Outcome::Truncated),
+    ] {
+        let it = in_front_of(&Outside::stream(events(payloads))).await;
+        let answered = it.post(body.to_string(), Some(1)).await;
+        let passed = answered.payloads();
+        assert!(passed.iter().any(|payload| *payload == chunk.as_bytes()));
+        assert_eq!(answered.is_done(), outcome == Outcome::Ok);
+        answered.checked(outcome, 1);
+    }
+}
+
+#[tokio::test]
 async fn every_failure_has_its_outcome() {
     let error = r#"{"error":{"message":"no","type":"t","param":null,"code":"c"}}"#;
     for (outside, stream, status, outcome) in [
