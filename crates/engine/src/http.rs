@@ -20,15 +20,19 @@ use http_body::Body;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::Service;
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+mod tls_key;
+
+pub use tls_key::{Connector, TlsKey};
+
 /// The shared client. Cloning is cheap and shares the connection pool.
-pub type Client = hyper_util::client::legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>;
+pub type Client = hyper_util::client::legacy::Client<Connector, Full<Bytes>>;
 
 /// Longest wait for a TCP connection, ms.
 pub const CONNECT_TIMEOUT_MS: u64 = 5_000;
@@ -48,12 +52,16 @@ pub fn client() -> Client {
 
 /// A client that waits at most `connect_timeout` for a TCP connection.
 pub fn client_with(connect_timeout: Duration) -> Client {
+    client_from(tls_config(), connect_timeout)
+}
+
+fn client_from(tls: rustls::ClientConfig, connect_timeout: Duration) -> Client {
     let mut tcp = HttpConnector::new();
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect_timeout));
     tcp.enforce_http(false);
     let https = HttpsConnectorBuilder::new()
-        .with_tls_config(tls_config())
+        .with_tls_config(tls)
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
@@ -61,7 +69,7 @@ pub fn client_with(connect_timeout: Duration) -> Client {
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
-        .build(https)
+        .build(Connector(https))
 }
 
 fn tls_config() -> rustls::ClientConfig {

@@ -25,7 +25,7 @@ pub use events::{Events, UpstreamEvent};
 pub(crate) use failure::root_cause;
 pub use failure::{ConnectFailure, Stage, UpstreamError};
 
-use crate::http::Client;
+use crate::http::{Client, TlsKey};
 use crate::openai::{ModelList, Surface};
 
 /// Largest body of an error answer that is kept, bytes; the rest is cut off.
@@ -258,6 +258,7 @@ impl Upstream {
         let reply = Reply {
             status: head.status,
             headers: head.headers,
+            tls_key: head.extensions.get::<TlsKey>().copied(),
             body: ReplyBody {
                 body,
                 idle: self.deadlines.idle,
@@ -286,6 +287,8 @@ pub struct Reply {
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
+    /// The TLS key that answered.
+    pub tls_key: Option<TlsKey>,
     body: ReplyBody,
 }
 
@@ -333,6 +336,7 @@ impl Reply {
             status: self.status.as_u16(),
             retry_after_s: retry_after_s(&self.headers),
             headers: Box::new(self.headers),
+            tls_key: self.tls_key,
             body: body.freeze(),
         }
     }

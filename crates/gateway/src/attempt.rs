@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use engine::http::TlsKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use record::content::{Commitment, Part};
 use record::observation::LoadClass;
@@ -84,6 +85,7 @@ impl Attempt {
             response: None,
             whole: false,
             status: None,
+            tls_key: None,
             first_token_us: None,
             gaps: None,
             total_us: 0,
@@ -175,9 +177,10 @@ impl Attempt {
     }
 
     /// The head of the answer arrived.
-    pub(crate) fn head(&mut self, status: u16, headers: &HeaderMap) {
+    pub(crate) fn head(&mut self, status: u16, headers: &HeaderMap, tls_key: Option<TlsKey>) {
         let facts = &mut self.open().facts;
         facts.status = Some(status);
+        facts.tls_key = tls_key;
         if let Some(receipt) = headers.get(RECEIPT_HEADER) {
             facts.receipt = Some(decode_receipt(receipt.as_bytes()));
         }
@@ -228,6 +231,11 @@ impl Attempt {
     /// Whether any text arrived.
     pub(crate) fn has_token(&mut self) -> bool {
         self.open().last_token.is_some()
+    }
+
+    /// The answer is a response with this id.
+    pub(crate) fn response(&mut self, id: &str) {
+        self.gateway.pins.keep(id, self.live());
     }
 
     /// The endpoint said when it wants to be asked again.

@@ -25,7 +25,7 @@ use crate::callers::Caller;
 use crate::gateway::Gateway;
 
 /// What anyone may ask for.
-const FOR_ANYONE: &[&str] = &["/healthz", "/readyz"];
+const FOR_ANYONE: &[&str] = &["/healthz", "/readyz", "/openapi.json"];
 /// What everyone with a key may ask for: whatever starts like this.
 const FOR_CALLERS: &[&str] = &["/v1/", "/longrun/v1/calls/"];
 

@@ -33,11 +33,12 @@ impl Failure {
         if let UpstreamError::Status {
             status,
             headers,
+            tls_key,
             body,
             retry_after_s,
         } = error
         {
-            attempt.head(*status, headers);
+            attempt.head(*status, headers, *tls_key);
             attempt.body(body);
             own = Some(body.clone());
             if let Some(seconds) = *retry_after_s {

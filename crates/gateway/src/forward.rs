@@ -121,14 +121,20 @@ fn candidates(
     } else {
         Vec::new()
     };
+    let pinned = gateway.pins.of(head.previous.as_deref());
     let mut shortest_ms = u64::MAX;
+    let mut left = 0;
     for (place, live) in endpoints.iter().enumerate() {
+        if !pinned.allows(live) {
+            continue;
+        }
         if preferences.any
             && let Some(why) = preferences.objection(&offered(live), &parameters)
         {
             objections.push(format!("{}: {why}", live.id));
             continue;
         }
+        left += 1;
         match live.readiness(now_ms) {
             Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
             Readiness::Ready | Readiness::Resting => {
@@ -139,7 +145,9 @@ fn candidates(
             }
         }
     }
-    if !candidates.is_empty() {
+    if let Some(error) = pinned.refusal(left) {
+        Err(error)
+    } else if !candidates.is_empty() {
         Ok(candidates)
     } else if shortest_ms == u64::MAX {
         Err(nothing_left(&head.model, &objections))

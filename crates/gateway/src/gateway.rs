@@ -23,6 +23,7 @@ use crate::history::Histories;
 use crate::lock::{read, write};
 use crate::metrics::Metrics;
 use crate::observe::Observer;
+use crate::pins::Pins;
 use crate::recent::Recent;
 use crate::settings::{ConfigSource, Settings};
 use crate::site::{Site, Standing};
@@ -47,6 +48,8 @@ pub(crate) struct Gateway {
     pub(crate) observer: Observer,
     pub(crate) recent: Recent,
     pub(crate) decisions: Decisions,
+    /// Which endpoint gave which response.
+    pub(crate) pins: Pins,
     pub(crate) histories: Histories,
     pub(crate) concentration: concentration::Kept,
     /// Where news of trouble go, if anywhere.
@@ -146,6 +149,7 @@ impl Gateway {
             }),
             recent: Recent::default(),
             decisions: Decisions::default(),
+            pins: Pins::default(),
             stopping: AtomicBool::new(false),
             budget: Mutex::default(),
             unnumbered: AtomicU64::new(0),

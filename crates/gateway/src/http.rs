@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Extension, Path, Query, Request, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -20,16 +21,48 @@ use crate::forward::Asked;
 use crate::gateway::Gateway;
 use crate::outlook::Outlook;
 use crate::status::Status;
-use crate::{body, callers, calls, door, drill, forward, judge, metrics, status};
+use crate::{body, callers, calls, door, drill, forward, judge, metrics, openapi, status};
 
 type Shared = State<Arc<Gateway>>;
 type From = Extension<Caller>;
+type Named = Result<Path<String>, PathRejection>;
+
+/// What the path names; octets that are no text name nothing.
+fn named(path: Named) -> String {
+    path.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name)
+}
 
 /// The routes, with `pages` beside them.
 pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
     let door = Arc::clone(&gateway);
-    let api = Router::new()
-        .route("/v1/chat/completions", asking(Surface::Chat))
+    let api = routes().router;
+    let api = api.method_not_allowed_fallback(wrong_method);
+    let api = api.fallback(unknown_path).with_state(gateway);
+    pages
+        .merge(api)
+        .layer(middleware::from_fn_with_state(door, door::admit))
+}
+
+/// Routes, and the paths that they are for: the description of the API is held to these.
+pub(crate) struct Routes {
+    router: Router<Arc<Gateway>>,
+    pub(crate) paths: Vec<&'static str>,
+}
+
+impl Routes {
+    fn route(mut self, path: &'static str, methods: MethodRouter<Arc<Gateway>>) -> Self {
+        self.paths.push(path);
+        self.router = self.router.route(path, methods);
+        self
+    }
+}
+
+pub(crate) fn routes() -> Routes {
+    let none = Routes {
+        router: Router::new(),
+        paths: Vec::new(),
+    };
+    none.route("/v1/chat/completions", asking(Surface::Chat))
         .route("/v1/completions", asking(Surface::Completions))
         .route("/v1/embeddings", asking(Surface::Embeddings))
         .route("/v1/responses", asking(Surface::Responses))
@@ -38,6 +71,7 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/healthz", get(health))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
+        .route("/openapi.json", get(described))
         .route("/longrun/v1/status", get(status))
         .route("/longrun/v1/history", get(history))
         .route("/longrun/v1/forecasts", get(forecasts))
@@ -48,11 +82,6 @@ pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
         .route("/longrun/v1/calls/{id}/route", get(route))
         .route("/longrun/v1/calls/{id}/outcome", post(outcome))
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
-        .fallback(unknown_path)
-        .with_state(gateway);
-    pages
-        .merge(api)
-        .layer(middleware::from_fn_with_state(door, door::admit))
 }
 
 /// The route of a surface.
@@ -104,11 +133,8 @@ async fn models(State(gateway): Shared, Extension(caller): From) -> Response {
     json(StatusCode::OK, &ModelList::new(models.collect()))
 }
 
-async fn model(
-    State(gateway): Shared,
-    Extension(caller): From,
-    Path(name): Path<String>,
-) -> Response {
+async fn model(State(gateway): Shared, Extension(caller): From, name: Named) -> Response {
+    let name = named(name);
     let catalog = gateway.catalog();
     match catalog.model(&name).filter(|_| caller.may_use(&name)) {
         Some(_) => json(
@@ -166,6 +192,11 @@ async fn metrics(State(gateway): Shared) -> Response {
     }
 }
 
+async fn described() -> Response {
+    let kind = HeaderValue::from_static("application/json");
+    ([(CONTENT_TYPE, kind)], openapi::served()).into_response()
+}
+
 async fn status(State(gateway): Shared) -> Response {
     match Status::of(&gateway).await {
         Ok(status) => json(StatusCode::OK, &status),
@@ -193,8 +224,12 @@ struct Since {
 }
 
 /// What happened in the last `since_s` seconds; a week where nothing is said.
-async fn account(State(gateway): Shared, Query(asked): Query<Since>) -> Response {
+async fn account(State(gateway): Shared, asked: Result<Query<Since>, QueryRejection>) -> Response {
     const WEEK_S: u64 = 7 * 24 * 3600;
+    let Ok(Query(asked)) = asked else {
+        let message = "'since_s' is a whole number of seconds, and there is one of it.";
+        return Answer::error(&ApiError::invalid("since_s", message), None, None).0;
+    };
     let since_s = asked.since_s.unwrap_or(WEEK_S);
     let now_ms = gateway.clock.unix_ms();
     let since_ms = now_ms.saturating_sub(since_s.saturating_mul(1000));
@@ -214,14 +249,22 @@ struct Without {
 }
 
 /// The last week without one provider.
-async fn without(State(gateway): Shared, Query(asked): Query<Without>) -> Response {
+async fn without(
+    State(gateway): Shared,
+    asked: Result<Query<Without>, QueryRejection>,
+) -> Response {
+    let Ok(Query(asked)) = asked else {
+        let message = "'without' names a provider, and there is one of it.";
+        return Answer::error(&ApiError::invalid("without", message), None, None).0;
+    };
     match drill::without(&gateway, &asked.without) {
         Ok(told) => json(StatusCode::OK, &told),
         Err(error) => Answer::error(&error, None, None).0,
     }
 }
 
-async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<String>) -> Response {
+async fn call(State(gateway): Shared, Extension(caller): From, id: Named) -> Response {
+    let id = named(id);
     // Whether somebody else made such a call is not told either.
     let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
     let Some(call) = id.parse::<CallId>().ok().filter(own) else {
@@ -239,9 +282,10 @@ async fn call(State(gateway): Shared, Extension(caller): From, Path(id): Path<St
 async fn outcome(
     State(gateway): Shared,
     Extension(caller): From,
-    Path(id): Path<String>,
+    id: Named,
     body: axum::body::Body,
 ) -> Response {
+    let id = named(id);
     let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
     let Some(call) = id.parse::<CallId>().ok().filter(own) else {
         let shown: String = id.chars().take(64).collect();
@@ -263,11 +307,8 @@ async fn outcome(
     }
 }
 
-async fn route(
-    State(gateway): Shared,
-    Extension(caller): From,
-    Path(id): Path<String>,
-) -> Response {
+async fn route(State(gateway): Shared, Extension(caller): From, id: Named) -> Response {
+    let id = named(id);
     let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
     let call = id.parse::<CallId>().ok().filter(own);
     match call.and_then(|call| gateway.decisions.of(call)) {

@@ -24,6 +24,7 @@
 //! | [`budget`] | how much load retries may add |
 //! | [`guard`] | which requests are served at all |
 //! | [`discover`] | what is found where nobody configured anything |
+//! | [`openapi`] | the description of the HTTP API |
 //! | [`keys`] | the file of keys: who may call, and how much |
 //!
 //! What it does not do: it keeps no prompt and no answer, puts neither into its logs, rewrites no
@@ -76,9 +77,11 @@ mod listen;
 mod lock;
 mod metrics;
 mod observe;
+pub mod openapi;
 pub mod outcome;
 pub mod outlier;
 mod outlook;
+mod pins;
 mod places;
 mod plain;
 mod preferences;

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
+use engine::http::TlsKey;
 use record::bucket::{self, DurationUs};
 use record::content::{Exact, Part};
 use record::observation::{
@@ -53,6 +54,8 @@ pub(crate) struct Facts {
     pub(crate) load: LoadClass,
     pub(crate) start_ms: u64,
     pub(crate) status: Option<u16>,
+    /// The key of the TLS connection that the answer came over.
+    pub(crate) tls_key: Option<TlsKey>,
     pub(crate) first_token_us: Option<u64>,
     pub(crate) gaps: Option<Gaps>,
     pub(crate) total_us: u64,
@@ -398,7 +401,7 @@ fn draft(
             purpose: None,
         },
         client: facts.client,
-        tls_key: None,
+        tls_key: facts.tls_key.map(|key| Digest::from_bytes(key.0)),
         commitments: Commitments {
             exact: number.secret().commit(Part::Exact, &exact),
         },

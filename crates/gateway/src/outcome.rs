@@ -429,6 +429,7 @@ mod tests {
         let status = UpstreamError::Status {
             status: 429,
             headers: Box::default(),
+            tls_key: None,
             body: Bytes::new(),
             retry_after_s: None,
         };

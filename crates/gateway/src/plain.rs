@@ -24,7 +24,7 @@ pub(crate) async fn attempt(
         Err(error) => return Err(Failure::upstream(attempt, &error)),
     };
     attempt.first_byte();
-    attempt.head(reply.status.as_u16(), &reply.headers);
+    attempt.head(reply.status.as_u16(), &reply.headers, reply.tls_key);
     let (status, headers, body) = reply.into_parts();
     let bytes = match body.bytes(limit_bytes).await {
         Ok(bytes) => bytes,
@@ -43,6 +43,11 @@ pub(crate) async fn attempt(
         }
         Err(Unfit::Malformed(what)) => return Err(Failure::malformed(attempt, what)),
     };
+    if surface == Surface::Responses
+        && let Some(id) = whole::response_id(&bytes)
+    {
+        attempt.response(&id);
+    }
     let call = attempt.call();
     let evidence = attempt.evidence();
     let parts = marked(&bytes, call, &live, evidence);

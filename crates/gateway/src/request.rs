@@ -28,6 +28,8 @@ pub(crate) struct Head<'a> {
     pub(crate) choices: u64,
     /// How many tokens the request allows its answer; 0 where it does not say.
     pub(crate) answer_max: u64,
+    /// The response that this one follows.
+    pub(crate) previous: Option<Cow<'a, str>>,
     /// What the caller prefers.
     pub(crate) preferences: Preferences,
     /// Where the model's name stands, with its quotes.
@@ -80,6 +82,8 @@ struct Other<'a> {
     max_tokens: Option<&'a RawValue>,
     #[serde(default, borrow)]
     max_output_tokens: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    previous_response_id: Option<&'a RawValue>,
 }
 
 impl<'a> Head<'a> {
@@ -99,6 +103,7 @@ impl<'a> Head<'a> {
         let count = |value: Option<&RawValue>| serde_json::from_str(value?.get()).ok();
         let (model, stream, n, provider, answer_max);
         let mut prompts = 1;
+        let mut previous = None;
         if surface == Surface::Chat {
             let read: Chat<'a> = serde_json::from_slice(body).map_err(wrong)?;
             if read.messages.is_empty() {
@@ -118,6 +123,10 @@ impl<'a> Head<'a> {
             if surface == Surface::Completions {
                 prompts = read.prompt.map_or(1, prompts_in);
             }
+            if surface == Surface::Responses {
+                // One that is no text is for the endpoint to judge.
+                previous = read.previous_response_id.and_then(borrowed);
+            }
             answer_max = count(read.max_output_tokens.or(read.max_tokens));
             (model, stream, n, provider) = (read.model, read.stream, read.n, read.provider);
         }
@@ -130,6 +139,7 @@ impl<'a> Head<'a> {
             streamed: stream == Some(true) && surface != Surface::Embeddings,
             choices: count(n).unwrap_or(1).saturating_mul(prompts),
             answer_max: answer_max.unwrap_or(0),
+            previous,
             preferences: provider
                 .filter(|value| value.get() != "null")
                 .map_or_else(|| Ok(Preferences::default()), Preferences::parse)?,

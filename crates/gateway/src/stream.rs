@@ -18,7 +18,7 @@ use crate::attempt::Attempt;
 use crate::catalog::Live;
 use crate::failure::{Failure, explain};
 use crate::outcome::Seen;
-use crate::whole::is_json;
+use crate::whole::{is_json, response_id};
 
 /// Events held back while no token has come. A role, some odd first chunk: more is not waited for.
 const PRELUDE_EVENTS: usize = 4;
@@ -46,7 +46,7 @@ pub(crate) async fn attempt(
         Ok(reply) => reply,
         Err(error) => return Err(Failure::upstream(attempt, &error)),
     };
-    attempt.head(reply.status.as_u16(), &reply.headers);
+    attempt.head(reply.status.as_u16(), &reply.headers, reply.tls_key);
     if !reply.is_event_stream() {
         return Err(odd(attempt, reply).await);
     }
@@ -204,6 +204,13 @@ impl Relay {
         };
         let text = chunk.as_ref().is_some_and(|chunk| chunk.has_content);
         attempt.event(data, text);
+        // The first event of a response names it.
+        if self.surface == Surface::Responses
+            && self.passed == 0
+            && let Some(id) = response_id(data)
+        {
+            attempt.response(&id);
+        }
         self.passed += 1;
         self.begun |= text;
         let mut frame = event.raw.clone();

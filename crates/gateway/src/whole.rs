@@ -173,6 +173,22 @@ fn response(bytes: &[u8]) -> Result<Whole, Unfit> {
     ))
 }
 
+/// The id of a response, or of the one that an event of its stream is about.
+pub(crate) fn response_id(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct Named<'a> {
+        #[serde(default, borrow)]
+        id: Option<Cow<'a, str>>,
+        #[serde(default, borrow)]
+        response: Option<&'a RawValue>,
+    }
+    let named: Named<'_> = serde_json::from_slice(bytes).ok()?;
+    let Some(inner) = named.response else {
+        return named.id;
+    };
+    serde_json::from_str::<Named<'_>>(inner.get()).ok()?.id
+}
+
 fn whole(filtered: bool, usage: Option<&RawValue>) -> Whole {
     Whole {
         seen: if filtered {
@@ -288,6 +304,22 @@ mod tests {
             (Responses, r#"{"status":"failed","error":{"code":"c"}}"#),
         ] {
             assert_eq!(read_json(surface, text), Err(Unfit::Error), "{text}");
+        }
+    }
+
+    #[test]
+    fn responses_have_ids() {
+        for (text, id) in [
+            (r#"{"id":"r","output":[]}"#, Some("r")),
+            (
+                r#"{"type":"response.created","response":{"id":"r"}}"#,
+                Some("r"),
+            ),
+            (r#"{"id":"x","response":{}}"#, None),
+            (r#"{"id":1}"#, None),
+            ("{", None),
+        ] {
+            assert_eq!(response_id(text.as_bytes()).as_deref(), id, "{text}");
         }
     }
 

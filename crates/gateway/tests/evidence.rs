@@ -531,3 +531,94 @@ async fn a_marked_answer_opens_with_the_members_taken_out() {
     let unmarked = record::content::without_longrun_member(&answer.body).expect("it is marked");
     assert_eq!(unmarked, plain_answer(MODEL));
 }
+
+/// The certificate that [`an_observation_names_the_tls_key_that_answered`] has its process trust.
+const OWN_CA: &str = "LONGRUN_TEST_CA_DIR";
+
+/// A TLS connection in front of an upstream.
+async fn over_tls(upstream: &Faulty, directory: &std::path::Path) -> String {
+    use rustls::pki_types::pem::PemObject;
+    let read = |name| std::fs::read(directory.join(name)).expect("there");
+    let certificate = rustls::pki_types::CertificateDer::from_pem_slice(&read("ca.pem"));
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_slice(&read("key.pem"));
+    let provider = std::sync::Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.expect("one")], key.expect("one"))
+        .expect("they fit");
+    let acceptor = tokio_rustls::TlsAcceptor::from(std::sync::Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+        .await
+        .expect("a port");
+    let port = listener.local_addr().expect("an address").port();
+    let to = upstream.address;
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = acceptor.accept(stream).await?;
+                let mut plain = tokio::net::TcpStream::connect(to).await?;
+                tokio::io::copy_bidirectional(&mut stream, &mut plain).await
+            });
+        }
+    });
+    format!("https://localhost:{port}/v1")
+}
+
+/// Which certificates are trusted is read from the environment, so this runs itself again in one
+/// that names a certificate of its own.
+#[test]
+fn an_observation_names_the_tls_key_that_answered() {
+    use rcgen::PublicKeyData as _;
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    if let Some(directory) = std::env::var_os(OWN_CA) {
+        return runtime().block_on(tls_keys_are_named(directory.as_ref()));
+    }
+    let directory = tempfile::tempdir().expect("a directory");
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let write = |name: &str, text: &str| {
+        let path = directory.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path
+    };
+    let ca = write("ca.pem", &made.cert.pem());
+    write("key.pem", &made.signing_key.serialize_pem());
+    let spki = made.signing_key.subject_public_key_info();
+    write("spki.sha256", &record::sha256(&spki).to_hex());
+    let ran = std::process::Command::new(std::env::current_exe().expect("this"))
+        .args(["--exact", "an_observation_names_the_tls_key_that_answered"])
+        .env(OWN_CA, directory.path())
+        .env("SSL_CERT_FILE", ca)
+        .env_remove("SSL_CERT_DIR")
+        .output()
+        .expect("it runs");
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success() && said.contains("1 passed"), "{said}");
+}
+
+async fn tls_keys_are_named(directory: &std::path::Path) {
+    let failing = Script::InTurn(vec![Fault::None, Fault::None, Fault::Status(500)]);
+    let upstream = Faulty::api(MODEL, failing).await;
+    let mut config = config();
+    let mut over = endpoint(&upstream);
+    over.api = over_tls(&upstream, directory).await.parse().expect("a URL");
+    config.endpoints = vec![over];
+    let gateway = Running::start(config, None).await;
+    let digest = std::fs::read_to_string(directory.join("spki.sha256")).expect("there");
+    // In one piece, streamed, and an error.
+    for (streamed, status) in [(false, 200), (true, 200), (false, 500)] {
+        let answer = gateway.post(chat(streamed)).await;
+        assert_eq!(answer.status, status, "{}", answer.text());
+        let told = gateway.call(&answer.call()).await;
+        let payload = &told["attempts"][0]["envelopes"]["observation"]["payload"];
+        let payload = support::faulty::signer::unbase64(payload.as_str().expect("a payload"));
+        let statement: Value = serde_json::from_slice(&payload).expect("JSON");
+        assert_eq!(
+            statement["predicate"]["tls_key"],
+            Value::from(digest.as_str())
+        );
+    }
+    gateway.stop().await;
+}

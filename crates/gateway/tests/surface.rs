@@ -322,3 +322,49 @@ async fn nothing_is_hedged_without_a_wish_or_a_budget() {
     let refused = gateway.post_to(path, &body, &typo).await;
     assert_eq!(refused.json()["error"]["code"], "unknown_header");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_follow_up_goes_to_the_endpoint_that_gave_the_response() {
+    let (one, other) = (upstream(MODEL).await, upstream(MODEL).await);
+    let gateway = start(&[&one, &other], |_| {}).await;
+    let ask = async |previous: &str, more: Value| {
+        let mut body = serde_json::json!({"model": MODEL, "input": "hi"});
+        if !previous.is_empty() {
+            body["previous_response_id"] = previous.into();
+        }
+        for (name, value) in more.as_object().expect("members") {
+            body[name] = value.clone();
+        }
+        let path = "/v1/responses";
+        gateway.post_to(path, &body.to_string(), &[]).await
+    };
+    let endpoint = |answer: &support::Answer| answer.header("x-longrun-endpoint").to_owned();
+    let refused = |answer: &support::Answer| {
+        assert_eq!(answer.status, 400, "{}", answer.text());
+        answer.json()["error"]["code"].clone()
+    };
+    // Both are asked, and both call each of their responses the same: the latest counts.
+    let mut given = std::collections::BTreeSet::new();
+    for number in 0..40 {
+        let streamed = serde_json::json!({"stream": number % 2 == 0});
+        let first = ask("", streamed.clone()).await;
+        assert_eq!(first.status, 200, "{}", first.text());
+        let follows = ask("resp-1", streamed).await;
+        assert_eq!(endpoint(&follows), endpoint(&first));
+        given.insert(endpoint(&first));
+    }
+    assert_eq!(given.len(), 2, "{given:?}");
+    let answer = ask("", serde_json::json!({})).await;
+    let origin = endpoint(&answer).replace(&format!("/{MODEL}"), "");
+    let ignored = serde_json::json!({"provider": {"ignore": [origin]}});
+    let code = refused(&ask("resp-1", ignored).await);
+    assert_eq!(code, "previous_response_unavailable");
+
+    let code = refused(&ask("resp-0", serde_json::json!({})).await);
+    assert_eq!(code, "previous_response_not_found");
+    let only = serde_json::json!({"provider": {"only": [one.origin()]}});
+    let named = ask("resp-0", only).await;
+    assert_eq!(named.status, 200, "{}", named.text());
+    assert!(endpoint(&named).starts_with(&one.origin()));
+    gateway.stop().await;
+}

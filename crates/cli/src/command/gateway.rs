@@ -41,6 +41,8 @@ enum Command {
     /// Say who may call: make, list, replace and take away keys.
     #[command(subcommand)]
     Key(key::Command),
+    /// Print the description of the HTTP API (OpenAPI 3.1), as `GET /openapi.json` serves it.
+    Openapi,
 }
 
 /// Arguments of `gateway` without a further word.
@@ -76,6 +78,10 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.command {
             Some(Command::Key(command)) => command.run(),
+            Some(Command::Openapi) => {
+                println!("{:#}", gateway::openapi::document());
+                Ok(ExitCode::SUCCESS)
+            }
             None => running::block_on(self.serve.run()),
         }
     }

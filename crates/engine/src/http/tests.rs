@@ -4,6 +4,10 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use hyper::service::service_fn;
 
+use rcgen::PublicKeyData as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::TlsAcceptor;
+
 use super::*;
 
 /// Answers of a few small events over one connection, again and again: with Nagle's algorithm on
@@ -81,4 +85,64 @@ async fn a_request_under_way_is_finished_before_the_end() {
     assert_eq!(body, "whole");
     server.await.expect("the server is well");
     assert!(client.get(uri).await.is_err(), "nobody listens any more");
+}
+
+/// Answers every request over TLS, with a certificate for `localhost`.
+async fn over_tls(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> SocketAddr {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("they fit");
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let stream = acceptor.accept(stream).await.expect("a handshake");
+                let service = service_fn(|_| async {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"hi"))))
+                });
+                let http = hyper::server::conn::http1::Builder::new();
+                let _ = http.serve_connection(TokioIo::new(stream), service).await;
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn every_answer_over_tls_names_the_key_of_its_connection() {
+    let mut roots = rustls::RootCertStore::empty();
+    let mut servers = Vec::new();
+    for _ in 0..2 {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+        roots.add(made.cert.der().clone()).expect("a root");
+        let spki = made.signing_key.subject_public_key_info();
+        let digest = ring::digest::digest(&ring::digest::SHA256, &spki);
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("PKCS#8");
+        let address = over_tls(made.cert.der().clone(), key).await;
+        servers.push((address, digest));
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let client = client_from(tls, Duration::from_secs(60));
+    // The second answer of each comes over a connection that was kept.
+    for (address, digest) in [&servers[0], &servers[0], &servers[1], &servers[1]] {
+        let uri: http::Uri = format!("https://localhost:{}/", address.port())
+            .parse()
+            .expect("a URI");
+        let answer = client.get(uri).await.expect("an answer");
+        let key = answer.extensions().get::<TlsKey>().expect("noted");
+        assert_eq!(key.0, digest.as_ref());
+        answer.into_body().collect().await.expect("a body");
+    }
 }

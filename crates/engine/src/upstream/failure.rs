@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
+use crate::http::TlsKey;
 use crate::openai::ApiError;
 
 /// Why no connection came about.
@@ -61,6 +62,8 @@ pub enum UpstreamError {
         status: u16,
         /// The headers.
         headers: Box<HeaderMap>,
+        /// The TLS key that answered.
+        tls_key: Option<TlsKey>,
         /// The body, cut at [`super::MAX_ERROR_BODY_BYTES`].
         body: Bytes,
         /// When the upstream wants to be asked again, seconds.
