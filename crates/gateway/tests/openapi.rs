@@ -63,6 +63,14 @@ async fn every_operation_answers_as_described() {
         }
     }
     gateway.call(&call).await;
+    let outcome = format!("/longrun/v1/calls/{call}/outcome");
+    let judged = gateway.post_to(&outcome, r#"{"correct":true}"#, &[]).await;
+    assert_eq!(judged.status, 200, "{}", judged.text());
+    check(
+        &document,
+        ("post", "/longrun/v1/calls/{id}/outcome"),
+        &judged,
+    );
     let paths = document["paths"].as_object().expect("paths");
     for (path, operations) in paths {
         for (method, other) in [("get", "POST"), ("post", "GET")] {
@@ -125,8 +133,9 @@ async fn schemathesis_finds_nothing() {
     // One call that is known, beside those that are not.
     let call = gateway.post(chat(false)).await.call();
     gateway.call(&call).await;
-    for path in ["/longrun/v1/calls/{id}", "/longrun/v1/calls/{id}/route"] {
-        let id = &mut document["paths"][path]["get"]["parameters"][0];
+    for (path, method) in [("", "get"), ("/route", "get"), ("/outcome", "post")] {
+        let path = format!("/longrun/v1/calls/{{id}}{path}");
+        let id = &mut document["paths"][path][method]["parameters"][0];
         id["schema"] = json!({"enum": [call, "unknown"]});
     }
     let directory = tempfile::tempdir().expect("a directory");
