@@ -10,7 +10,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,8 +27,10 @@ use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+mod screened;
 mod tls_key;
 
+pub use screened::Screened;
 pub use tls_key::{Connector, TlsKey};
 
 /// The shared client. Cloning is cheap and shares the connection pool.
@@ -52,11 +54,22 @@ pub fn client() -> Client {
 
 /// A client that waits at most `connect_timeout` for a TCP connection.
 pub fn client_with(connect_timeout: Duration) -> Client {
-    client_from(tls_config(), connect_timeout)
+    client_from(tls_config(), connect_timeout, |_| true)
 }
 
-fn client_from(tls: rustls::ClientConfig, connect_timeout: Duration) -> Client {
-    let mut tcp = HttpConnector::new();
+/// A client that connects a name only to those of its addresses that are `allowed`. Looked at is
+/// what the connection is made to, not an earlier look-up. A host that is an address is not looked
+/// up: check it before.
+pub fn client_to(connect_timeout: Duration, allowed: fn(IpAddr) -> bool) -> Client {
+    client_from(tls_config(), connect_timeout, allowed)
+}
+
+fn client_from(
+    tls: rustls::ClientConfig,
+    connect_timeout: Duration,
+    allowed: fn(IpAddr) -> bool,
+) -> Client {
+    let mut tcp = HttpConnector::new_with_resolver(Screened::new(allowed));
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(connect_timeout));
     tcp.enforce_http(false);

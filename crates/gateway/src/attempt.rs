@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use crate::callers::Ticket;
 use crate::catalog::Live;
 use crate::gateway::Gateway;
+use crate::health::Sign;
 use crate::observe::{Facts, Gaps};
 use crate::outcome::Seen;
 use crate::places::Place;
@@ -272,7 +273,13 @@ impl Attempt {
         let now_ms = self.gateway.uptime_ms();
         let row = seen.row();
         let failed = row.outcome.counts_against_endpoint(row.fault);
-        facts.live.closed(now_ms, failed, seen.sign());
+        let sign = seen.sign();
+        facts.live.closed(now_ms, failed, sign);
+        if let Some(member) = &facts.live.site.member
+            && (failed || matches!(sign, Sign::Bad | Sign::Gone))
+        {
+            member.failed();
+        }
         if failed {
             self.gateway.catalog().compare(&facts.live, now_ms);
         }

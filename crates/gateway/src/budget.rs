@@ -46,6 +46,11 @@ impl Budget {
         self.saved_ppm = (self.saved_ppm + self.share_ppm).min(SAVED_MAX * WHOLE_PPM);
     }
 
+    /// One extra attempt that somebody has a right to.
+    pub fn grant(&mut self) {
+        self.saved_ppm = (self.saved_ppm + WHOLE_PPM).min(SAVED_MAX * WHOLE_PPM);
+    }
+
     /// Takes one extra attempt out, if there is one.
     pub fn spend(&mut self, now_ms: u64) -> bool {
         if self.share_ppm == 0 {

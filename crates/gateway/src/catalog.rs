@@ -123,6 +123,11 @@ impl Live {
         lock(&self.vitals.health).readiness(now_ms)
     }
 
+    /// Whether a node on trial may get a call: one at a time, and only while it is well.
+    pub(crate) fn may_be_tried(&self, now_ms: u64) -> bool {
+        self.open() == 0 && self.readiness(now_ms) == Readiness::Ready
+    }
+
     pub(crate) fn breaker(&self) -> &'static str {
         lock(&self.vitals.health).breaker()
     }

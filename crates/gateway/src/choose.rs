@@ -87,6 +87,24 @@ pub fn step_aside(candidates: &mut [Candidate], over: impl Fn(usize) -> bool) ->
     other.is_some()
 }
 
+/// Somebody who is on trial goes before those who were decided on.
+pub fn put_first(decision: &mut Decision, candidate: &Candidate) {
+    let place = u32::try_from(candidate.place).unwrap_or(u32::MAX);
+    decision.order.insert(0, place);
+    decision.figures.insert(
+        0,
+        route::Candidate {
+            place,
+            judged: candidate.judged,
+            resting: candidate.resting,
+            ..candidate.figures
+        },
+    );
+    decision.order.truncate(route::ORDER_MAX);
+    decision.figures.truncate(route::ORDER_MAX);
+    decision.why = Why::Cold;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -16,11 +16,13 @@ use reliability::forecast::fold::Rule;
 pub mod alarms;
 pub mod endpoint;
 mod file;
+pub mod network;
 mod objective;
 mod retry;
 
 pub use alarms::AlarmsConfig;
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
+pub use network::NetworkConfig;
 pub use retry::Retry;
 
 /// Where a gateway listens when nothing else is said: this machine only.
@@ -33,6 +35,8 @@ pub struct GatewayConfig {
     pub listen: SocketAddr,
     /// The log whose records are folded into the history; none: the gateway folds its own.
     pub log: Option<LogConfig>,
+    /// Logs in which nodes offer themselves; taken at the start.
+    pub networks: Vec<NetworkConfig>,
     /// What can be forwarded to.
     pub endpoints: Vec<EndpointConfig>,
     /// Sizes and numbers past which a request is refused.
@@ -116,6 +120,8 @@ pub struct EndpointConfig {
     pub timeouts: Timeouts,
     /// What it offers, as declared.
     pub offer: Offer,
+    /// What an offer in a network binds it to; none where it was configured.
+    pub(crate) membership: Option<crate::network::member::Membership>,
 }
 
 /// What speaks at an endpoint.
@@ -205,6 +211,9 @@ pub struct Routing {
     /// Share of the last hour's calls above which a provider is asked after others that are about
     /// as good, in parts per million; none: no cap.
     pub max_share_ppm: Option<u32>,
+    /// Share of calls that all nodes of networks together get while they are on trial, in parts per
+    /// million.
+    pub trial_ppm: u32,
 }
 
 impl Routing {
@@ -213,6 +222,7 @@ impl Routing {
         seed: 0,
         exploration_ppm: 50_000,
         max_share_ppm: None,
+        trial_ppm: 20_000,
     };
 }
 
@@ -350,6 +360,7 @@ impl GatewayConfig {
         Self {
             listen,
             log: None,
+            networks: Vec::new(),
             endpoints: Vec::new(),
             limits: Limits::DEFAULT,
             routing: Routing::DEFAULT,
@@ -383,6 +394,7 @@ impl EndpointConfig {
             provider: None,
             timeouts: Timeouts::DEFAULT,
             offer: Offer::default(),
+            membership: None,
         })
     }
 

@@ -29,6 +29,7 @@ use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::health::Readiness;
 use crate::lock::lock;
+use crate::network::member::{Asking, Member};
 use crate::places::Place;
 use crate::preferences::{self, Offered, nothing_left};
 use crate::request::Head;
@@ -104,14 +105,14 @@ fn prepare<'a>(
 /// Endpoints to ask, best first, and a warning if they do not meet what is asked for.
 type Order = (Vec<Arc<Live>>, Option<HeaderValue>);
 
-/// Endpoints that may be asked; those that asked for a pause are left out. If all did, the error
-/// says when to come back.
+/// Endpoints that may be asked, and the places of those on trial; those that asked for a pause are
+/// left out. If all did, the error says when to come back.
 fn candidates(
     gateway: &Gateway,
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
     body: &[u8],
-) -> Result<Vec<choose::Candidate>, ApiError> {
+) -> Result<(Vec<choose::Candidate>, Vec<usize>), ApiError> {
     let now_ms = gateway.uptime_ms();
     let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
@@ -124,6 +125,7 @@ fn candidates(
     let pinned = gateway.pins.of(head.previous.as_deref());
     let mut shortest_ms = u64::MAX;
     let mut left = 0;
+    let mut on_trial = Vec::new();
     for (place, live) in endpoints.iter().enumerate() {
         if !pinned.allows(live) {
             continue;
@@ -135,8 +137,14 @@ fn candidates(
             continue;
         }
         left += 1;
+        let asking = live.site.member.as_ref().map(Member::asking);
+        if asking == Some(Asking::Not) {
+            objections.push(format!("{}: it failed its trial", live.id));
+            continue;
+        }
         match live.readiness(now_ms) {
             Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
+            _ if asking == Some(Asking::Trial) => on_trial.push(place),
             Readiness::Ready | Readiness::Resting => {
                 let mut candidate = live.candidate(place, now_ms);
                 // A probe may fail, and then somebody else is to answer.
@@ -146,9 +154,15 @@ fn candidates(
         }
     }
     if let Some(error) = pinned.refusal(left) {
-        Err(error)
-    } else if !candidates.is_empty() {
-        Ok(candidates)
+        return Err(error);
+    }
+    if candidates.is_empty() {
+        // Where nobody else serves the model, those on trial are all there is.
+        let only = on_trial.drain(..);
+        candidates.extend(only.map(|place| endpoints[place].candidate(place, now_ms)));
+    }
+    if !candidates.is_empty() {
+        Ok((candidates, on_trial))
     } else if shortest_ms == u64::MAX {
         Err(nothing_left(&head.model, &objections))
     } else {
@@ -165,11 +179,11 @@ fn order(
     asked: &Asked,
 ) -> Result<Order, ApiError> {
     let preferences = &head.preferences;
-    let mut candidates = candidates(gateway, endpoints, head, &asked.body)?;
+    let (mut candidates, on_trial) = candidates(gateway, endpoints, head, &asked.body)?;
     let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
     let wish = preferences.asks.wish(routing.exploration_ppm);
-    let decision = choose::order(&mut candidates, &wish, draw);
+    let mut decision = choose::order(&mut candidates, &wish, draw);
     let verdict = decision.verdict;
     let call = (asked.call, gateway.clock.unix_ms());
     if verdict == Verdict::NoneMeets {
@@ -199,7 +213,16 @@ fn order(
     let warned = first.filter(|_| verdict == Verdict::BestWithWarning);
     let warning = warned.map(|first| asks::warning(&first.figures, &wish));
     let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
-    let ordered: Vec<Arc<Live>> = ordered.collect();
+    let mut ordered: Vec<Arc<Live>> = ordered.collect();
+    // Whoever has wishes of his own is asked for no favour.
+    if !preferences.any
+        && !preferences.asks.demands()
+        && let Some(place) = pick_trial(gateway, settings, endpoints, on_trial)
+    {
+        let candidate = endpoints[place].candidate(place, gateway.uptime_ms());
+        choose::put_first(&mut decision, &candidate);
+        ordered.insert(0, Arc::clone(&endpoints[place]));
+    }
     let kept = (ordered.first(), stepped_aside, wish);
     gateway.decisions.keep(call, decision, endpoints, kept);
     Ok((
@@ -208,7 +231,30 @@ fn order(
     ))
 }
 
-pub(crate) fn offered(live: &Live) -> Offered<'_> {
+/// The node on trial that gets this call first, if it is the turn of one: only where another
+/// endpoint can be asked when it fails.
+fn pick_trial(
+    gateway: &Gateway,
+    settings: &Settings,
+    endpoints: &[Arc<Live>],
+    mut on_trial: Vec<usize>,
+) -> Option<usize> {
+    let (config, now_ms) = (&settings.config, gateway.uptime_ms());
+    if config.limits.attempts_max < 2 || config.retry.extra_load_ppm == 0 {
+        return None;
+    }
+    on_trial.retain(|place| endpoints[*place].may_be_tried(now_ms));
+    if on_trial.is_empty() || !gateway.networks.spend(config.routing.trial_ppm) {
+        return None;
+    }
+    let mut draw = Draw::numbered(!config.routing.seed, gateway.next_draw());
+    let at = usize::try_from(draw.below(on_trial.len() as u64)).unwrap_or(0);
+    // If it fails, the next attempt is this gateway's doing, and takes nothing from others.
+    lock(&gateway.budget).grant();
+    Some(on_trial[at])
+}
+
+fn offered(live: &Live) -> Offered<'_> {
     Offered {
         name: live.site.config.name.as_deref(),
         provider: &live.provider,

@@ -22,6 +22,7 @@ use crate::decided::Decisions;
 use crate::history::Histories;
 use crate::lock::{read, write};
 use crate::metrics::Metrics;
+use crate::network::Networks;
 use crate::observe::Observer;
 use crate::pins::Pins;
 use crate::recent::Recent;
@@ -51,6 +52,7 @@ pub(crate) struct Gateway {
     /// Which endpoint gave which response.
     pub(crate) pins: Pins,
     pub(crate) histories: Histories,
+    pub(crate) networks: Networks,
     pub(crate) concentration: concentration::Kept,
     /// Where news of trouble go, if anywhere.
     pub(crate) alarms: Option<Arc<Alarms>>,
@@ -172,6 +174,7 @@ impl Gateway {
             region,
             observer_header,
             histories,
+            networks: Networks::default(),
             concentration: concentration::Kept::default(),
             alarms,
         });
@@ -235,10 +238,9 @@ impl Gateway {
     /// Asks every site that `wanted` picks, at once.
     async fn discover(&self, wanted: impl Fn(&Standing) -> bool) {
         let settings = self.settings();
-        let asked = settings
-            .sites
-            .iter()
-            .filter(|site| wanted(&site.known().standing));
+        let found = self.networks.sites();
+        let all = settings.sites.iter().chain(&found);
+        let asked = all.filter(|site| wanted(&site.known().standing));
         futures_util::future::join_all(asked.map(|site| site.discover())).await;
         self.recatalog();
     }
@@ -265,7 +267,9 @@ impl Gateway {
 
     pub(crate) fn recatalog(&self) {
         let mut catalog = write(&self.catalog);
-        let next = Catalog::of(&self.settings().sites, &catalog, &self.recorder);
+        let mut sites = self.settings().sites.clone();
+        sites.extend(self.networks.sites());
+        let next = Catalog::of(&sites, &catalog, &self.recorder);
         *catalog = Arc::new(next);
         drop(catalog);
         self.histories.judge(&self.catalog(), self.clock.unix_ms());

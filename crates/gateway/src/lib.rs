@@ -76,6 +76,7 @@ pub mod keys;
 mod listen;
 mod lock;
 mod metrics;
+mod network;
 mod observe;
 pub mod openapi;
 pub mod outcome;
@@ -190,6 +191,7 @@ pub async fn serve(
             config,
         )));
     }
+    tasks.extend(network::start(&gateway)?);
     let acceptor = certificate.as_ref().map(Certificate::acceptor);
     if let Some(certificate) = certificate {
         tasks.push(tokio::spawn(certificate.keep_following()));

@@ -86,6 +86,7 @@ impl Settings {
         [
             ("listen", now.listen == next.listen),
             ("log", now.log == next.log),
+            ("networks", now.networks == next.networks),
             ("region", now.region == next.region),
             ("spool", now.spool == next.spool),
             ("alarms", now.alarms == next.alarms),

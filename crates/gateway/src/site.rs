@@ -20,6 +20,7 @@ use serde_json::value::RawValue;
 
 use crate::config::{EndpointConfig, EndpointKind};
 use crate::lock::{read, write};
+use crate::network::member::Member;
 use crate::places::Places;
 use crate::vitals::Memory;
 
@@ -37,6 +38,8 @@ pub(crate) struct Site {
     pub(crate) plain: Upstream,
     /// For streams.
     pub(crate) streamed: Upstream,
+    /// How it stands as a node of a network, if it was found in one.
+    pub(crate) member: Option<Member>,
     /// Its places, if it takes only so many calls at once.
     pub(crate) places: Option<Arc<Places>>,
     /// How its endpoints fare.
@@ -134,6 +137,7 @@ impl Site {
             asked: upstream(DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT)?,
             places: config.offer.concurrency_max.map(Places::new),
             memory: Arc::default(),
+            member: config.membership.as_ref().map(|_| Member::default()),
             client,
             known: RwLock::new(known),
             refreshed: tokio::sync::Mutex::new(None),
@@ -215,6 +219,9 @@ impl Site {
     }
 
     async fn ask(&self) -> Result<Known, Standing> {
+        if let Some(membership) = &self.config.membership {
+            membership.challenge(&self.client).await?;
+        }
         let joined = match self.config.kind {
             EndpointKind::Openai => None,
             EndpointKind::Auto | EndpointKind::Node => self.ask_identity().await?,
@@ -233,6 +240,9 @@ impl Site {
             return Err(Standing::Refused(format!(
                 "it is provider {provider}, and the configuration expects {pinned}"
             )));
+        }
+        if let (Some(membership), Some(joined)) = (&self.config.membership, &joined) {
+            membership.check_manifests(joined)?;
         }
         let models = if self.config.models.is_empty() {
             let list = self.asked.models().await.map_err(|error| match error {

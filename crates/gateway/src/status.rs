@@ -35,6 +35,8 @@ pub(crate) struct Status {
     /// How concentrated calls are; renewed every few seconds.
     #[serde(serialize_with = "inside")]
     pub(crate) concentration: Arc<Shares>,
+    /// Networks in which nodes are found.
+    pub(crate) networks: Vec<crate::network::Told>,
     pub(crate) endpoints: Vec<EndpointStatus>,
     pub(crate) recent: Vec<Shown>,
 }
@@ -200,6 +202,7 @@ impl Status {
             keys: gateway.callers.count(),
             alarms: gateway.alarms.as_ref().map(|alarms| alarms.told()),
             concentration: gateway.concentration.now(),
+            networks: gateway.networks.told(),
             endpoints,
             recent: gateway.recent.shown(),
         })

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use gateway::GatewayConfig;
-use gateway::config::{EndpointConfig, LogConfig, Secret};
+use gateway::config::{EndpointConfig, LogConfig, NetworkConfig, Secret};
 use record::Envelope;
 use recorder::{Config, Context, HomeLog, Recorder};
 use services::admission::Submission;
@@ -20,7 +20,7 @@ use services::cosigning::{self, CosigningOptions};
 use services::layout;
 use services::log::{self, Log, LogOptions};
 use services::log_server::{LogServer, ServeError, ServeOptions};
-use services::quota::AdmittedKey;
+use services::quota::{AdmittedKey, Quota, Rules, Who};
 use tlog::log_policy::LogPolicy;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -40,6 +40,11 @@ use witnesses::Witnesses;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long the first control records may take to reach the log.
 const FIRST_RECORDS: Duration = Duration::from_secs(20);
+/// What each signer of this network may append; strangers have the limits of an open log.
+const OWN_QUOTA: Quota = Quota {
+    records_per_s: 20_000,
+    burst: 200_000,
+};
 /// A free port on this machine.
 const ANY_PORT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -116,6 +121,7 @@ impl Arguments {
             let _ = log_stops.wait_for(|stop| *stop).await;
         }));
 
+        open_to_anyone(&opened)?;
         for (name, directory) in nodes::directories(&self.dir) {
             admit(&opened, name, &directory)?;
         }
@@ -185,6 +191,11 @@ impl Arguments {
             read_token: Some(Secret::new(read_token)?),
             vkey: Some(home.vkey.clone()),
         });
+        // Whoever joins this log is found, and is on this machine.
+        let mut network = NetworkConfig::of(home.url.parse().context("the log's address")?);
+        network.vkey = Some(home.vkey.clone());
+        network.allow_private = true;
+        config.networks.push(network);
         for running in nodes {
             let mut endpoint = EndpointConfig::at(&running.node.base_url())?;
             endpoint.name = Some(running.name.to_owned());
@@ -239,6 +250,15 @@ async fn open_log(dir: &Path) -> Result<(LogServer, Witnesses)> {
     Ok((server, witnesses))
 }
 
+/// Anyone on this machine may append, within limits, so that further nodes can join.
+fn open_to_anyone(log: &Log) -> Result<()> {
+    log.gate().update(|rules| {
+        rules.who = Who::Anyone;
+        rules.per_key = Rules::open().per_key;
+    })?;
+    Ok(())
+}
+
 /// Lets a signer of this network append: its root key is listed, and whom that delegates follows.
 fn admit(log: &Log, name: &str, directory: &Path) -> Result<()> {
     let root = recorder::root_key_id(directory, &ring::rand::SystemRandom::new())?;
@@ -246,7 +266,7 @@ fn admit(log: &Log, name: &str, directory: &Path) -> Result<()> {
         rules.admit(AdmittedKey {
             key: root,
             name: name.to_owned(),
-            quota: None,
+            quota: Some(OWN_QUOTA),
         });
     })?;
     Ok(())

@@ -134,7 +134,7 @@ async fn every_answer_over_tls_names_the_key_of_its_connection() {
         .expect("versions")
         .with_root_certificates(roots)
         .with_no_client_auth();
-    let client = client_from(tls, Duration::from_secs(60));
+    let client = client_from(tls, Duration::from_secs(60), |_| true);
     // The second answer of each comes over a connection that was kept.
     for (address, digest) in [&servers[0], &servers[0], &servers[1], &servers[1]] {
         let uri: http::Uri = format!("https://localhost:{}/", address.port())

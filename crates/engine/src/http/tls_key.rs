@@ -25,7 +25,7 @@ type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
 /// Connects, over TLS where the URL says so, and notes the key of the other side.
 #[derive(Clone)]
-pub struct Connector(pub(super) HttpsConnector<HttpConnector>);
+pub struct Connector(pub(super) HttpsConnector<HttpConnector<super::Screened>>);
 
 impl Service<Uri> for Connector {
     type Response = Noted;

@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::alarms::{AlarmsTable, alarms as alarms_config};
 use super::endpoint::{Dollars, offer};
+use super::network::{NetworkTable, networks};
 use super::objective::{ObjectiveTable, objectives};
 use super::retry::{RetryTable, retry};
 use super::{
@@ -31,6 +32,10 @@ struct File {
     tls: Option<TlsTable>,
     imported: Option<ImportedTable>,
     log: Option<LogTable>,
+    #[serde(default)]
+    networks: Vec<Spanned<String>>,
+    #[serde(default)]
+    network: Vec<NetworkTable>,
     #[serde(default)]
     endpoint: Vec<EndpointTable>,
     #[serde(default)]
@@ -130,6 +135,7 @@ struct RoutingTable {
     seed: Option<u64>,
     exploration_ppm: Option<Spanned<u32>>,
     max_share_ppm: Option<Spanned<u32>>,
+    trial_ppm: Option<Spanned<u32>>,
 }
 
 #[derive(Default, Deserialize)]
@@ -142,6 +148,8 @@ struct SpoolTable {
 
 /// A deadline of more than a day is a mistake in the unit.
 const TIMEOUT_MAX_MS: u64 = 24 * 60 * 60 * 1000;
+/// At most a fifth of the calls try nodes that nobody knows.
+const TRIAL_MAX_PPM: u32 = 200_000;
 /// At most half of the calls explore: more would not be routing by history.
 const EXPLORATION_MAX_PPM: u32 = 500_000;
 /// A cap below a tenth would ask for more than ten providers.
@@ -186,6 +194,7 @@ pub(super) fn parse(
         }
         endpoints.push(endpoint);
     }
+    let networks = networks(&at, &file.networks, &file.network)?;
     let limits = limits(&at, &file.limits)?;
     let routing = routing(&at, &file.routing)?;
     let retry = retry(&at, &file.retry)?;
@@ -200,6 +209,7 @@ pub(super) fn parse(
     Ok(GatewayConfig {
         listen,
         log,
+        networks,
         endpoints,
         limits,
         routing,
@@ -340,6 +350,7 @@ fn endpoint(
         provider: table.provider.as_ref().map(|p| p.get_ref().clone()),
         timeouts: timeouts(at, "endpoint.timeouts", &table.timeouts, inherited)?,
         offer: offer(at, table)?,
+        membership: None,
     })
 }
 
@@ -462,7 +473,16 @@ fn routing(at: &Place<'_>, table: &RoutingTable) -> Result<Routing, ConfigError>
         );
         return Err(at.wrong(cap, "routing.max_share_ppm", &message));
     }
+    let trial_ppm = match &table.trial_ppm {
+        None => default.trial_ppm,
+        Some(value) if *value.get_ref() <= TRIAL_MAX_PPM => *value.get_ref(),
+        Some(value) => {
+            let message = format!("at most {TRIAL_MAX_PPM} (a fifth of the calls) may be trials");
+            return Err(at.wrong(value, "routing.trial_ppm", &message));
+        }
+    };
     Ok(Routing {
+        trial_ppm,
         seed: table.seed.unwrap_or(default.seed),
         exploration_ppm,
         max_share_ppm: table.max_share_ppm.as_ref().map(|cap| *cap.get_ref()),

@@ -89,6 +89,7 @@ model = "c"
     assert_eq!(
         config.routing,
         Routing {
+            trial_ppm: Routing::DEFAULT.trial_ppm,
             seed: 7,
             exploration_ppm: 20_000,
             max_share_ppm: None,

@@ -146,11 +146,11 @@ fn is_of_this_machine(address: &Origin) -> bool {
 }
 
 fn price(name: &str, credits: f64) -> Result<TokenPrice> {
+    if credits.is_nan() || credits < 0.0 {
+        return Err(Unusable(format!("{name}: {credits} is no price")).into());
+    }
     // A saturating cast of what is checked to be a number from 0 up.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     let micro = (credits * MICRO).round() as u64;
-    if !(credits >= 0.0) {
-        return Err(Unusable(format!("{name}: {credits} is no price")).into());
-    }
     TokenPrice::new(micro).map_err(|error| Unusable(format!("{name}: {error}")).into())
 }

@@ -34,6 +34,9 @@ pub(super) fn welcome(parts: &Parts<'_>, dir: &Path, traffic: bool) {
     println!("\nThe header x-longrun-call names the call. Fetch its records and check them:\n");
     println!("  longrun record fetch CALL --gateway {gateway} --out call");
     println!("  longrun verify call/*.sigstore.json --policy {dir}/trust/policy.json");
+    println!("\nJoin it with a node of your own, from another terminal; nobody configures it:\n");
+    println!("  longrun node --model models/demo/longrun-demo-f16.gguf --model-name {MODEL} \\");
+    println!("    --listen 127.0.0.1:0 --join {log}");
     println!("\nLook at:");
     println!("  - the page: within two minutes the flaky node has lost most of its traffic;");
     println!("  - `longrun history show --log {dir}/log`: the same figures, folded from the log;");

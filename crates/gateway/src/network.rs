@@ -1,0 +1,353 @@
+//! Networks: logs in which nodes offer themselves, and how a node becomes an endpoint here.
+//!
+//! ```text
+//! log ─▶ follow (verified) ─▶ which offers stand ─▶ trial (who is tried) ─▶ member (is it there?)
+//!                                                                              │
+//!                           catalog ◀── sites of nodes that are tried or ordinary
+//! ```
+//!
+//! Once a second per network: what is new in the log is read, offers that ended are let go, free
+//! seats are given out by lot, and those who got one are checked. What an answer waits for is none of
+//! it. Work and memory have bounds whatever a stranger writes into a log: the book of offers
+//! ([`record::offer::BOOK_BYTES_MAX`]), the seats ([`trial::SEATS`]) and [`ORDINARY_MAX`].
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, RwLock};
+use std::time::Duration;
+
+use engine::http::Client;
+use record::offer::Standing as StandingOffer;
+use record::{KeyId, SignerId};
+use reliability::route::Draw;
+use serde::Serialize;
+use tlog::note::NoteVerifier;
+
+use crate::choose::COLD_OUTCOMES;
+use crate::config::network::NetworkConfig;
+use crate::gateway::{Gateway, StartError};
+use crate::lock::{lock, read, write};
+use crate::site::{Site, Standing};
+
+mod follow;
+pub(crate) mod member;
+mod reach;
+mod trial;
+
+use follow::Follower;
+use trial::{Credit, Stage, Trials};
+
+/// How often a network is looked at.
+const PERIOD: Duration = Duration::from_secs(1);
+/// Nodes of one network that are ordinary endpoints, at most.
+pub(crate) const ORDINARY_MAX: usize = 1024;
+/// Offers of no use that are shown with the reason.
+const SHOWN_MAX: usize = 32;
+/// Keeps the draws of seats apart from those of calls.
+const SEAT_SEED: u64 = 0x5ea7_5ea7;
+
+/// What calls see of all networks.
+#[derive(Default)]
+pub(crate) struct Networks {
+    /// Sites that are tried or ordinary, by network.
+    sites: RwLock<Vec<Vec<Arc<Site>>>>,
+    credit: Mutex<Credit>,
+    told: RwLock<Vec<Told>>,
+}
+
+/// A network, as it goes over the wire.
+#[derive(Clone, Debug, Default, Serialize)]
+pub(crate) struct Told {
+    log: String,
+    /// Entries of its log that were read.
+    size: u64,
+    /// What is wrong with it.
+    error: Option<String>,
+    /// Providers whose records are kept, and those that were dropped because there are too many.
+    providers: usize,
+    providers_dropped: u64,
+    /// Nodes that wait to be tried, are tried, are ordinary endpoints, are left alone.
+    waiting: usize,
+    trying: usize,
+    ordinary: usize,
+    dropped: usize,
+    /// The latest offers that turned out to be of no use.
+    refused: VecDeque<Refused>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+struct Refused {
+    provider: SignerId,
+    address: String,
+    why: String,
+}
+
+impl Networks {
+    /// The sites of all networks.
+    pub(crate) fn sites(&self) -> Vec<Arc<Site>> {
+        read(&self.sites).iter().flatten().cloned().collect()
+    }
+
+    pub(crate) fn told(&self) -> Vec<Told> {
+        read(&self.told).clone()
+    }
+
+    /// Whether the call that comes is a trial, if it could be one.
+    pub(crate) fn spend(&self, share_ppm: u32) -> bool {
+        lock(&self.credit).spend(share_ppm)
+    }
+}
+
+/// One network at work.
+struct Network {
+    place: usize,
+    config: NetworkConfig,
+    follower: Follower,
+    trials: Trials,
+    sites: BTreeMap<KeyId, Seat>,
+    /// Reaches addresses of the public internet alone, unless more is allowed.
+    client: Client,
+    seats_drawn: u64,
+    told: Told,
+}
+
+struct Seat {
+    site: Arc<Site>,
+    until_ms: u64,
+}
+
+/// Starts following all networks of the configuration.
+///
+/// # Errors
+/// [`StartError::Log`] for a key that is none.
+pub(crate) fn start(
+    gateway: &Arc<Gateway>,
+) -> Result<Vec<tokio::task::JoinHandle<()>>, StartError> {
+    let networks = gateway.settings().config.networks.clone();
+    let mut tasks = Vec::new();
+    for (place, config) in networks.into_iter().enumerate() {
+        let key = config.vkey.as_deref().map(NoteVerifier::from_vkey);
+        let key = key
+            .transpose()
+            .map_err(|error| StartError::Log(format!("network {}: vkey: {error}", config.log)))?;
+        let mut salt = [0; 32];
+        let no_randomness = |_| StartError::Machine("this machine has no randomness".to_owned());
+        gateway.random.fill(&mut salt).map_err(no_randomness)?;
+        let connect = member::TIMEOUTS.connect;
+        let client = if config.allow_private {
+            engine::http::client_with(connect)
+        } else {
+            engine::http::client_to(connect, reach::is_public)
+        };
+        let told = Told {
+            log: config.log.to_string(),
+            ..Told::default()
+        };
+        write(&gateway.networks.sites).push(Vec::new());
+        write(&gateway.networks.told).push(told.clone());
+        let network = Network {
+            place,
+            follower: Follower::new(&config.log, key, salt),
+            trials: Trials::default(),
+            sites: BTreeMap::new(),
+            client,
+            seats_drawn: 0,
+            told,
+            config,
+        };
+        tasks.push(tokio::spawn(network.keep_up(Arc::clone(gateway))));
+    }
+    Ok(tasks)
+}
+
+impl Network {
+    async fn keep_up(mut self, gateway: Arc<Gateway>) {
+        loop {
+            let error = self.follower.step(&gateway.client).await.err();
+            let error = error.map(|error| error.to_string());
+            if let Some(error) = error.as_ref().filter(|_| self.told.error != error) {
+                tracing::warn!(error, "a network is not up to date");
+            }
+            self.told.error = error;
+            self.turn(&gateway).await;
+            self.tell(&gateway);
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// Lets go what ended, moves those on who earned it, and gives out free seats.
+    async fn turn(&mut self, gateway: &Arc<Gateway>) {
+        let (now_ms, wall_ms) = (gateway.uptime_ms(), gateway.clock.unix_ms());
+        self.judge(gateway, now_ms);
+        if let Some(book) = self.follower.book() {
+            let standing: BTreeMap<KeyId, StandingOffer<'_>> = book
+                .standing(wall_ms)
+                .map(|standing| (standing.key.key_id(), standing))
+                .collect();
+            let keys: BTreeSet<KeyId> = standing.keys().copied().collect();
+            self.trials.offered(&keys, now_ms);
+            let changed = changed(&self.config, &mut self.sites, &standing);
+            let draw = gateway.settings().config.routing.seed ^ SEAT_SEED;
+            let mut draw = Draw::numbered(draw, self.seats_drawn);
+            self.seats_drawn += 1;
+            let mut wanted = self.trials.seat(now_ms, &mut draw);
+            wanted.extend(changed);
+            let mut made = Vec::new();
+            for key in wanted {
+                let Some(standing) = standing.get(&key) else {
+                    continue;
+                };
+                match self.site(standing) {
+                    Ok(site) => made.push((key, standing.offer.until_ms.ms(), site)),
+                    Err(why) => {
+                        self.trials.failed(&key, now_ms);
+                        let address = standing.offer.addresses.first();
+                        let address = address.map_or(String::new(), ToString::to_string);
+                        note(&mut self.told.refused, standing.provider, address, why);
+                    }
+                }
+            }
+            self.check(made, now_ms).await;
+        }
+        let condemned = self.follower.is_condemned();
+        let trials = &self.trials;
+        self.sites.retain(|key, seat| {
+            let stays = match trials.stage(key) {
+                Some(Stage::Trying { .. } | Stage::Ordinary) => wall_ms < seat.until_ms,
+                _ => false,
+            };
+            stays && !condemned
+        });
+        self.publish(gateway);
+    }
+
+    /// A site for an offer. What is known of one whose stage it has is carried over.
+    fn site(&self, standing: &StandingOffer<'_>) -> Result<Site, String> {
+        let endpoint = member::endpoint(&self.config, standing)?;
+        let site = Site::new(endpoint, self.client.clone())?;
+        let ordinary = self.trials.stage(&standing.key.key_id()) == Some(Stage::Ordinary);
+        if let Some(member) = site.member.as_ref().filter(|_| ordinary) {
+            member.graduate();
+        }
+        Ok(site)
+    }
+
+    /// Asks those who got a seat whether they are there.
+    async fn check(&mut self, made: Vec<(KeyId, u64, Site)>, now_ms: u64) {
+        let asked = made.iter().map(|(_, _, site)| site.discover());
+        futures_util::future::join_all(asked).await;
+        for (key, until_ms, site) in made {
+            let known = site.known();
+            if known.standing == Standing::Ready {
+                let site = Arc::new(site);
+                self.sites.insert(key, Seat { site, until_ms });
+                continue;
+            }
+            self.trials.failed(&key, now_ms);
+            let address = site.config.api.to_string();
+            if let Some(membership) = &site.config.membership {
+                let why = known.standing.why().unwrap_or_default().to_owned();
+                note(&mut self.told.refused, membership.provider, address, why);
+            }
+        }
+    }
+
+    /// Drops those who failed on trial, and lets those on whose own record is long enough.
+    fn judge(&mut self, gateway: &Gateway, now_ms: u64) {
+        let catalog = gateway.catalog();
+        let mut judged: BTreeMap<*const Site, u64> = BTreeMap::new();
+        for live in catalog.endpoints() {
+            let most = judged.entry(Arc::as_ptr(&live.site)).or_default();
+            *most = (*most).max(live.judged());
+        }
+        let mut ordinary = self.trials.counts()[2];
+        for (key, seat) in &self.sites {
+            let (Some(Stage::Trying { .. }), Some(member)) =
+                (self.trials.stage(key), &seat.site.member)
+            else {
+                continue;
+            };
+            let outcomes = judged.get(&Arc::as_ptr(&seat.site)).copied();
+            if member.has_failed() || seat.site.known().standing != Standing::Ready {
+                self.trials.failed(key, now_ms);
+                let provider = seat.site.config.membership.as_ref().map(|it| it.provider);
+                let address = seat.site.config.api.to_string();
+                let why = "it failed its trial".to_owned();
+                if let Some(provider) = provider {
+                    note(&mut self.told.refused, provider, address, why);
+                }
+            } else if outcomes >= Some(COLD_OUTCOMES) && ordinary < ORDINARY_MAX {
+                ordinary += 1;
+                self.trials.graduated(key);
+                member.graduate();
+                let url = &seat.site.config.api;
+                tracing::info!(%url, "a node of a network is an ordinary endpoint now");
+            }
+        }
+    }
+
+    fn publish(&self, gateway: &Gateway) {
+        let sites: Vec<Arc<Site>> = self
+            .sites
+            .values()
+            .map(|seat| Arc::clone(&seat.site))
+            .collect();
+        {
+            let mut all = write(&gateway.networks.sites);
+            let before = &all[self.place];
+            let same = before.len() == sites.len()
+                && before.iter().zip(&sites).all(|(a, b)| Arc::ptr_eq(a, b));
+            if same {
+                return;
+            }
+            all[self.place] = sites;
+        }
+        gateway.recatalog();
+    }
+
+    fn tell(&mut self, gateway: &Gateway) {
+        let [waiting, trying, ordinary, dropped] = self.trials.counts();
+        let told = &mut self.told;
+        told.size = self.follower.size();
+        (told.waiting, told.trying) = (waiting, trying);
+        (told.ordinary, told.dropped) = (ordinary, dropped);
+        if let Some(book) = self.follower.book() {
+            (told.providers, told.providers_dropped) = (book.providers(), book.dropped());
+        }
+        write(&gateway.networks.told)[self.place] = told.clone();
+    }
+}
+
+/// Takes up renewed offers; the keys of sites whose offer says something else now.
+fn changed(
+    config: &NetworkConfig,
+    sites: &mut BTreeMap<KeyId, Seat>,
+    standing: &BTreeMap<KeyId, StandingOffer<'_>>,
+) -> Vec<KeyId> {
+    let mut changed = Vec::new();
+    for (key, seat) in sites {
+        let Some(standing) = standing.get(key) else {
+            continue;
+        };
+        seat.until_ms = standing.offer.until_ms.ms();
+        let same = member::endpoint(config, standing).is_ok_and(|it| it == seat.site.config);
+        if !same {
+            changed.push(*key);
+        }
+    }
+    changed
+}
+
+/// Keeps the latest few, each once.
+fn note(refused: &mut VecDeque<Refused>, provider: SignerId, address: String, why: String) {
+    let new = Refused {
+        provider,
+        address,
+        why,
+    };
+    tracing::info!(%provider, address = new.address, why = new.why, "an offer is of no use");
+    refused.retain(|old| *old != new);
+    refused.push_back(new);
+    if refused.len() > SHOWN_MAX {
+        refused.pop_front();
+    }
+}

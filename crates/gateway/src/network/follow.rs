@@ -1,0 +1,213 @@
+//! Following a network's log: every entry is hashed, and nothing counts before all of them have the
+//! root that the log signed. Bodies come from the part of the log that anyone may read.
+//!
+//! So a log cannot leave out a withdrawal or a revocation without contradicting itself, and one that
+//! did is not followed further. The log is read from its beginning, about half a kilobyte per record.
+
+use bytes::Bytes;
+use engine::http::Client;
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use record::control::LogOrigin;
+use record::leaf::{Leaf, leaf_hash};
+use record::offer::Book;
+use record::{Envelope, Record};
+use serde::Deserialize;
+use std::time::Duration;
+use tlog::bundle::{decode_bodies, decode_entries};
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::merkle::Frontier;
+use tlog::note::{NOTE_BYTES_MAX, NoteVerifier};
+use tlog::tile::{Span, WIDTH};
+
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest bundle: control records, manifests and offers have less than 64 KiB each.
+const BUNDLE_BYTES_MAX: usize = 257 << 16;
+
+/// A log, as far as it was read.
+pub(crate) struct Follower {
+    url: String,
+    key: Option<NoteVerifier>,
+    salt: [u8; 32],
+    frontier: Frontier,
+    book: Option<Book>,
+    /// Whether what was read has the root of a checkpoint.
+    agreed: bool,
+    /// Why it is not followed further.
+    condemned: Option<String>,
+}
+
+/// Why a step did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum FollowError {
+    #[error("the network's log cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("the network's log: its {what} cannot be used: {why}")]
+    Unusable { what: &'static str, why: String },
+    #[error("the network's log contradicts itself: {0}; no node is taken from it any more")]
+    Contradiction(String),
+}
+
+impl Follower {
+    pub(crate) fn new(url: &Uri, key: Option<NoteVerifier>, salt: [u8; 32]) -> Self {
+        Self {
+            url: url.to_string().trim_end_matches('/').to_owned(),
+            key,
+            salt,
+            frontier: Frontier::default(),
+            book: None,
+            agreed: false,
+            condemned: None,
+        }
+    }
+
+    /// What stands, as of the last checkpoint that everything agreed with; `None` while that is not
+    /// known.
+    pub(crate) fn book(&self) -> Option<&Book> {
+        self.book.as_ref().filter(|_| self.agreed)
+    }
+
+    /// Entries that were read.
+    pub(crate) fn size(&self) -> u64 {
+        self.frontier.size()
+    }
+
+    pub(crate) fn is_condemned(&self) -> bool {
+        self.condemned.is_some()
+    }
+
+    /// Reads what is new.
+    ///
+    /// # Errors
+    /// [`FollowError`]; after a contradiction always that one.
+    pub(crate) async fn step(&mut self, client: &Client) -> Result<(), FollowError> {
+        if let Some(why) = &self.condemned {
+            return Err(FollowError::Contradiction(why.clone()));
+        }
+        let stepped = self.read_on(client).await;
+        if let Err(FollowError::Contradiction(why)) = &stepped {
+            (self.condemned, self.book, self.agreed) = (Some(why.clone()), None, false);
+        }
+        stepped
+    }
+
+    async fn read_on(&mut self, client: &Client) -> Result<(), FollowError> {
+        let key = match &self.key {
+            Some(key) => key.clone(),
+            None => self.ask_key(client).await?,
+        };
+        if self.book.is_none() {
+            let origin = LogOrigin::new(key.name()).map_err(|e| unusable("origin", &e))?;
+            self.book = Some(Book::new(origin, self.salt));
+        }
+        let note = self.fetch(client, "/checkpoint", NOTE_BYTES_MAX).await?;
+        let signed = SignedCheckpoint::open(&note, &key).map_err(|e| unusable("checkpoint", &e))?;
+        let (target, have) = (signed.checkpoint(), self.frontier.size());
+        if target.size < have {
+            let why = format!("it had {have} entries and now has {}", target.size);
+            return Err(FollowError::Contradiction(why));
+        }
+        while self.frontier.size() < target.size {
+            self.agreed = false;
+            let next = Span::of_leaf(self.frontier.size(), target.size);
+            let span = next.ok_or_else(|| unusable("size", &"no bundle holds its end"))?;
+            let entries = format!("/tile/entries/{span}");
+            let bodies = format!("/longrun/v1/public/{span}");
+            let entries = self.fetch(client, &entries, BUNDLE_BYTES_MAX).await?;
+            let bodies = self.fetch(client, &bodies, BUNDLE_BYTES_MAX).await?;
+            self.take(span, &entries, &bodies)?;
+            // Hundreds of signatures were verified: others want to run too.
+            tokio::task::yield_now().await;
+        }
+        if self.frontier.root() != target.root {
+            let size = self.frontier.size();
+            let why = format!("its first {size} entries do not have the root it signed");
+            return Err(FollowError::Contradiction(why));
+        }
+        self.agreed = true;
+        Ok(())
+    }
+
+    fn take(&mut self, span: Span, entries: &[u8], bodies: &[u8]) -> Result<(), FollowError> {
+        let entries = decode_entries(entries, span.width()).map_err(|e| unusable("entries", &e))?;
+        let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies", &e))?;
+        let first = span.index() * u64::from(WIDTH);
+        for ((place, entry), body) in (first..).zip(entries).zip(bodies) {
+            if place < self.frontier.size() {
+                continue;
+            }
+            self.frontier.push(leaf_hash(entry));
+            let (Some(body), Some(book)) = (body, &mut self.book) else {
+                continue;
+            };
+            let record = open(entry, body)
+                .map_err(|e| FollowError::Contradiction(format!("entry {place}: {e}")))?;
+            if let record::offer::Heard::Refused(why) = book.hear(&record, place) {
+                tracing::debug!(place, %why, "a record of a network does not count");
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask_key(&mut self, client: &Client) -> Result<NoteVerifier, FollowError> {
+        #[derive(Deserialize)]
+        struct About {
+            vkey: String,
+        }
+        let about = self
+            .fetch(client, "/longrun/v1/log", NOTE_BYTES_MAX)
+            .await?;
+        let about: About =
+            serde_json::from_slice(&about).map_err(|e| unusable("description", &e))?;
+        let key = NoteVerifier::from_vkey(&about.vkey).map_err(|e| unusable("key", &e))?;
+        let (url, vkey) = (&self.url, &about.vkey);
+        tracing::warn!(
+            url,
+            vkey,
+            "no key was configured for the network's log; taking the one that it names"
+        );
+        self.key = Some(key.clone());
+        Ok(key)
+    }
+
+    async fn fetch(
+        &self,
+        client: &Client,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Bytes, FollowError> {
+        let failed = |why: &dyn std::fmt::Display| FollowError::Unreachable(why.to_string());
+        let exchange = async {
+            let request = Request::get(format!("{}{path}", self.url)).body(Full::default());
+            let request = request.map_err(|e| failed(&e))?;
+            let answer = client.request(request).await.map_err(|e| failed(&e))?;
+            if !answer.status().is_success() {
+                return Err(failed(&format!(
+                    "it answered {} for {path}",
+                    answer.status()
+                )));
+            }
+            let body = Limited::new(answer.into_body(), limit_bytes)
+                .collect()
+                .await;
+            body.map(|body| body.to_bytes()).map_err(|e| failed(&e))
+        };
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(failed(&"it did not answer in time")))
+    }
+}
+
+fn unusable(what: &'static str, why: &dyn std::fmt::Display) -> FollowError {
+    let why = why.to_string();
+    FollowError::Unusable { what, why }
+}
+
+/// Puts leaf and body together again and verifies that they are one record.
+fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
+    let leaf = Leaf::parse(entry)?;
+    let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
+    leaf.check(&record.envelope, record.key())?;
+    Ok(record)
+}

@@ -1,0 +1,247 @@
+//! A node that was found in a network: how its offer becomes an endpoint, and the proof that it is
+//! there.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use engine::http::Client;
+use http::{Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use record::challenge::Challenge;
+use record::offer::Standing as StandingOffer;
+use record::{Digest, Origin, PublicKey, RecordId, SignerId};
+use ring::rand::{SecureRandom, SystemRandom};
+use serde::{Deserialize, Serialize};
+
+use super::reach;
+use crate::config::network::NetworkConfig;
+use crate::config::{EndpointConfig, EndpointKind, Price, Timeouts};
+use crate::site::{DISCOVERY_TIMEOUT, Joined, Standing};
+
+/// Largest answer to a challenge.
+const PROOF_BYTES_MAX: usize = 64 << 10;
+/// Calls at once that an offer may ask for, at most.
+const IN_FLIGHT_MAX: u32 = 1024;
+/// Strangers get less patience than those whom the owner of the gateway chose.
+pub(super) const TIMEOUTS: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    first_token: Duration::from_secs(10),
+    gap: Duration::from_secs(15),
+    total: Duration::from_secs(300),
+};
+
+/// What an offer binds an endpoint to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Membership {
+    /// The network's log.
+    pub(crate) log: String,
+    pub(crate) provider: SignerId,
+    /// The key that its address must prove.
+    pub(crate) key: PublicKey,
+    pub(crate) address: Origin,
+    /// Model → the manifest that is offered.
+    pub(crate) manifests: BTreeMap<String, RecordId>,
+}
+
+/// What the choice of an endpoint has to know of a node in a network.
+#[derive(Debug, Default)]
+pub(crate) struct Member {
+    stage: AtomicU8,
+    failed: AtomicBool,
+}
+
+/// Whether a node may be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Asking {
+    /// As any other.
+    Ordinary,
+    /// As a trial.
+    Trial,
+    /// Not now.
+    Not,
+}
+
+impl Member {
+    pub(crate) fn asking(&self) -> Asking {
+        match (self.stage.load(Ordering::Relaxed), self.has_failed()) {
+            (1, _) => Asking::Ordinary,
+            (0, false) => Asking::Trial,
+            _ => Asking::Not,
+        }
+    }
+
+    pub(super) fn graduate(&self) {
+        self.stage.store(1, Ordering::Relaxed);
+    }
+
+    /// An attempt failed, or nobody was there: no further one as long as it is on trial.
+    pub(crate) fn failed(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+}
+
+/// The endpoint that an offer amounts to, or why it is of no use here.
+pub(super) fn endpoint(
+    network: &NetworkConfig,
+    standing: &StandingOffer<'_>,
+) -> Result<EndpointConfig, String> {
+    let offer = standing.offer;
+    let address = offer.addresses.first().ok_or("it names no address")?;
+    let mut endpoint = EndpointConfig::at(address.as_str()).map_err(|error| error.to_string())?;
+    if let Some(literal) = endpoint.api.host().and_then(reach::literal)
+        && !network.allow_private
+        && !reach::is_public(literal)
+    {
+        return Err(format!(
+            "{literal} is inside this gateway's own network, or nobody's; allow_private = true \
+             would allow it"
+        ));
+    }
+    let mut price = Price::default();
+    let mut manifests = BTreeMap::new();
+    let mut dear = 0;
+    for offered in &offer.models {
+        let name = offered.model.as_str().to_owned();
+        if !network.models.is_empty() && !network.models.contains(&name) {
+            continue;
+        }
+        let (prompt, completion) = (
+            offered.price.prompt.micro_credits(),
+            offered.price.completion.micro_credits(),
+        );
+        if prompt.max(completion) > network.price_max {
+            dear += 1;
+            continue;
+        }
+        // One price per endpoint: the highest of what it asks.
+        price.prompt = price.prompt.max(Some(prompt));
+        price.completion = price.completion.max(Some(completion));
+        endpoint.models.push(name.clone());
+        manifests.insert(name, offered.manifest);
+    }
+    if endpoint.models.is_empty() {
+        let limit = network.price_max;
+        return Err(match dear {
+            0 => "it offers no model that is wanted here".to_owned(),
+            _ => format!("it costs more than {limit} micro-credits per million tokens"),
+        });
+    }
+    endpoint.kind = EndpointKind::Node;
+    endpoint.provider = Some(standing.provider.to_hex());
+    endpoint.timeouts = TIMEOUTS;
+    endpoint.offer.price = price;
+    let places = offer.in_flight_max.map(|most| most.clamp(1, IN_FLIGHT_MAX));
+    endpoint.offer.concurrency_max = places.and_then(|most| usize::try_from(most).ok());
+    endpoint.membership = Some(Membership {
+        log: network.log.to_string(),
+        provider: standing.provider,
+        key: *standing.key,
+        address: address.clone(),
+        manifests,
+    });
+    Ok(endpoint)
+}
+
+#[derive(Serialize)]
+struct Asked<'a> {
+    nonce: String,
+    address: &'a str,
+}
+
+#[derive(Deserialize)]
+struct Proof {
+    signature: String,
+}
+
+impl Membership {
+    /// Asks the address to prove that it holds the offer's key.
+    pub(crate) async fn challenge(&self, client: &Client) -> Result<(), Standing> {
+        let mut nonce = [0; 32];
+        SystemRandom::new()
+            .fill(&mut nonce)
+            .map_err(|_| Standing::Unreachable("this machine has no randomness".to_owned()))?;
+        let asked = Challenge {
+            nonce: Digest::from_bytes(nonce),
+            address: self.address.clone(),
+            provider: self.provider,
+        };
+        let proof = tokio::time::timeout(DISCOVERY_TIMEOUT, self.ask(client, &asked)).await;
+        let late = || Standing::Unreachable("it did not answer in time".to_owned());
+        let proof = proof.map_err(|_| late())??;
+        let signature = STANDARD.decode(proof.signature).ok();
+        let text = asked.to_string();
+        let holds = signature.is_some_and(|it| self.key.verify(text.as_bytes(), &it).is_ok());
+        if holds {
+            return Ok(());
+        }
+        let why = "it does not hold the key that signed the offer";
+        Err(Standing::Refused(why.to_owned()))
+    }
+
+    async fn ask(&self, client: &Client, asked: &Challenge) -> Result<Proof, Standing> {
+        let unreachable = |why: String| Standing::Unreachable(why);
+        let body = serde_json::to_vec(&Asked {
+            nonce: asked.nonce.to_hex(),
+            address: self.address.as_str(),
+        });
+        let body = body.map_err(|error| unreachable(error.to_string()))?;
+        let request = Request::post(format!("{}/longrun/v1/challenge", self.address))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))
+            .map_err(|error| unreachable(error.to_string()))?;
+        let answer = client.request(request).await;
+        let answer = answer.map_err(|error| unreachable(innermost(&error)))?;
+        let status = answer.status();
+        if status.is_redirection() {
+            let why = "it redirects elsewhere, which is not followed";
+            return Err(Standing::Refused(why.to_owned()));
+        }
+        if status.is_server_error() {
+            return Err(unreachable(format!("it answered {status}")));
+        }
+        let body = Limited::new(answer.into_body(), PROOF_BYTES_MAX);
+        let body = body.collect().await;
+        let body = body.map_err(|error| unreachable(error.to_string()))?;
+        let proof = serde_json::from_slice(&body.to_bytes()).ok();
+        proof.filter(|_| status.is_success()).ok_or_else(|| {
+            let why = format!("it proves no key (it answered {status}); is it the node's address?");
+            Standing::Refused(why)
+        })
+    }
+
+    /// Holds the manifests of the offer against those that the node names.
+    pub(crate) fn check_manifests(&self, joined: &Joined) -> Result<(), Standing> {
+        for (model, manifest) in &self.manifests {
+            let served = joined.manifests.get(manifest);
+            if served.is_none_or(|name| name.as_str() != model) {
+                return Err(Standing::Refused(format!(
+                    "its offer names manifest {manifest} for {model}, and it serves that model \
+                     under another one"
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The reason at the bottom: hyper's own message leaves it out.
+fn innermost(error: &dyn std::error::Error) -> String {
+    let mut why = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        why = cause.to_string();
+        source = cause.source();
+    }
+    why
+}
+
+#[cfg(test)]
+mod tests;
