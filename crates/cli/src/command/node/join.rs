@@ -66,7 +66,9 @@ impl Join {
     }
 
     /// Refuses what no offer can say, before anything is started.
-    pub(super) fn check(&self, listen: SocketAddr) -> Result<()> {
+    pub(super) fn check(&self, mut listen: SocketAddr) -> Result<()> {
+        // Which free port it will be is not known yet.
+        listen.set_port(listen.port().max(1));
         if self.join.is_some() {
             self.joining(listen)?;
         }

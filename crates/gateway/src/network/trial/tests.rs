@@ -79,10 +79,11 @@ fn a_flood_of_false_nodes_costs_the_share_of_trials_and_no_more() {
     let mut served: BTreeMap<KeyId, u32> = BTreeMap::new();
     let mut failed_at: BTreeMap<KeyId, u64> = BTreeMap::new();
     let mut seated: BTreeSet<KeyId> = BTreeSet::new();
-    for second in 0..5400 {
-        let now_ms = second * 1000;
+    for step in 0..540 {
+        let now_ms = step * 10_000;
         trials.offered(&all, now_ms);
-        let mut draw = Draw::numbered(7, second);
+        seated.retain(|key| matches!(trials.stage(key), Some(Stage::Trying { .. })));
+        let mut draw = Draw::numbered(7, step);
         for key in trials.seat(now_ms, &mut draw) {
             if absent.contains(&key) {
                 trials.failed(&key, now_ms);
@@ -91,7 +92,7 @@ fn a_flood_of_false_nodes_costs_the_share_of_trials_and_no_more() {
             }
         }
         assert!(seated.len() <= SEATS, "no more than the seats are tried");
-        for _ in 0..20 {
+        for _ in 0..200 {
             calls += 1;
             if seated.is_empty() || !credit.spend(20_000) {
                 continue;
@@ -113,7 +114,6 @@ fn a_flood_of_false_nodes_costs_the_share_of_trials_and_no_more() {
                 seated.remove(&key);
             }
         }
-        seated.retain(|key| matches!(trials.stage(key), Some(Stage::Trying { .. })));
     }
     assert!(tried <= calls.div_ceil(50), "{tried} of {calls}");
     assert!(tried > calls / 60, "and the share is used");
