@@ -254,7 +254,7 @@ fn pick_trial(
     Some(on_trial[at])
 }
 
-fn offered(live: &Live) -> Offered<'_> {
+pub(crate) fn offered(live: &Live) -> Offered<'_> {
     Offered {
         name: live.site.config.name.as_deref(),
         provider: &live.provider,

@@ -208,6 +208,6 @@ fn unusable(what: &'static str, why: &dyn std::fmt::Display) -> FollowError {
 fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
     let leaf = Leaf::parse(entry)?;
     let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
-    leaf.check(&record.envelope, record.key())?;
+    leaf.check(&record)?;
     Ok(record)
 }
