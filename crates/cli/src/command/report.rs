@@ -212,10 +212,10 @@ impl Fold {
     }
 
     fn account(mut self, since_ms: u64, now_ms: u64) -> Account {
-        // A log without observations has nobody's forecasts.
-        self.forecasts
-            .is_none()
-            .then(|| self.begin(SignerId::from_bytes([0; 32])));
+        if self.forecasts.is_none() {
+            // A log without observations has nobody's forecasts.
+            self.begin(SignerId::from_bytes([0; 32]));
+        }
         let forecasts = self.forecasts.expect("begun above at the latest");
         let all = (&self.history, &forecasts, &self.timeline);
         Account::of(all, since_ms, now_ms, Alpha::FIVE_PERCENT)

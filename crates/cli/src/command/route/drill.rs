@@ -1,10 +1,10 @@
 //! `longrun route drill`: what the last week would have been without one provider.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use serde_json::Value;
 
-use crate::http;
+use crate::asking::Ask;
 
 /// Arguments of `route drill`.
 #[derive(Args)]
@@ -12,27 +12,15 @@ pub(crate) struct Arguments {
     /// The provider to do without: the name of its endpoint, its id or origin, or its host.
     #[arg(long, value_name = "PROVIDER")]
     without: String,
-    /// The gateway whose calls are replayed.
-    #[arg(long, default_value = "http://127.0.0.1:7411")]
-    gateway: String,
-    /// The key of an operator, where the gateway wants one.
-    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-    /// Print the JSON document instead of text.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    ask: Ask,
 }
 
 impl Arguments {
     pub(super) fn run(&self) -> Result<()> {
-        let base = self.gateway.trim_end_matches('/');
-        let url = format!("{base}/longrun/v1/drill?without={}", escaped(&self.without));
-        let answer = http::get(&url, self.api_key.as_deref())?;
-        if answer.status != 200 {
-            bail!("{url}: {}", answer.complaint());
-        }
-        let drill = answer.json()?;
-        if self.json {
+        let path = format!("/longrun/v1/drill?without={}", escaped(&self.without));
+        let drill = self.ask.get(&path)?;
+        if self.ask.json {
             println!("{}", serde_json::to_string_pretty(&drill)?);
         } else {
             println!("{}", in_words(&drill));
