@@ -35,7 +35,7 @@ async fn nobody_is_asked_who_does_not_meet_what_is_asked_for_and_the_caller_hear
 
     let refused = gateway
         .post(asking(
-            json!({"min_success": 0.999_9, "min_replayed_share": 0.01}),
+            &json!({"min_success": 0.999_9, "min_replayed_share": 0.01}),
         ))
         .await;
     assert_eq!(refused.status, 404, "{}", refused.text());
