@@ -191,18 +191,21 @@ impl Hub {
     ) -> Result<(), HubError> {
         let mut tries = 0;
         let mut wait = self.backoff;
+        let mut furthest = 0;
         loop {
-            let before = file.metadata().map_err(disk)?.len();
-            if before >= until {
+            let length = file.metadata().map_err(disk)?.len();
+            if length >= until {
                 return Ok(());
             }
+            furthest = furthest.max(length);
             let part = self.part(pinned, head, until, file, &mut *tell, disk).await;
             let error = match part {
                 Ok(()) => continue,
                 Err(error) if error.is_worth_retrying() => error,
                 Err(error) => return Err(error),
             };
-            if file.metadata().map_err(disk)?.len() > before {
+            // A server without ranges begins anew each time: only bytes never had before count.
+            if file.metadata().map_err(disk)?.len() > furthest {
                 (tries, wait) = (0, self.backoff);
             }
             tries += 1;

@@ -164,10 +164,12 @@ async fn whole(mut turn: Turn, mut pieces: Pieces, answer: Answer) {
     choice.logprobs = pieces.logprobs();
     let mut first_token = None;
     let gathered = gather(answer, |piece| {
-        first_token.get_or_insert_with(tokio::time::Instant::now);
         let piece = match piece {
             Piece::Echo(echo) => pieces.echo(echo),
-            Piece::Delta(delta) => pieces.delta(delta),
+            Piece::Delta(delta) => {
+                first_token.get_or_insert_with(tokio::time::Instant::now);
+                pieces.delta(delta)
+            }
         };
         join(&mut choice, piece);
     });
@@ -222,6 +224,7 @@ async fn stream(
             Some(Ok(AnswerEvent::Echo(echo))) => pieces.echo(echo),
             Some(Ok(AnswerEvent::Delta(delta))) => {
                 sent += delta.token_ids.len();
+                to.inference.first_token();
                 pieces.delta(delta)
             }
             Some(Ok(AnswerEvent::Finish(finish))) => {
@@ -238,7 +241,6 @@ async fn stream(
             Some(Err(error)) => return Err(failed(error)),
             None => return Err(cut()),
         };
-        to.inference.first_token();
         to.payload(&pieces.bytes(Some(choice), None)).await?;
     }
 }

@@ -80,9 +80,10 @@ impl Arguments {
     }
 
     async fn serve(self) -> Result<ExitCode> {
-        let stop = running::stop_signal()?;
         self.join.check(self.listen)?;
         let models = self.models().await?;
+        // Not before: a long download or digest ends at Ctrl-C as any program does.
+        let stop = running::stop_signal()?;
         let mut config = Config::new(&self.dir, &self.name, "provider");
         if let Some(url) = self.log.as_ref().or(self.join.join.as_ref()) {
             config.home_log = Some(home_log::find(url, self.log_vkey.as_deref(), &self.dir).await?);

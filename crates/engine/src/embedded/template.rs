@@ -101,8 +101,10 @@ impl Template {
         if let Some(tools) = request.rest.get("tools") {
             variables.push(("tools", Value::from(Serde(tools))));
         }
+        // Names of one object differ, so they are compared with ours only, however many there are.
+        let ours = variables.len();
         for (name, value) in own_variables(request)? {
-            if variables.iter().all(|(taken, _)| *taken != name) {
+            if variables[..ours].iter().all(|(taken, _)| *taken != name) {
                 variables.push((name, Value::from(Serde(value))));
             }
         }

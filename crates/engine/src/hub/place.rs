@@ -51,10 +51,8 @@ impl HubFile {
     /// Where it is noted what these words meant when the hub was last asked.
     pub(super) fn memory_in(&self, cache: &Path) -> PathBuf {
         let words = format!("{}@{}", self.file_name(), self.revision());
-        let words: String = words
-            .chars()
-            .map(|it| if it == '/' { '+' } else { it })
-            .collect();
+        // No part of a path may have a `%`, so two files never share a note.
+        let words = words.replace('/', "%2F");
         cache
             .join(self.repo.replace('/', "--"))
             .join(format!("{words}.pinned"))

@@ -124,7 +124,12 @@ impl DigestCache {
 fn write(file: &Path, entries: &[Entry]) -> std::io::Result<()> {
     let beside = file.with_extension(format!("{}.partial", std::process::id()));
     if let Some(parent) = file.parent() {
-        std::fs::create_dir_all(parent)?;
+        // It is the node's own directory, which has its keys later.
+        let mut builder = std::fs::DirBuilder::new();
+        builder.recursive(true);
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+        builder.create(parent)?;
     }
     std::fs::write(&beside, serde_json::to_vec(entries)?)?;
     std::fs::rename(&beside, file)

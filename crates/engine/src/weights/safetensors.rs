@@ -20,7 +20,10 @@ const INDEX: &str = "model.safetensors.index.json";
 #[derive(Deserialize)]
 struct Config {
     model_type: String,
-    #[serde(default, alias = "dtype")]
+    #[serde(default)]
+    dtype: Option<String>,
+    /// The older name of `dtype`; some files have both.
+    #[serde(default)]
     torch_dtype: Option<String>,
     #[serde(default)]
     max_position_embeddings: Option<u32>,
@@ -80,6 +83,7 @@ pub(super) fn facts(
     let precision = config
         .quantization_config
         .and_then(|it| it.quant_method)
+        .or(config.dtype)
         .or(config.torch_dtype);
     Ok(WeightsFacts {
         weights_sha256: together(&names, &digests),
