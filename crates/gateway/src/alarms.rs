@@ -44,6 +44,8 @@ const PAUSE_MAX: Duration = Duration::from_secs(300);
 /// The webhook of a gateway.
 pub(crate) struct Alarms {
     outbox: Mutex<Outbox>,
+    /// Held while the state file is written, so that a newer state is never replaced by an older one.
+    writing: Mutex<()>,
     news: Notify,
     went: Mutex<Went>,
 }
@@ -83,7 +85,14 @@ impl Alarms {
     async fn keep(self: &Arc<Self>) {
         let alarms = Arc::clone(self);
         // A panic there has been reported where it happened.
-        let _ = tokio::task::spawn_blocking(move || lock(&alarms.outbox).keep()).await;
+        let _ = tokio::task::spawn_blocking(move || {
+            let _alone = lock(&alarms.writing);
+            let kept = lock(&alarms.outbox).kept();
+            if let Some(kept) = kept {
+                kept.write();
+            }
+        })
+        .await;
     }
 }
 
@@ -91,6 +100,7 @@ impl Alarms {
 pub(crate) fn open(config: &AlarmsConfig) -> Arc<Alarms> {
     Arc::new(Alarms {
         outbox: Mutex::new(Outbox::open(config.state_file.clone())),
+        writing: Mutex::default(),
         news: Notify::new(),
         went: Mutex::default(),
     })

@@ -18,7 +18,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
 use record::forecast::ForecastBasis;
 use record::leaf::{Leaf, leaf_hash};
-use record::{Digest, Endpoint, Envelope, Record, RecordId};
+use record::{Digest, Endpoint, Envelope, Record, RecordId, SignerId};
 use recorder::Recorder;
 use reliability::account::{self, Account};
 use reliability::drill::{Party, Price, Usage};
@@ -177,11 +177,11 @@ impl Histories {
             None => None,
         };
         let source = source.map_or(Source::Spool, Source::Log);
+        let own = recorder.identity().id();
         let policy = match (&source, &key) {
-            (Source::Log(_), Some(key)) => own_log(key)?,
+            (Source::Log(_), Some(key)) => own_records(own, key)?,
             _ => Policy::without_log(),
         };
-        let own = recorder.identity().id();
         let folded = Folded {
             history: History::new(policy),
             forecasts: Forecasts::new(own, config.objectives.clone()),
@@ -358,9 +358,10 @@ impl Histories {
     }
 }
 
-fn own_log(key: &NoteVerifier) -> Result<Policy, StartError> {
+/// Others may append to the home log too; what they observed is theirs, and decides nothing here.
+fn own_records(own: SignerId, key: &NoteVerifier) -> Result<Policy, StartError> {
     let origin = LogOrigin::new(key.name()).map_err(|e| StartError::Log(e.to_string()))?;
-    Ok(Policy::own_log(origin))
+    Ok(Policy::own_records(own, origin))
 }
 
 /// Follows the source, for good.
@@ -530,7 +531,8 @@ async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, Ste
     );
     let origin = LogOrigin::new(key.name()).map_err(|e| unusable("origin")(&e))?;
     let mut fresh = (*gateway.histories.now()).clone();
-    fresh.history = History::new(Policy::own_log(origin));
+    let own = gateway.recorder.identity().id();
+    fresh.history = History::new(Policy::own_records(own, origin));
     *write(&gateway.histories.folded) = Arc::new(fresh);
     *write(&log.key) = Some(key.clone());
     Ok(key)

@@ -152,8 +152,13 @@ pub(crate) fn answered(entries: &[Entry]) -> Option<(&Entry, &Observation)> {
             Predicate::Observation(seen) => Some((entry, &**seen)),
             _ => None,
         });
-    // Something came back.
-    let some = seen.filter(|(entry, _)| entry.record.statement.subject("response").is_some());
+    // Something came back that was an answer: an error's body is a response too.
+    let some = seen.filter(|(entry, seen)| {
+        let answered = seen
+            .http_status
+            .is_none_or(|status| (200..300).contains(&status.code()));
+        answered && entry.record.statement.response().is_some()
+    });
     some.max_by_key(|(_, seen)| (seen.outcome == Outcome::Ok, seen.attempt))
 }
 

@@ -9,7 +9,7 @@ use record::{Endpoint, Predicate, Record};
 use serde::Serialize;
 
 use crate::concentration::Concentration;
-use crate::fold::{Applied, DimensionReport, EndpointReport, History, Incident};
+use crate::fold::{Applied, DimensionReport, EndpointReport, History, Incident, OF_ATTEMPTS};
 use crate::forecast::fold::{Forecasts, Told, ToldObjective};
 use crate::level::Alpha;
 use crate::share;
@@ -27,7 +27,9 @@ pub const COVERS: &str = "each interval covers the mean chance of being served w
                           span had, with 95 %; of 20 such intervals one may miss. It says nothing of the \
                           future, and it is too narrow for a long-run rate where failures come in bursts";
 
-/// Folds a record into a history and what follows it: a new alarm widens forecasts and is dated.
+/// Folds a record into a history and what follows it: a new alarm is dated, and one about attempts
+/// widens forecasts. What is judged afterwards does not: who reports more wrong answers has not
+/// changed how the endpoint answers.
 pub fn follow(
     (history, forecasts, timeline): (&mut History, &mut Forecasts, &mut Timeline),
     record: &Record,
@@ -47,9 +49,12 @@ pub fn follow(
     timeline.apply(record);
     if let (Some(endpoint), Some(before)) = (about, before) {
         let after = history.alarms_by_dimension(endpoint);
-        for ((dimension, number), (_, before)) in after.into_iter().zip(before) {
+        let pairs = after.into_iter().zip(before).enumerate();
+        for (place, ((dimension, number), (_, before))) in pairs {
             if number > before {
-                forecasts.alarm(endpoint);
+                if place < OF_ATTEMPTS {
+                    forecasts.alarm(endpoint);
+                }
                 let alarm = AlarmAt {
                     at_ms: history.clock_ms(),
                     dimension,

@@ -73,7 +73,7 @@ pub use strata::{STRATA, WEIGHTS_PPM};
 use numbers::{Numbers, Taken};
 use served::identity;
 use state::EndpointState;
-pub(crate) use state::edge_us;
+pub(crate) use state::{OF_ATTEMPTS, edge_us};
 use window::{Seen, Window};
 
 /// Records behind the fold's clock by more than this are late, ms.
@@ -93,6 +93,8 @@ pub enum Observers {
     /// Every observer in the log: for a log that takes only its owner's records. Not a provider that
     /// observes itself.
     All,
+    /// One's own alone, in full: for a log that others may append to as well.
+    Own(SignerId),
     /// These, and no others; their late successes do not count.
     Only(Vec<SignerId>),
 }
@@ -110,6 +112,15 @@ pub struct Policy {
 }
 
 impl Policy {
+    /// What `own` observed, as `origin` has it.
+    #[must_use]
+    pub fn own_records(own: SignerId, origin: LogOrigin) -> Self {
+        Self {
+            observers: Observers::Own(own),
+            ..Self::own_log(origin)
+        }
+    }
+
     /// Everything in a log of one's own.
     #[must_use]
     pub fn own_log(origin: LogOrigin) -> Self {
@@ -275,8 +286,8 @@ impl History {
             Predicate::Void(void) => self.void(record, void),
             Predicate::Manifest(manifest) => self.manifest(record, manifest),
             Predicate::Judgement(judged) => self.judgement(record, judged),
-            // A forecast is an opinion: known, and part of no figure.
-            Predicate::Forecast(_) => Applied::Counted,
+            // An opinion, and an advertisement: known, and part of no figure.
+            Predicate::Forecast(_) | Predicate::Offer(_) => Applied::Counted,
             _ => Applied::UnknownKind,
         }
     }
@@ -467,6 +478,7 @@ impl History {
     fn counts(&self, observer: SignerId, endpoint: &Endpoint) -> bool {
         let named = match &self.policy.observers {
             Observers::All => true,
+            Observers::Own(own) => *own == observer,
             Observers::Only(named) => named.contains(&observer),
         };
         named && endpoint.provider != Provider::Joined(observer)

@@ -50,9 +50,11 @@ pub enum Imported {
 pub fn average(clusters: impl IntoIterator<Item = (u64, u64)>, alpha: Alpha) -> Imported {
     let (mut count, mut total) = (0, 0.0);
     for (good, bad) in clusters {
-        if good + bad > 0 {
+        // The numbers are another's: their sum may be beyond what a u64 holds.
+        let all = float(good) + float(bad);
+        if all > 0.0 {
             count += 1;
-            total += float(good) / float(good + bad);
+            total += float(good) / all;
         }
     }
     if count < CLUSTERS_MIN {
@@ -178,7 +180,8 @@ impl Evidence {
                 }
                 let all = self.0.entry(endpoint.clone()).or_default();
                 let known = all.entry(*observer).or_default();
-                if seen.successes + seen.failures > known.successes + known.failures {
+                let all = |it: &Seen| it.successes.saturating_add(it.failures);
+                if all(seen) > all(known) {
                     *known = *seen;
                 }
             }

@@ -87,21 +87,36 @@ impl Outbox {
         self.waiting.len()
     }
 
-    /// Writes the file, if there is one.
-    pub(crate) fn keep(&self) {
-        let Some(file) = &self.file else { return };
-        if let Err(error) = self.write(file) {
-            tracing::error!(path = %file.display(), %error, "alarms that wait would be lost with the process");
+    /// What is to be written, if there is a file; writing is slow and wants no lock on this.
+    pub(crate) fn kept(&self) -> Option<Kept> {
+        let file = self.file.clone()?;
+        let bytes = serde_json::to_vec(self).expect("names, numbers and texts have JSON");
+        Some(Kept { file, bytes })
+    }
+}
+
+/// The state of an outbox, on its way to the disk.
+pub(crate) struct Kept {
+    file: PathBuf,
+    bytes: Vec<u8>,
+}
+
+impl Kept {
+    /// Replaces the file. One at a time, the older state first: that is the caller's business.
+    pub(crate) fn write(&self) {
+        if let Err(error) = self.replace() {
+            let path = self.file.display();
+            tracing::error!(%path, %error, "alarms that wait would be lost with the process");
         }
     }
 
-    fn write(&self, file: &Path) -> std::io::Result<()> {
+    fn replace(&self) -> std::io::Result<()> {
         use std::io::Write;
-        let beside = file.with_extension("new");
+        let beside = self.file.with_extension("new");
         let mut new = std::fs::File::create(&beside)?;
-        new.write_all(&serde_json::to_vec(self)?)?;
+        new.write_all(&self.bytes)?;
         new.sync_all()?;
-        std::fs::rename(&beside, file)
+        std::fs::rename(&beside, &self.file)
     }
 }
 
@@ -129,7 +144,7 @@ mod tests {
         let file = Some(directory.path().join("alarms.json"));
         let mut outbox = Outbox::open(file.clone());
         outbox.add(vec![event(1, 0), event(2, 0)]);
-        outbox.keep();
+        outbox.kept().expect("it has a file").write();
         let mut again = Outbox::open(file.clone());
         let first = again.next(1).expect("waits");
         assert_eq!(first, event(1, 0));

@@ -303,6 +303,10 @@ impl History {
         );
         match &self.policy.observers {
             Observers::All => text("all"),
+            Observers::Own(own) => {
+                text("own");
+                text(&own.to_hex());
+            }
             Observers::Only(observers) => observers.iter().for_each(|o| text(&o.to_hex())),
         }
         for value in [

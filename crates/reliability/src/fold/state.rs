@@ -18,6 +18,9 @@ pub(super) const OUTCOMES: usize = Outcome::ALL.len();
 /// Kinds of fault.
 pub(super) const FAULTS: usize = record::Fault::ALL.len();
 
+/// How many of the watched dimensions, the first ones, are about attempts themselves; the others
+/// follow from judgements that come later.
+pub(crate) const OF_ATTEMPTS: usize = 5;
 /// The dimensions that are watched, and no alarm in any.
 pub(super) const NO_ALARMS: [(&str, u64); 8] = [
     ("availability", 0),

@@ -424,13 +424,35 @@ fn a_provider_does_not_observe_itself() {
 }
 
 #[test]
+fn a_stranger_in_ones_own_log_changes_no_figure() {
+    let (me, stranger, endpoint) = (Party::new("me"), Party::new("other"), outside("m"));
+    let policy = || Policy::own_records(me.id, origin());
+    let (mut alone, mut shared) = (
+        Log::under(policy(), &[&me]),
+        Log::under(policy(), &[&me, &stranger]),
+    );
+    let failed = See::failed(Outcome::Timeout, Fault::Provider);
+    let mine = me.observe(&endpoint, 1, &See::ok());
+    let theirs = stranger.observe(&endpoint, 1, &failed);
+    assert_eq!(shared.add(&theirs), Applied::OtherObserver);
+    for log in [&mut alone, &mut shared] {
+        assert_eq!(log.add(&mine), Applied::Counted);
+    }
+    let (alone, mut shared) = (alone.only(), shared.only());
+    assert_eq!(shared.other_observers, 1);
+    shared.other_observers = 0;
+    assert_eq!(shared, alone);
+}
+
+#[test]
 fn late_successes_count_only_where_every_record_is_ones_own() {
     let (caller, endpoint) = (Party::new("caller"), outside("m"));
     let only = Policy {
         observers: Observers::Only(vec![caller.id]),
         ..Policy::own_log(origin())
     };
-    for (policy, counted) in [(only, 2), (Policy::own_log(origin()), 3)] {
+    let own = Policy::own_records(caller.id, origin());
+    for (policy, counted) in [(only, 2), (own, 3), (Policy::own_log(origin()), 3)] {
         let mut log = Log::under(policy, &[&caller]);
         let now = See {
             start_ms: START_MS + 2 * LATE_AFTER_MS,

@@ -142,13 +142,17 @@ fn schema(endpoint: &Value) -> Vec<String> {
     });
     let told: Vec<String> = checked
         .map(|it| {
-            format!(
-                "{}: {} of {} checked answers failed, {} held over the whole history",
-                it["dimension"].as_str().unwrap_or("?"),
-                it["bad"],
-                it["judged"],
-                range(&it["lifetime_ppm"]),
-            )
+            let name = it["dimension"].as_str().unwrap_or("?");
+            let (judged, held) = (&it["judged"], range(&it["lifetime_ppm"]));
+            match it["bad"].as_u64() {
+                Some(bad) => format!(
+                    "{name}: {bad} of {judged} checked answers failed, {held} held over the whole history"
+                ),
+                // Repeats agree more or less; none of them fails.
+                None => format!(
+                    "{name}: {judged} batches of repeats, {held} agreement over the whole history"
+                ),
+            }
         })
         .collect();
     if told.is_empty() {
