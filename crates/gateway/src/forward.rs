@@ -126,6 +126,7 @@ fn candidates(
     let mut shortest_ms = u64::MAX;
     let mut left = 0;
     let mut on_trial = Vec::new();
+    let mut has_others = false;
     for (place, live) in endpoints.iter().enumerate() {
         if !pinned.allows(live) {
             continue;
@@ -142,6 +143,7 @@ fn candidates(
             objections.push(format!("{}: it failed its trial", live.id));
             continue;
         }
+        has_others |= asking != Some(Asking::Trial);
         match live.readiness(now_ms) {
             Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
             _ if asking == Some(Asking::Trial) => on_trial.push(place),
@@ -156,8 +158,9 @@ fn candidates(
     if let Some(error) = pinned.refusal(left) {
         return Err(error);
     }
-    if candidates.is_empty() {
-        // Where nobody else serves the model, those on trial are all there is.
+    if !has_others {
+        // Where nobody else serves the model, those on trial are all there is. Others that are only
+        // paused come back: their callers are told when, and not sent to strangers.
         let only = on_trial.drain(..);
         candidates.extend(only.map(|place| endpoints[place].candidate(place, now_ms)));
     }

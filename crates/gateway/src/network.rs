@@ -42,8 +42,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) const ORDINARY_MAX: usize = 1024;
 /// Offers of no use that are shown with the reason.
 const SHOWN_MAX: usize = 32;
-/// Keeps the draws of seats apart from those of calls.
-const SEAT_SEED: u64 = 0x5ea7_5ea7;
+/// Nodes that are asked at the same time whether they are there.
+const CHECKED_AT_ONCE: usize = 16;
 
 /// What calls see of all networks.
 #[derive(Default)]
@@ -106,6 +106,8 @@ struct Network {
     sites: BTreeMap<KeyId, Seat>,
     /// Reaches addresses of the public internet alone, unless more is allowed.
     client: Client,
+    /// Nobody outside knows it, so nobody can look for keys that the lot will fall on.
+    seat_seed: u64,
     seats_drawn: u64,
     told: Told,
 }
@@ -130,8 +132,11 @@ pub(crate) fn start(
             .transpose()
             .map_err(|error| StartError::Log(format!("network {}: vkey: {error}", config.log)))?;
         let mut salt = [0; 32];
-        let no_randomness = |_| StartError::Machine("this machine has no randomness".to_owned());
-        gateway.random.fill(&mut salt).map_err(no_randomness)?;
+        let mut seat_seed = [0; 8];
+        for bytes in [&mut salt[..], &mut seat_seed[..]] {
+            let none = |_| StartError::Machine("this machine has no randomness".to_owned());
+            gateway.random.fill(bytes).map_err(none)?;
+        }
         let connect = member::TIMEOUTS.connect;
         let client = if config.allow_private {
             engine::http::client_with(connect)
@@ -150,6 +155,7 @@ pub(crate) fn start(
             trials: Trials::default(),
             sites: BTreeMap::new(),
             client,
+            seat_seed: u64::from_be_bytes(seat_seed),
             seats_drawn: 0,
             told,
             config,
@@ -186,8 +192,7 @@ impl Network {
             let keys: BTreeSet<KeyId> = standing.keys().copied().collect();
             self.trials.offered(&keys, now_ms);
             let changed = changed(&self.config, &mut self.sites, &standing);
-            let draw = gateway.settings().config.routing.seed ^ SEAT_SEED;
-            let mut draw = Draw::numbered(draw, self.seats_drawn);
+            let mut draw = Draw::numbered(self.seat_seed, self.seats_drawn);
             self.seats_drawn += 1;
             let mut wanted = self.trials.seat(now_ms, &mut draw);
             wanted.extend(changed);
@@ -233,8 +238,10 @@ impl Network {
 
     /// Asks those who got a seat whether they are there.
     async fn check(&mut self, made: Vec<(KeyId, u64, Site)>, now_ms: u64) {
-        let asked = made.iter().map(|(_, _, site)| site.discover());
-        futures_util::future::join_all(asked).await;
+        for few in made.chunks(CHECKED_AT_ONCE) {
+            let asked = few.iter().map(|(_, _, site)| site.discover());
+            futures_util::future::join_all(asked).await;
+        }
         for (key, until_ms, site) in made {
             let known = site.known();
             if known.standing == Standing::Ready {

@@ -3,10 +3,11 @@
 //! An offer holds for [`OFFER_VALID`] and is renewed every [`OFFER_RENEWED`], so a node that dies is
 //! forgotten within the hour; one that stops in order withdraws it first. Its number is the
 //! millisecond that it was made in, or the one after the last: it grows over restarts without a
-//! file to keep it in.
+//! file to keep it in, as long as the machine's clock is not set back by more than a restart takes;
+//! after that, offers do not count until the clock has caught up.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -49,7 +50,8 @@ pub struct Joining {
 /// A node's place in the network.
 pub(crate) struct Joined {
     joining: Joining,
-    seq: AtomicU64,
+    /// The last offer's number. Held while one is said, so that what is said last has the highest.
+    last_seq: tokio::sync::Mutex<u64>,
 }
 
 impl Node {
@@ -74,8 +76,11 @@ impl Node {
             let reason = format!("{models} models; a node offers at most {MODELS_MAX}");
             return wrong("models", reason);
         }
-        let seq = AtomicU64::new(0);
-        if self.shared.joined.set(Joined { joining, seq }).is_err() {
+        let joined = Joined {
+            joining,
+            last_seq: tokio::sync::Mutex::new(0),
+        };
+        if self.shared.joined.set(joined).is_err() {
             return wrong("join", "this node has joined already".to_owned());
         }
         let first = self.shared.say_offer(false).await?;
@@ -112,7 +117,18 @@ impl Shared {
             field: "offer",
             reason: error.to_string(),
         };
-        let offer = self.offer(withdrawn).map_err(wrong)?;
+        let joined = self.joined.get().expect("only who joined says offers");
+        let mut last_seq = joined.last_seq.lock().await;
+        if !withdrawn && self.draining.load(Ordering::Relaxed) {
+            return Err(NodeError::Config {
+                field: "offer",
+                reason: "the node is shutting down".to_owned(),
+            });
+        }
+        let now_ms = self.recorder.context().clock.unix_ms();
+        *last_seq = now_ms.max(*last_seq + 1);
+        let offer = self.offer(&joined.joining, *last_seq, now_ms, withdrawn);
+        let offer = offer.map_err(wrong)?;
         let kept = self.recorder.say(offer)?.durable().await;
         kept.map(|(id, _)| id).ok_or_else(|| NodeError::Config {
             field: "offer",
@@ -120,15 +136,13 @@ impl Shared {
         })
     }
 
-    fn offer(&self, withdrawn: bool) -> Result<Offer, record::Error> {
-        let Joined { joining, seq } = self
-            .joined
-            .get()
-            .expect("offers are only made once it has joined");
-        let now_ms = self.recorder.context().clock.unix_ms();
-        let next = |last: u64| Some(now_ms.max(last + 1));
-        let last = seq.fetch_update(Ordering::Relaxed, Ordering::Relaxed, next);
-        let seq = last.map_or(now_ms, |last| now_ms.max(last + 1));
+    fn offer(
+        &self,
+        joining: &Joining,
+        seq: u64,
+        now_ms: u64,
+        withdrawn: bool,
+    ) -> Result<Offer, record::Error> {
         let valid_ms = u64::try_from(OFFER_VALID.as_millis()).unwrap_or(u64::MAX);
         let mut offer = Offer {
             seq: Seq::new(seq)?,

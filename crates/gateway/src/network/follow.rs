@@ -1,8 +1,11 @@
 //! Following a network's log: every entry is hashed, and nothing counts before all of them have the
 //! root that the log signed. Bodies come from the part of the log that anyone may read.
 //!
-//! So a log cannot leave out a withdrawal or a revocation without contradicting itself, and one that
-//! did is not followed further. The log is read from its beginning, about half a kilobyte per record.
+//! So a log cannot change or reorder what it said, and one that did is not followed further. It may
+//! withhold a *body*, and with it a withdrawal or a revocation: nothing in a leaf says of which kind
+//! its record is. An offer ends by itself within hours then. What comes over the wire damaged, or from
+//! a copy that lags behind, is no contradiction: it is read again. The log is read from its beginning,
+//! about half a kilobyte per record.
 
 use bytes::Bytes;
 use engine::http::Client;
@@ -11,7 +14,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
 use record::leaf::{Leaf, leaf_hash};
 use record::offer::Book;
-use record::{Envelope, Record};
+use record::{Digest, Envelope, Record};
 use serde::Deserialize;
 use std::time::Duration;
 use tlog::bundle::{decode_bodies, decode_entries};
@@ -34,6 +37,9 @@ pub(crate) struct Follower {
     book: Option<Book>,
     /// Whether what was read has the root of a checkpoint.
     agreed: bool,
+    /// The root that what was read did not have, the last time: if it differs once more, the log
+    /// contradicts itself.
+    doubted: Option<Digest>,
     /// Why it is not followed further.
     condemned: Option<String>,
 }
@@ -58,6 +64,7 @@ impl Follower {
             frontier: Frontier::default(),
             book: None,
             agreed: false,
+            doubted: None,
             condemned: None,
         }
     }
@@ -105,8 +112,8 @@ impl Follower {
         let signed = SignedCheckpoint::open(&note, &key).map_err(|e| unusable("checkpoint", &e))?;
         let (target, have) = (signed.checkpoint(), self.frontier.size());
         if target.size < have {
-            let why = format!("it had {have} entries and now has {}", target.size);
-            return Err(FollowError::Contradiction(why));
+            let why = format!("an old one of {} entries; {have} were read", target.size);
+            return Err(unusable("checkpoint", &why));
         }
         while self.frontier.size() < target.size {
             self.agreed = false;
@@ -116,20 +123,39 @@ impl Follower {
             let bodies = format!("/longrun/v1/public/{span}");
             let entries = self.fetch(client, &entries, BUNDLE_BYTES_MAX).await?;
             let bodies = self.fetch(client, &bodies, BUNDLE_BYTES_MAX).await?;
-            self.take(span, &entries, &bodies)?;
+            if let Err(why) = self.take(span, &entries, &bodies)? {
+                return Err(self.doubt(target.root, why));
+            }
             // Hundreds of signatures were verified: others want to run too.
             tokio::task::yield_now().await;
         }
         if self.frontier.root() != target.root {
             let size = self.frontier.size();
             let why = format!("its first {size} entries do not have the root it signed");
-            return Err(FollowError::Contradiction(why));
+            return Err(self.doubt(target.root, why));
         }
-        self.agreed = true;
+        (self.agreed, self.doubted) = (true, None);
         Ok(())
     }
 
-    fn take(&mut self, span: Span, entries: &[u8], bodies: &[u8]) -> Result<(), FollowError> {
+    /// What was read does not fit: it is read from the beginning once more, and then believed to be
+    /// what the log says.
+    fn doubt(&mut self, root: Digest, why: String) -> FollowError {
+        if self.doubted == Some(root) {
+            return FollowError::Contradiction(why);
+        }
+        self.doubted = Some(root);
+        (self.frontier, self.book, self.agreed) = (Frontier::default(), None, false);
+        unusable("entries", &why)
+    }
+
+    /// Takes up a bundle; the inner error is why a body does not fit its entry.
+    fn take(
+        &mut self,
+        span: Span,
+        entries: &[u8],
+        bodies: &[u8],
+    ) -> Result<Result<(), String>, FollowError> {
         let entries = decode_entries(entries, span.width()).map_err(|e| unusable("entries", &e))?;
         let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies", &e))?;
         let first = span.index() * u64::from(WIDTH);
@@ -141,13 +167,15 @@ impl Follower {
             let (Some(body), Some(book)) = (body, &mut self.book) else {
                 continue;
             };
-            let record = open(entry, body)
-                .map_err(|e| FollowError::Contradiction(format!("entry {place}: {e}")))?;
+            let record = match open(entry, body) {
+                Ok(record) => record,
+                Err(error) => return Ok(Err(format!("entry {place}: {error}"))),
+            };
             if let record::offer::Heard::Refused(why) = book.hear(&record, place) {
                 tracing::debug!(place, %why, "a record of a network does not count");
             }
         }
-        Ok(())
+        Ok(Ok(()))
     }
 
     async fn ask_key(&mut self, client: &Client) -> Result<NoteVerifier, FollowError> {
