@@ -1,6 +1,7 @@
 //! The commands, a file each. They read files, wire parts together and print; what they decide,
 //! a core crate decides.
 
+pub(crate) mod check;
 pub(crate) mod forecast;
 pub(crate) mod gateway;
 pub(crate) mod history;

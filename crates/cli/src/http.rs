@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::http::request as http_request;
 
 /// An answer larger than this is refused.
 const ANSWER_MAX_BYTES: usize = 64 << 20;
@@ -40,9 +41,21 @@ pub(crate) fn get(url: &str, token: Option<&str>) -> Result<Answer> {
     runtime.block_on(get_async(url, token))
 }
 
+/// `POST url` with an empty body, with a bearer token where one is given.
+pub(crate) fn post(url: &str, token: Option<&str>) -> Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(send(hyper::Request::post(url), url, token))
+}
+
 /// `GET url`, with a bearer token where one is given.
 pub(crate) async fn get_async(url: &str, token: Option<&str>) -> Result<Answer> {
-    let mut request = hyper::Request::get(url);
+    send(hyper::Request::get(url), url, token).await
+}
+
+async fn send(request: http_request::Builder, url: &str, token: Option<&str>) -> Result<Answer> {
+    let mut request = request;
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }

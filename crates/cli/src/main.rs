@@ -68,6 +68,9 @@ enum Command {
     Report(command::report::Arguments),
     /// Watch endpoints in the terminal.
     Top(command::top::Arguments),
+    /// Ask your own prompts on a schedule, and hold answers to assertions.
+    #[command(subcommand)]
+    Check(command::check::Command),
     /// Say why a call went where it went.
     #[command(subcommand)]
     Route(command::route::Command),
@@ -94,6 +97,7 @@ fn main() -> ExitCode {
         Command::Forecast(c) => c.run(),
         Command::Report(a) => a.run(),
         Command::Top(a) => a.run(),
+        Command::Check(c) => c.run(),
         Command::Route(c) => c.run(),
         Command::Model(c) => c.run(),
     };

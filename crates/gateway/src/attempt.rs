@@ -12,7 +12,7 @@ use bytes::Bytes;
 use engine::http::TlsKey;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use record::content::{Commitment, Part};
-use record::observation::LoadClass;
+use record::observation::{LoadClass, Purpose};
 use record::{CallId, Provider};
 use recorder::{LEASE_WAIT, Numbered};
 use tokio::time::Instant;
@@ -82,6 +82,7 @@ impl Attempt {
             ticket: Arc::clone(request.ticket),
             streamed: request.streamed,
             load,
+            purpose: request.purpose,
             start_ms,
             response: None,
             whole: false,
@@ -356,6 +357,7 @@ pub(crate) struct Request<'a> {
     pub(crate) body: &'a [u8],
     pub(crate) streamed: bool,
     pub(crate) ticket: &'a Arc<Ticket>,
+    pub(crate) purpose: Option<Purpose>,
 }
 
 fn decode_receipt(base64: &[u8]) -> Bytes {

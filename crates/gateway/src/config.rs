@@ -59,6 +59,8 @@ pub struct GatewayConfig {
     pub hosts: Vec<String>,
     /// The file of keys (see [`crate::keys`]); one that is not there yet is waited for.
     pub keys_file: Option<PathBuf>,
+    /// Where [`crate::checks`] lie; none are made without.
+    pub checks_file: Option<PathBuf>,
     /// Whether anyone may call although the gateway listens beyond the loopback interface.
     pub open: bool,
     /// With what the gateway proves who it is; none: plain HTTP.
@@ -371,6 +373,7 @@ impl GatewayConfig {
             region: REGION_DEFAULT.to_owned(),
             hosts: Vec::new(),
             keys_file: None,
+            checks_file: None,
             open: false,
             tls: None,
             imported: None,

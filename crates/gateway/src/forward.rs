@@ -14,7 +14,8 @@ use engine::openai::{ApiError, Surface};
 use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderMap, HeaderValue};
-use record::CallId;
+use record::observation::Purpose;
+use record::{CallId, Endpoint};
 use reliability::route;
 use tokio::time::Instant;
 
@@ -52,6 +53,8 @@ pub(crate) struct Asked {
     pub(crate) caller: Caller,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+    /// A check of the gateway's own: of this endpoint and no other.
+    pub(crate) check: Option<Endpoint>,
 }
 
 /// Answers one request.
@@ -128,6 +131,9 @@ fn candidates(
     let mut on_trial = Vec::new();
     let mut has_others = false;
     for (place, live) in endpoints.iter().enumerate() {
+        if asked.check.as_ref().is_some_and(|only| *only != live.id) {
+            continue;
+        }
         if !pinned.allows(live) {
             continue;
         }
@@ -301,6 +307,7 @@ impl Shot<'_> {
             body: &body,
             streamed: head.streamed,
             ticket: &self.ticket,
+            purpose: asked.check.as_ref().map(|_| Purpose::Check),
         };
         let begun = Attempt::begin(self.gateway, live, (asked.call, number), &request);
         let mut attempt = begun.await;

@@ -67,6 +67,9 @@ pub(crate) struct Gateway {
     pub(crate) settings: RwLock<Arc<Settings>>,
     /// How the configuration is read again, if it came from somewhere.
     pub(crate) source: OnceLock<ConfigSource>,
+    pub(crate) checking: crate::checks::run::Checking,
+    /// The secret behind the digests of checks.
+    pub(crate) check_secret: [u8; 32],
     /// Held while a report is looked up and recorded: one at a time.
     pub(crate) judging: tokio::sync::Mutex<()>,
     /// Held while the settings are being replaced: one at a time.
@@ -121,6 +124,7 @@ pub(crate) struct Made {
     pub(crate) random: Random,
     pub(crate) clients: Clients,
     pub(crate) callers: Callers,
+    pub(crate) check_secret: [u8; 32],
 }
 
 impl Gateway {
@@ -132,6 +136,7 @@ impl Gateway {
             random,
             clients,
             callers,
+            check_secret,
         } = made;
         let region = crate::observe::region(&config.region).map_err(|e| StartError::Value {
             key: "region",
@@ -164,6 +169,8 @@ impl Gateway {
             settings: RwLock::new(Arc::new(settings)),
             source: OnceLock::new(),
             judging: tokio::sync::Mutex::new(()),
+            checking: crate::checks::run::Checking::default(),
+            check_secret,
             reloading: tokio::sync::Mutex::new(()),
             recorder,
             clock,

@@ -81,6 +81,11 @@ pub(crate) fn routes() -> Routes {
         .route("/longrun/v1/calls/{id}", get(call))
         .route("/longrun/v1/calls/{id}/route", get(route))
         .route("/longrun/v1/calls/{id}/outcome", post(outcome))
+        .route("/longrun/v1/checks", get(checks))
+        .route(
+            "/longrun/v1/checks/run",
+            post(run_checks).fallback(wrong_method),
+        )
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
 }
 
@@ -114,6 +119,7 @@ async fn answer(
                 caller: caller.clone(),
                 headers: head.headers,
                 body,
+                check: None,
             };
             forward::answer(&gateway, &settings, asked).await.0
         }
@@ -318,6 +324,16 @@ async fn route(State(gateway): Shared, Extension(caller): From, id: Named) -> Re
             Answer::error(&calls::unknown(&shown), None, None).0
         }
     }
+}
+
+async fn checks(State(gateway): Shared) -> Response {
+    json(StatusCode::OK, &gateway.checking.told(&gateway))
+}
+
+/// Every case is due at once; what comes of it is in the list.
+async fn run_checks(State(gateway): Shared) -> Response {
+    gateway.checking.hurry();
+    json(StatusCode::ACCEPTED, &gateway.checking.told(&gateway))
 }
 
 async fn reload(State(gateway): Shared) -> Response {

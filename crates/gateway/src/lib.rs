@@ -23,6 +23,7 @@
 //! | [`breaker`], [`outlier`] | which endpoints are left alone for a while |
 //! | [`budget`] | how much load retries may add |
 //! | [`guard`] | which requests are served at all |
+//! | [`checks`] | the user's own prompts, with assertions about the answers |
 //! | [`discover`] | what is found where nobody configured anything |
 //! | [`openapi`] | the description of the HTTP API |
 //! | [`keys`] | the file of keys: who may call, and how much |
@@ -54,6 +55,7 @@ pub mod budget;
 mod callers;
 mod calls;
 mod catalog;
+pub mod checks;
 pub mod choose;
 mod concentration;
 pub mod config;
@@ -162,6 +164,8 @@ pub async fn serve(
         recorder,
         clock: context.clock,
         random: context.random,
+        // Another use of the secret, under a name of its own.
+        check_secret: *record::hmac_sha256(&clients, b"longrun checks").as_bytes(),
         clients: callers::Clients::new(&clients),
         callers,
     };
@@ -174,6 +178,9 @@ pub async fn serve(
         tokio::spawn(imported::keep_reading(Arc::clone(&gateway))),
         tokio::spawn(key_file.keep_following(Arc::clone(&gateway))),
     ];
+    tasks.push(tokio::spawn(checks::run::keep_checking(Arc::clone(
+        &gateway,
+    ))));
     if gateway.settings().config.spool.recording {
         let forecasting = outlook::keep_forecasting(Arc::clone(&gateway));
         tasks.push(tokio::spawn(forecasting));

@@ -14,14 +14,15 @@ use engine::http::TlsKey;
 use record::bucket::{self, DurationUs};
 use record::content::{Exact, Part};
 use record::observation::{
-    Commitments, Conditions, InterToken, LoadClass, Observation, PromptClass, ReceiptCheck, Timing,
-    Verdict, WeekTime,
+    Commitments, Conditions, InterToken, LoadClass, Observation, PromptClass, Purpose,
+    ReceiptCheck, Timing, Verdict, WeekTime,
 };
 use record::{CallId, Digest, Exchange, HttpStatus, Provider, Usage, Word};
 use recorder::{Draft, Numbered, Recorded};
 
 use crate::callers::{Ticket, tokens_of};
 use crate::catalog::Live;
+use crate::config::Price;
 use crate::gateway::Gateway;
 use crate::lock::lock;
 use crate::outcome::Seen;
@@ -52,6 +53,8 @@ pub(crate) struct Facts {
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) streamed: bool,
     pub(crate) load: LoadClass,
+    /// Why it was asked, if no application did.
+    pub(crate) purpose: Option<Purpose>,
     pub(crate) start_ms: u64,
     pub(crate) status: Option<u16>,
     /// The key of the TLS connection that the answer came over.
@@ -104,22 +107,25 @@ impl Facts {
     /// there is no price, or no answer.
     pub(crate) fn cost_nano(&self) -> u64 {
         let price = self.live.site.config.offer.price;
-        let Some((prompt, completion)) = self.used() else {
-            return 0;
-        };
-        // Prices are in millionths per million tokens.
-        let of = |tokens: u64, price: Option<u64>| {
-            u128::from(tokens) * u128::from(price.unwrap_or(0)) / 1000
-        };
-        let request = u128::from(price.request.unwrap_or(0)) * 1000;
-        let sum = of(prompt, price.prompt) + of(completion, price.completion) + request;
-        u64::try_from(sum).unwrap_or(u64::MAX)
+        let used = self.used();
+        used.map_or(0, |used| cost_nano(&price, used))
     }
 
     fn tokens(&self) -> u64 {
         let (prompt, completion) = self.used().unwrap_or_default();
         prompt.saturating_add(completion)
     }
+}
+
+/// What prices make of tokens of prompt and answer, in billionths.
+pub(crate) fn cost_nano(price: &Price, (prompt, completion): (u64, u64)) -> u64 {
+    // Prices are in millionths per million tokens.
+    let of = |tokens: u64, price: Option<u64>| {
+        u128::from(tokens) * u128::from(price.unwrap_or(0)) / 1000
+    };
+    let request = u128::from(price.request.unwrap_or(0)) * 1000;
+    let sum = of(prompt, price.prompt) + of(completion, price.completion) + request;
+    u64::try_from(sum).unwrap_or(u64::MAX)
 }
 
 /// Gaps between the chunks of a stream: counted by bucket, so a stream of any length takes the
@@ -398,7 +404,7 @@ fn draft(
             load: facts.load,
             region: gateway.region.clone(),
             week: WeekTime::of(facts.start_ms),
-            purpose: None,
+            purpose: facts.purpose,
         },
         client: facts.client,
         tls_key: facts.tls_key.map(|key| Digest::from_bytes(key.0)),

@@ -103,6 +103,7 @@ impl Serve {
         config.open |= self.open;
         let keys_file = || keys::file_of(&self.dir);
         config.keys_file.get_or_insert_with(keys_file);
+        config.checks_file = Some(self.dir.join(gateway::checks::FILE));
         if let Some(url) = &self.alarms {
             let secret = std::env::var(SECRET_ENV).ok();
             let secret = secret.as_deref().map(Secret::new).transpose();

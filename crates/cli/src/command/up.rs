@@ -186,6 +186,7 @@ impl Arguments {
         config.routing.seed = self.seed;
         // Made with `longrun gateway key add NAME --dir DIR/gateway`; needed beyond this machine.
         config.keys_file = Some(gateway::keys::file_of(&self.dir.join("gateway")));
+        config.checks_file = Some(self.dir.join("gateway").join(gateway::checks::FILE));
         config.log = Some(LogConfig {
             url: home.url.parse().context("the log's address is a URL")?,
             read_token: Some(Secret::new(read_token)?),

@@ -220,6 +220,7 @@ pub(super) fn parse(
         region,
         hosts,
         keys_file: file.keys_file.map(|file| at.beside(&file)),
+        checks_file: None,
         open: file.open,
         tls: file.tls.map(|tls| TlsConfig {
             cert_file: at.beside(&tls.cert_file),
