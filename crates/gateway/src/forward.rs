@@ -114,14 +114,14 @@ fn candidates(
     gateway: &Gateway,
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
-    body: &[u8],
+    asked: &Asked,
 ) -> Result<(Vec<choose::Candidate>, Vec<usize>), ApiError> {
     let now_ms = gateway.uptime_ms();
     let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
     let mut objections = Vec::new();
     let parameters = if preferences.require_parameters {
-        preferences::parameters(body)
+        preferences::parameters(&asked.body)
     } else {
         Vec::new()
     };
@@ -188,7 +188,7 @@ fn order(
     asked: &Asked,
 ) -> Result<Order, ApiError> {
     let preferences = &head.preferences;
-    let (mut candidates, on_trial) = candidates(gateway, endpoints, head, &asked.body)?;
+    let (mut candidates, on_trial) = candidates(gateway, endpoints, head, asked)?;
     let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
     let wish = preferences.asks.wish(routing.exploration_ppm);
