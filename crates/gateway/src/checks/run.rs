@@ -163,7 +163,10 @@ pub(crate) async fn keep_checking(gateway: Arc<Gateway>) {
             let result = run(&gateway, &case, &live, &state).await;
             let mut now = lock(&gateway.checking.now);
             now.results.insert(key(&case, &live), result);
-            now.waiting = now.waiting.saturating_sub(1);
+            // A scheduled run that ends now is not what somebody waits for.
+            if by_hand {
+                now.waiting = now.waiting.saturating_sub(1);
+            }
         }
         tokio::time::sleep(LOOK).await;
     }
