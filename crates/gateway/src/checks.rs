@@ -163,11 +163,6 @@ pub fn read(path: &Path, text: &str, model: Option<&str>) -> Result<Vec<Case>, V
     }
     let extension = path.extension().and_then(|it| it.to_str());
     match extension {
-        Some("yaml" | "yml") => {
-            let reason = "YAML is not read; convert it first: \
-                          `python3 -c 'import json,sys,yaml; json.dump(yaml.safe_load(sys.stdin), sys.stdout)'`";
-            Err(vec![Wrong::at(path.display(), reason)])
-        }
         Some("json") => promptfoo::read(text, model),
         _ => cases_of(text, model),
     }

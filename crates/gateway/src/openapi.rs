@@ -229,6 +229,20 @@ const TABLE: &[Operation] = &[
         ..POST
     },
     Operation {
+        path: "/longrun/v1/checks",
+        summary: "The user's own checks, their budget and what came of them",
+        answers: &[(200, "The checks", Body::Json("Checks"))],
+        ..GET
+    },
+    Operation {
+        path: "/longrun/v1/checks/run",
+        who: Who::Operators,
+        summary: "Makes every check due at once",
+        answers: &[(202, "They are run, within the budget", Body::Json("Checks"))],
+        errors: &[],
+        ..POST
+    },
+    Operation {
         path: "/longrun/v1/reload",
         who: Who::Operators,
         summary: "Reads the configuration again",

@@ -155,8 +155,15 @@ impl Add {
 }
 
 fn read(file: &Path, model: Option<&str>) -> Result<Vec<Case>> {
-    let text = files::read_text(file)?;
-    checks::read(file, &text, model).map_err(|all| {
+    let mut text = files::read_text(file)?;
+    let mut kind = file.to_owned();
+    let extension = file.extension().and_then(|it| it.to_str());
+    if matches!(extension, Some("yaml" | "yml")) {
+        let value: Value = serde_saphyr::from_str(&text)
+            .map_err(|error| Unusable(format!("{}: {error}", file.display())))?;
+        (text, kind) = (value.to_string(), file.with_extension("json"));
+    }
+    checks::read(&kind, &text, model).map_err(|all| {
         let lines: Vec<String> = all
             .iter()
             .map(|wrong| format!("{}: {wrong}", file.display()))

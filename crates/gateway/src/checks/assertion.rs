@@ -128,7 +128,10 @@ impl Assertion {
             }
             "numeric" => {
                 let value = number(members, "value")?;
-                let tolerance = number(members, "tolerance").unwrap_or(0.0);
+                let tolerance = match members.get("tolerance") {
+                    None => 0.0,
+                    Some(_) => number(members, "tolerance")?,
+                };
                 (Test::Numeric { value, tolerance }, &["value", "tolerance"])
             }
             "tool-call" => {
