@@ -79,6 +79,10 @@ pub struct Wrong {
 }
 
 impl Wrong {
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "texts and errors are made where they are given"
+    )]
     pub(crate) fn at(place: impl ToString, reason: impl ToString) -> Self {
         Self {
             place: place.to_string(),

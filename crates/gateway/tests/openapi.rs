@@ -137,7 +137,6 @@ fn schemathesis() -> PathBuf {
 /// The document as it is served, but for the model: one that is there, so that calls get through.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "needs conformance/.venv; scripts/test makes it"]
-#[expect(clippy::print_stdout, reason = "what schemathesis says is the report")]
 async fn schemathesis_finds_nothing() {
     let (_upstream, gateway) = honest().await;
     let mut document = gateway.get("/openapi.json").await.json();

@@ -112,6 +112,8 @@ fn answer(engine: &Embedded, request: ChatRequest) -> Result<String> {
         let mut finished = false;
         while let Some(event) = answer.next().await {
             match event? {
+                // A chat repeats no prompt.
+                AnswerEvent::Echo(_) => {}
                 AnswerEvent::Delta(delta) => text.push_str(&delta.text),
                 AnswerEvent::Finish(_) => finished = true,
             }

@@ -96,8 +96,8 @@ impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let since_ms = span_ms(&self.since)?;
         let told = match &self.log {
-            Some(log) => self.from_log(log, since_ms)?,
-            None => self.from_gateway(since_ms)?,
+            Some(log) => self.of_log(log, since_ms)?,
+            None => self.of_gateway(since_ms)?,
         };
         if let Some(file) = &self.html {
             files::write_whole(file, html::page(&told).as_bytes())?;
@@ -116,7 +116,7 @@ impl Arguments {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn from_gateway(&self, since_ms: u64) -> Result<Told> {
+    fn of_gateway(&self, since_ms: u64) -> Result<Told> {
         let path = format!("/longrun/v1/account?since_s={}", since_ms / 1000);
         let account = self.ask.get(&path)?;
         let mut status = self.ask.get("/longrun/v1/status")?;
@@ -133,7 +133,7 @@ impl Arguments {
         })
     }
 
-    fn from_log(&self, log: &str, since_ms: u64) -> Result<Told> {
+    fn of_log(&self, log: &str, since_ms: u64) -> Result<Told> {
         let token = self
             .read_token
             .as_deref()

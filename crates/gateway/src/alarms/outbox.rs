@@ -149,7 +149,7 @@ mod tests {
         let first = again.next(1).expect("waits");
         assert_eq!(first, event(1, 0));
         again.taken(&first.id);
-        again.keep();
+        again.kept().expect("it has a file").write();
         assert_eq!(Outbox::open(file.clone()).next(1), Some(event(2, 0)));
 
         std::fs::write(file.as_ref().expect("a file"), "nonsense").expect("written");

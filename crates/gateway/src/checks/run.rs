@@ -31,7 +31,7 @@ use crate::forward::{self, Asked};
 use crate::gateway::Gateway;
 use crate::judge::answered;
 use crate::lock::lock;
-use crate::network::member::Asking;
+use crate::network::member;
 use crate::observe::cost_nano;
 
 /// How often the file and the clock are looked at.
@@ -140,8 +140,8 @@ fn endpoints_of(gateway: &Gateway, case: &Case) -> Vec<Arc<Live>> {
     let serving = catalog.model(&case.model).unwrap_or_default();
     let wanted = |live: &&Arc<Live>| {
         // A node on trial gets its small share of calls, and nothing beside it.
-        let member = live.site.member.as_ref();
-        let ordinary = member.is_none_or(|it| it.asking() == Asking::Ordinary);
+        let trial = live.site.member.as_ref();
+        let ordinary = trial.is_none_or(|it| it.asking() == member::Asking::Ordinary);
         let named = case.endpoint.as_ref();
         ordinary && named.is_none_or(|endpoint| *endpoint == live.id.to_string())
     };

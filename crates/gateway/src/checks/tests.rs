@@ -12,8 +12,8 @@ fn says(text: &str) -> Answered {
     }
 }
 
-fn holds(assertion: Value, text: &str) -> Option<bool> {
-    Assertion::read(&assertion)
+fn holds(assertion: &Value, text: &str) -> Option<bool> {
+    Assertion::read(assertion)
         .expect("an assertion")
         .holds(&says(text))
 }
@@ -56,12 +56,12 @@ fn assertions_hold_or_do_not() {
             "x = 3",
         ),
     ] {
-        assert_eq!(holds(assertion.clone(), good), Some(true), "{assertion}");
-        assert_eq!(holds(assertion.clone(), bad), Some(false), "{assertion}");
+        assert_eq!(holds(&assertion, good), Some(true), "{assertion}");
+        assert_eq!(holds(&assertion, bad), Some(false), "{assertion}");
     }
     let called = |name: &str, arguments: Value| {
         holds(
-            json!({"type": "tool-call", "name": name, "arguments": arguments}),
+            &json!({"type": "tool-call", "name": name, "arguments": arguments}),
             "",
         )
     };
@@ -69,7 +69,7 @@ fn assertions_hold_or_do_not() {
     assert_eq!(called("weather", json!({"city": "Rome"})), Some(false));
     assert_eq!(called("time", json!({})), Some(false));
     assert_eq!(
-        holds(json!({"type": "agreement"}), "x"),
+        holds(&json!({"type": "agreement"}), "x"),
         None,
         "not about one answer"
     );
@@ -93,7 +93,7 @@ fn answers_that_say_the_same_are_the_same() {
 fn patterns_do_not_blow_up() {
     let text = "a".repeat(100_000) + "!";
     assert_eq!(
-        holds(json!({"type": "regex", "value": "^(a+)+$"}), &text),
+        holds(&json!({"type": "regex", "value": "^(a+)+$"}), &text),
         Some(false)
     );
     let huge = json!({"type": "regex", "value": "(((a{1000}){1000}){1000})"});

@@ -37,7 +37,8 @@ impl Terminal {
         let (send, keys) = mpsc::channel(16);
         // It waits in a read that nothing can end but a key; the end of the process does.
         std::thread::spawn(move || {
-            for byte in std::io::stdin().bytes() {
+            // Its own buffer is inside.
+            for byte in std::io::stdin().lock().bytes() {
                 let Ok(byte) = byte else { return };
                 if send.blocking_send(byte).is_err() {
                     return;

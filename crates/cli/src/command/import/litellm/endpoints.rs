@@ -137,7 +137,7 @@ impl Endpoint {
         }
         let aliases = self.names.iter().filter(|(name, own)| name != own);
         let aliases = aliases.map(|(name, own)| format!("{} = {}", quoted(name), quoted(own)));
-        table(toml, "aliases", aliases.collect());
+        table(toml, "aliases", &aliases.collect::<Vec<_>>());
         if let Some(prefix) = self.all.as_deref().filter(|prefix| !prefix.is_empty()) {
             let _ = writeln!(toml, "prefix = {}", quoted(prefix));
         }
@@ -146,7 +146,7 @@ impl Endpoint {
         }
         let price = ["prompt", "completion"].iter().zip(shared.price);
         let price = price.filter_map(|(what, dollars)| Some(format!("{what} = {:?}", dollars?)));
-        table(toml, "price", price.collect());
+        table(toml, "price", &price.collect::<Vec<_>>());
         let times = [
             ("total_ms", shared.total_ms),
             ("first_token_ms", shared.first_token_ms),
@@ -154,11 +154,11 @@ impl Endpoint {
         let times = times
             .iter()
             .filter_map(|(what, ms)| Some(format!("{what} = {}", (*ms)?)));
-        table(toml, "timeouts", times.collect());
+        table(toml, "timeouts", &times.collect::<Vec<_>>());
     }
 }
 
-fn table(toml: &mut String, key: &str, members: Vec<String>) {
+fn table(toml: &mut String, key: &str, members: &[String]) {
     if !members.is_empty() {
         let _ = writeln!(toml, "{key} = {{ {} }}", members.join(", "));
     }
