@@ -18,7 +18,7 @@ const RUN_MAX: Duration = Duration::from_secs(600);
 /// What to do with checks.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Add the cases of a file: JSON lines, or a promptfoo configuration as JSON. A running gateway
+    /// Add the cases of a file: JSON lines, or a promptfoo configuration as JSON or YAML. A running gateway
     /// follows.
     Add(Add),
     /// Show the cases.
@@ -144,8 +144,9 @@ impl Add {
         self.place.write(&checks)?;
         let budget = checks.budget;
         println!(
-            "{new} new, {} replaced; {} in all, at most {} calls and {} a day at each endpoint",
+            "{new} new, {} replaced in {}; {} in all, at most {} calls and {} a day at each endpoint",
             count - new,
+            self.place.file().display(),
             checks.cases.len(),
             budget.calls_per_day,
             budget.spend_per_day
