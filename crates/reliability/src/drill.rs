@@ -15,7 +15,9 @@ use crate::level::Alpha;
 use crate::share::{self, float};
 
 /// What a drill takes for granted.
-pub const ASSUMPTIONS: [&str; 4] = [
+pub const ASSUMPTIONS: [&str; 5] = [
+    "an interval is of the expected number, under the record of the one that was picked by the same \
+     record: the number itself scatters, and the best of several looks a little better than it is",
     "the others would have done with these calls what they did with their own in the same span: no \
      shared cause of failure, and room for the load",
     "each call goes to one other endpoint, the one expected to do best now, and is not tried again: \
@@ -163,10 +165,10 @@ pub struct Fate {
     pub instead: Option<String>,
     /// Judged outcomes of that one in the span.
     pub judged: u64,
-    /// Answers that would be expected, and where their number lies. Without any outcome of the other
-    /// nothing is expected, and anything is possible.
+    /// Answers that would be expected, in the mean. Without any outcome of the other nothing is
+    /// expected, and anything is possible.
     pub expected: Option<u64>,
-    /// From, to.
+    /// Where that mean lies, from and to. The number itself scatters around it.
     pub interval: [u64; 2],
     /// Median time to the first token, before and after, µs.
     pub first_token_us: [Option<u64>; 2],
@@ -187,12 +189,12 @@ pub struct Drill {
     pub unknown: u64,
     /// Answers that there would be after all, in the mean; those of which nothing is known left out.
     pub survive: u64,
-    /// Where that number lies, whatever became of the unknown ones; every interval at once.
+    /// Where that mean lies, whatever became of the unknown ones; every interval at once.
     pub interval: [u64; 2],
     /// Endpoint by endpoint.
     pub fates: Vec<Fate>,
     /// What all of this takes for granted.
-    pub assumptions: [&'static str; 4],
+    pub assumptions: [&'static str; 5],
 }
 
 /// Works out a drill. `answers` are those of all endpoints; `alpha` is shared by the intervals.
