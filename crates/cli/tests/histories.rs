@@ -100,7 +100,7 @@ fn a_history_gives_the_same_digest_wherever_it_is_folded() {
     assert_eq!(shown["imported"][0]["together"]["state"], "too_few");
     assert_eq!(shown["digest"], whole["digest"], "never added to one's own");
     let forget = |digest: &str| run(&["history", "forget", digest, "--dir", &imported]);
-    let unknown = forget("nosuch");
+    let unknown = forget("nosuchdigest");
     assert_eq!(unknown.status.code(), Some(1));
     let digest = whole["digest"].as_str().expect("a digest");
     assert!(text(&unknown.stderr).contains(digest), "it says which ones");

@@ -73,12 +73,13 @@ pub(crate) fn without(gateway: &Gateway, without: &str) -> Result<Told, ApiError
     // By endpoint, not by site: the same one may be reached in two ways, and was called once.
     let mut lost: BTreeMap<Endpoint, Lost> = BTreeMap::new();
     for live in catalog.endpoints().filter(|live| gone(live)) {
-        let instead = instead_of(&catalog, live, &gone);
+        let (instead, candidates) = instead_of(&catalog, live, &gone);
         let (lost_party, tokens) = party(live);
         lost.entry(live.id.clone()).or_insert(Lost {
             party: lost_party,
             tokens,
             instead: instead.map(|live| party(live).0),
+            candidates,
         });
     }
     let answers = week.values().map(|(party, _)| party.good).sum();
@@ -91,18 +92,21 @@ pub(crate) fn without(gateway: &Gateway, without: &str) -> Result<Told, ApiError
     })
 }
 
-/// Who is expected to do best now among the others that are offered under a name of this endpoint.
+/// Who is expected to do best now among the others that are offered under a name of this endpoint,
+/// and how many those are.
 fn instead_of<'a>(
     catalog: &'a Catalog,
     live: &Live,
     gone: &impl Fn(&Live) -> bool,
-) -> Option<&'a Live> {
+) -> (Option<&'a Live>, u32) {
     let names = catalog.names().into_iter();
     let sharing = names.filter_map(|name| catalog.model(name));
     let sharing = sharing.filter(|lives| lives.iter().any(|it| it.id == live.id));
     let others = sharing.flatten().filter(|it| it.id != live.id && !gone(it));
-    let best = others.max_by_key(|it| it.success_ppm());
-    best.map(|it| &**it)
+    let others: BTreeMap<&Endpoint, &Live> = others.map(|it| (&it.id, &**it)).collect();
+    let candidates = u32::try_from(others.len()).unwrap_or(u32::MAX);
+    let best = others.into_values().max_by_key(|it| it.success_ppm());
+    (best, candidates)
 }
 
 fn nobody(catalog: &Catalog, without: &str) -> ApiError {

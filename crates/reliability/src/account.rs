@@ -35,6 +35,26 @@ pub fn follow(
     record: &Record,
     index: u64,
 ) -> Applied {
+    let alarms = &mut Vec::new();
+    let applied = follow_forecasts((history, forecasts), record, index, |endpoint, alarm| {
+        alarms.push((endpoint.clone(), alarm));
+    });
+    if applied == Applied::Counted {
+        timeline.apply(record);
+    }
+    for (endpoint, alarm) in alarms {
+        timeline.alarm(endpoint, *alarm);
+    }
+    applied
+}
+
+/// The same without a timeline; `raised` is told each new alarm.
+pub fn follow_forecasts(
+    (history, forecasts): (&mut History, &mut Forecasts),
+    record: &Record,
+    index: u64,
+    mut raised: impl FnMut(&Endpoint, AlarmAt),
+) -> Applied {
     let about = match &record.statement.predicate {
         Predicate::Observation(seen) => Some(&seen.stream.endpoint),
         Predicate::Judgement(judged) => Some(&judged.endpoint),
@@ -46,7 +66,6 @@ pub fn follow(
         return applied;
     }
     forecasts.apply(record);
-    timeline.apply(record);
     if let (Some(endpoint), Some(before)) = (about, before) {
         let after = history.alarms_by_dimension(endpoint);
         let pairs = after.into_iter().zip(before).enumerate();
@@ -55,12 +74,15 @@ pub fn follow(
                 if place < OF_ATTEMPTS {
                     forecasts.alarm(endpoint);
                 }
-                let alarm = AlarmAt {
-                    at_ms: history.clock_ms(),
-                    dimension,
-                    number,
-                };
-                timeline.alarm(endpoint, alarm);
+                let at_ms = history.clock_ms();
+                raised(
+                    endpoint,
+                    AlarmAt {
+                        at_ms,
+                        dimension,
+                        number,
+                    },
+                );
             }
         }
     }

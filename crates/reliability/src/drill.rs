@@ -5,19 +5,21 @@
 //! prints a drill prints too. Integers and one interval per endpoint; the same numbers in, the same
 //! bytes out.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use record::{Endpoint, Outcome, Predicate, Record};
 use serde::Serialize;
 
+use crate::cells::Cells;
 use crate::level::Alpha;
-use crate::share::{self, float};
+use crate::share;
 
 /// What a drill takes for granted.
 pub const ASSUMPTIONS: [&str; 5] = [
-    "an interval is of the expected number, under the record of the one that was picked by the same \
-     record: the number itself scatters, and the best of several looks a little better than it is",
+    "an interval is of the number itself, however the one that would be asked was picked among those \
+     who could be; the expected number is that one's own share, and the best of several looks a little \
+     better than it is",
     "the others would have done with these calls what they did with their own in the same span: no \
      shared cause of failure, and room for the load",
     "each call goes to one other endpoint, the one expected to do best now, and is not tried again: \
@@ -30,7 +32,7 @@ pub const ASSUMPTIONS: [&str; 5] = [
 
 const HOUR_MS: u64 = 3_600_000;
 /// Hours of which tokens are kept: eight days.
-const HOURS_KEPT: u64 = 192;
+const HOURS_KEPT: usize = 192;
 
 /// Tokens of answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -51,9 +53,9 @@ impl Tokens {
     }
 }
 
-/// Tokens of good answers by endpoint and hour, for eight days: 6 KB per busy endpoint.
+/// Tokens of good answers by endpoint and hour, for eight days: 8 KB per busy endpoint.
 #[derive(Clone, Debug, Default)]
-pub struct Usage(BTreeMap<Endpoint, Arc<VecDeque<(u64, Tokens)>>>);
+pub struct Usage(BTreeMap<Endpoint, Arc<Cells<Tokens>>>);
 
 impl Usage {
     /// Takes a record that the history counted.
@@ -64,42 +66,24 @@ impl Usage {
         let (Outcome::Ok, Some(usage)) = (seen.outcome, seen.usage) else {
             return;
         };
-        let hour = seen.timing.start_ms.ms() / HOUR_MS;
-        let hours = self.0.entry(seen.stream.endpoint.clone()).or_default();
-        let hours = Arc::make_mut(hours);
-        let newest = hours.back().map_or(hour, |(newest, _)| (*newest).max(hour));
-        while hours
-            .front()
-            .is_some_and(|(first, _)| first + HOURS_KEPT <= newest)
-        {
-            hours.pop_front();
-        }
-        if hour + HOURS_KEPT <= newest {
-            return;
-        }
-        let at = hours.partition_point(|(have, _)| *have < hour);
-        if hours.get(at).is_none_or(|(have, _)| *have != hour) {
-            hours.insert(at, (hour, Tokens::default()));
-        }
-        hours[at].1.add(&Tokens {
-            answers: 1,
-            prompt: usage.prompt_tokens.tokens(),
-            completion: usage.completion_tokens.tokens(),
-        });
+        let hours = self.0.entry(seen.stream.endpoint.clone());
+        let hours = hours.or_insert_with(|| Arc::new(Cells::new(HOUR_MS, HOURS_KEPT)));
+        Arc::make_mut(hours)
+            .at(seen.timing.start_ms.ms())
+            .add(&Tokens {
+                answers: 1,
+                prompt: usage.prompt_tokens.tokens(),
+                completion: usage.completion_tokens.tokens(),
+            });
     }
 
     /// Tokens of an endpoint from the hour of `since_ms` to that of `until_ms`.
     #[must_use]
     pub fn over(&self, endpoint: &Endpoint, since_ms: u64, until_ms: u64) -> Tokens {
         let mut sum = Tokens::default();
-        let span = since_ms / HOUR_MS..=until_ms / HOUR_MS;
-        let hours = self
-            .0
-            .get(endpoint)
-            .into_iter()
-            .flat_map(|hours| hours.iter());
+        let hours = self.0.get(endpoint).into_iter();
         hours
-            .filter(|(hour, _)| span.contains(hour))
+            .flat_map(|hours| hours.between(since_ms, until_ms))
             .for_each(|(_, tokens)| sum.add(tokens));
         sum
     }
@@ -152,6 +136,9 @@ pub struct Lost {
     pub tokens: Tokens,
     /// Who would be asked instead, if there is somebody.
     pub instead: Option<Party>,
+    /// Among how many that one was picked. Whoever picks by the record that is judged here finds the
+    /// best looking of them, so the interval must hold for each.
+    pub candidates: u32,
 }
 
 /// What would have become of the answers of one endpoint.
@@ -168,7 +155,8 @@ pub struct Fate {
     /// Answers that would be expected, in the mean. Without any outcome of the other nothing is
     /// expected, and anything is possible.
     pub expected: Option<u64>,
-    /// Where that mean lies, from and to. The number itself scatters around it.
+    /// Where the number lies, from and to: what is not known of the other's share, and how the number
+    /// scatters around it.
     pub interval: [u64; 2],
     /// Median time to the first token, before and after, µs.
     pub first_token_us: [Option<u64>; 2],
@@ -189,7 +177,7 @@ pub struct Drill {
     pub unknown: u64,
     /// Answers that there would be after all, in the mean; those of which nothing is known left out.
     pub survive: u64,
-    /// Where that mean lies, whatever became of the unknown ones; every interval at once.
+    /// Where the number lies, whatever became of the unknown ones; every interval at once.
     pub interval: [u64; 2],
     /// Endpoint by endpoint.
     pub fates: Vec<Fate>,
@@ -237,13 +225,13 @@ fn fate(lost: &Lost, alpha: Alpha) -> Fate {
         None => (Some(0), [0, 0]),
         Some(_) if judged == 0 => (None, [0, answers]),
         Some(it) => {
-            let ends = share::of_counts(it.good, it.bad, alpha);
-            let low = libm::floor(float(answers) * ends.lower);
-            let high = libm::ceil(float(answers) * ends.upper);
+            // Half for the share of whichever candidate, half for how the number scatters.
+            let half = alpha.split(2);
+            let chance = share::of_counts(it.good, it.bad, half.split(lost.candidates));
             let mean = u128::from(answers) * u128::from(it.good) / u128::from(judged);
             (
                 u64::try_from(mean).ok(),
-                [whole(low), whole(high).min(answers)],
+                share::count_within(answers, chance, half),
             )
         }
     };
@@ -263,15 +251,6 @@ fn fate(lost: &Lost, alpha: Alpha) -> Fate {
             other.and_then(|it| it.price.of(&lost.tokens)),
         ],
     }
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "a count between 0 and 2^53"
-)]
-fn whole(count: f64) -> u64 {
-    count as u64
 }
 
 #[cfg(test)]
@@ -304,9 +283,10 @@ mod tests {
             prompt: 3_000_000,
             completion: 500_000,
         };
-        let lost = |instead| Lost {
+        let lost = |instead: Option<Party>| Lost {
             party: party("gone", 1000, 3, Some(1_000_000)),
             tokens,
+            candidates: u32::from(instead.is_some()),
             instead,
         };
         let all = [
@@ -322,7 +302,7 @@ mod tests {
         assert_eq!(drill.survive, 7000 + 950);
         let [low, high] = drill.fates[0].interval;
         assert!(
-            (900..950).contains(&low) && (951..1000).contains(&high),
+            (870..920).contains(&low) && (971..1000).contains(&high),
             "{low} {high}"
         );
         assert_eq!(drill.interval, [7000 + low, 7000 + high + 1000]);
@@ -332,6 +312,33 @@ mod tests {
         );
         assert_eq!(drill.fates[2].cost[1], Some(1_000_000 + 5000));
         assert_eq!(drill.fates[0].first_token_us, [Some(1000), Some(950)]);
+    }
+
+    /// A thousand answers of one that is known to serve 95 % are not "950 and hardly another number".
+    #[test]
+    fn a_share_that_is_well_known_still_scatters_and_a_choice_among_many_costs_width() {
+        let lost = |candidates| Lost {
+            party: party("gone", 1000, 0, None),
+            tokens: Tokens::default(),
+            instead: Some(party("other", 95_000_000, 5_000_000, None)),
+            candidates,
+        };
+        let interval = |candidates| drill(1000, &[lost(candidates)], Alpha::FIVE_PERCENT).interval;
+        let [low, high] = interval(1);
+        assert!(
+            (925..935).contains(&low) && (962..972).contains(&high),
+            "{low} {high}"
+        );
+        let of = |judged| Lost {
+            instead: Some(party("other", judged, 0, None)),
+            ..lost(20)
+        };
+        let among = |lost: Lost| drill(1000, &[lost], Alpha::FIVE_PERCENT).interval[0];
+        let one = Lost {
+            candidates: 1,
+            ..of(200)
+        };
+        assert!(among(of(200)) < among(one));
     }
 
     #[test]

@@ -23,6 +23,7 @@
 
 pub mod account;
 pub mod boundary;
+mod cells;
 pub mod concentration;
 pub mod conformal;
 pub mod detector;

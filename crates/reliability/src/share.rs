@@ -77,6 +77,39 @@ pub fn upper_bound(total: f64, units: u64, alpha: Alpha) -> f64 {
     1.0 - lower_bound(float(units) - total, units, alpha)
 }
 
+/// From how many to how many of `of` units come out good, where the mean of their chances, each given
+/// what came before it, lies in `chance`; half of `alpha` goes to each side.
+///
+/// By the supermartingale above at the best `λ` for that mean: `k` of `n` or more (or fewer, on the other
+/// side) have a probability of `exp(−n·kl(k/n, m̄))` at most (Hoeffding 1963, theorem 1).
+#[must_use]
+pub fn count_within(of: u64, chance: Interval, alpha: Alpha) -> [u64; 2] {
+    let most = -libm::log(alpha.split(2).value());
+    let n = float(of);
+    // Counts from here on are too far from the chance `m`; `m` itself never is.
+    let tail = |m: f64| {
+        let (mut inside, mut beyond) = (0, of + 1);
+        while inside + 1 < beyond {
+            let k = inside + (beyond - inside) / 2;
+            let share = float(k) / n;
+            if share <= m || n * divergence(share, m) <= most {
+                inside = k;
+            } else {
+                beyond = k;
+            }
+        }
+        inside
+    };
+    // Good ones are few where bad ones are many.
+    [of - tail(1.0 - chance.lower), tail(chance.upper)]
+}
+
+/// The divergence of Kullback and Leibler between two chances, `q > p`, in nats.
+fn divergence(q: f64, p: f64) -> f64 {
+    let part = |q: f64, p: f64| if q > 0.0 { q * libm::log(q / p) } else { 0.0 };
+    part(q, p) + part(1.0 - q, 1.0 - p)
+}
+
 /// Far more than what `libm` and the cancellation above can be off by.
 const ROUNDING: f64 = 1e-12;
 

@@ -6,11 +6,13 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use reliability::fold::{EndpointReport, Report};
+use reliability::imported::Evidence;
 use reliability::kt::Alpha;
 
 mod compute;
 mod export;
 mod import;
+mod predicted;
 mod source;
 pub(crate) mod spot;
 mod tally;
@@ -69,43 +71,64 @@ impl Show {
     fn run(&self) -> Result<()> {
         let selection = self.source.selection()?;
         let log = self.source.open()?;
-        let (history, erased) = source::fold(&log, &selection)?;
-        let report = history.report(Alpha::FIVE_PERCENT);
-        let usual = Some(Path::new(import::DIRECTORY)).filter(|dir| dir.is_dir());
-        let imported = self.imported.as_deref().or(usual);
-        let imported = imported.map(import::read).transpose()?;
+        let folded = source::fold(&log, &selection)?;
+        let report = folded.history.report(Alpha::FIVE_PERCENT);
+        let imported = self.imported()?;
         if self.json {
-            let mut document = serde_json::to_value(&report)?;
+            let mut document = predicted::document(&report, &folded.forecasts)?;
             if let Some(imported) = &imported {
                 document["imported"] = serde_json::to_value(imported.told())?;
             }
             println!("{}", serde_json::to_string_pretty(&document)?);
             return Ok(());
         }
-        print(&report, log.key().name(), erased);
+        print(&report, log.key().name(), &folded);
         if let Some(imported) = &imported {
             import::print(imported);
         }
         Ok(())
     }
+
+    /// What others saw: of the directory that was named, else of the usual one, which nobody asked
+    /// for, so that it hides nobody's own figures if it cannot be read.
+    fn imported(&self) -> Result<Option<Evidence>> {
+        if let Some(dir) = &self.imported {
+            return import::read(dir).map(Some);
+        }
+        let usual = Path::new(import::DIRECTORY);
+        if !usual.is_dir() {
+            return Ok(None);
+        }
+        let read = import::read(usual);
+        if let Err(why) = &read {
+            eprintln!("imported histories are left out: {why:#}");
+        }
+        Ok(read.ok())
+    }
 }
 
-fn print(report: &Report, origin: &str, erased: u64) {
+fn print(report: &Report, origin: &str, folded: &source::Folded) {
     println!(
-        "log {origin}: {} records, {erased} bodies erased",
-        report.records
+        "log {origin}: {} records, {} bodies erased",
+        report.records, folded.erased
     );
     println!("digest {}", report.digest);
-    print_endpoints(report);
+    print_endpoints(report, |endpoint| {
+        predicted::lines(&predicted::of(&folded.forecasts, endpoint))
+    });
 }
 
-fn print_endpoints(report: &Report) {
+/// Each endpoint, followed by what `more` says of it.
+fn print_endpoints(report: &Report, more: impl Fn(&EndpointReport) -> Vec<String>) {
     if report.endpoints.is_empty() {
         println!("No endpoint has been observed yet.");
         return;
     }
     for endpoint in &report.endpoints {
         print_endpoint(endpoint);
+        for line in more(endpoint) {
+            println!("  {line}");
+        }
     }
     let level = 100.0 - f64::from(report.alpha_ppm) / 10_000.0;
     println!("\nIntervals at {level} %. They cover {}.", report.covers);

@@ -9,8 +9,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::Args;
+use record::Record;
 use record::control::LogOrigin;
-use record::{Predicate, Record, SignerId};
 use reliability::account::{self, Account};
 use reliability::fold::{History, Policy};
 use reliability::forecast::fold::{Forecasts, Rule};
@@ -150,7 +150,7 @@ impl Arguments {
             },
             |(index, record)| {
                 if let Some(record) = record {
-                    fold.apply(record, index);
+                    fold.apply(&record, index);
                 }
                 Ok(())
             },
@@ -170,9 +170,7 @@ impl Arguments {
 struct Fold {
     history: History,
     timeline: Timeline,
-    forecasts: Option<Forecasts>,
-    /// Records before the first observation, which says whose forecasts count.
-    before: Vec<(u64, Record)>,
+    forecasts: Forecasts,
 }
 
 impl Fold {
@@ -180,44 +178,17 @@ impl Fold {
         Self {
             history: History::new(Policy::own_log(origin)),
             timeline: Timeline::default(),
-            forecasts: None,
-            before: Vec::new(),
+            forecasts: Forecasts::of_first_observer(vec![Rule::availability()]),
         }
     }
 
-    fn apply(&mut self, record: Record, index: u64) {
-        if self.forecasts.is_none() {
-            let observed = matches!(record.statement.predicate, Predicate::Observation(_));
-            if !observed {
-                self.before.push((index, record));
-                return;
-            }
-            self.begin(record.signer_id());
-        }
-        self.follow(&record, index);
+    fn apply(&mut self, record: &Record, index: u64) {
+        let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
+        account::follow(all, record, index);
     }
 
-    fn begin(&mut self, observer: SignerId) {
-        self.forecasts = Some(Forecasts::new(observer, vec![Rule::availability()]));
-        for (index, record) in std::mem::take(&mut self.before) {
-            self.follow(&record, index);
-        }
-    }
-
-    fn follow(&mut self, record: &Record, index: u64) {
-        if let Some(forecasts) = &mut self.forecasts {
-            let all = (&mut self.history, forecasts, &mut self.timeline);
-            account::follow(all, record, index);
-        }
-    }
-
-    fn account(mut self, since_ms: u64, now_ms: u64) -> Account {
-        if self.forecasts.is_none() {
-            // A log without observations has nobody's forecasts.
-            self.begin(SignerId::from_bytes([0; 32]));
-        }
-        let forecasts = self.forecasts.expect("begun above at the latest");
-        let all = (&self.history, &forecasts, &self.timeline);
+    fn account(&self, since_ms: u64, now_ms: u64) -> Account {
+        let all = (&self.history, &self.forecasts, &self.timeline);
         Account::of(all, since_ms, now_ms, Alpha::FIVE_PERCENT)
     }
 }

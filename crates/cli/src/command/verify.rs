@@ -55,7 +55,7 @@ impl Arguments {
                 worst = worse(worst, verdict);
                 if self.json {
                     let result = json!({"kind": FileKind::History, "verdict": verdict,
-                        "reports": [checked.found.report], "history": checked.to_json()});
+                        "reports": [checked.found.report], "history": checked.to_json()?});
                     documents.push(json!({"file": name, "result": result}));
                 } else {
                     println!("{name}");

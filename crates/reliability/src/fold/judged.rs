@@ -103,6 +103,23 @@ fn share_ppm(part: u64, of: u64) -> u64 {
     part * WHOLE_PPM / of.max(1)
 }
 
+/// What a judgement says, as one number: equal for two that say the same of the same answers.
+fn said(judged: &Judgement) -> u64 {
+    let Some(groups) = &judged.groups else {
+        return judged.correct.unwrap_or_default().into();
+    };
+    let mut hasher = Sha256::new();
+    for size in groups {
+        hasher.update(&size.to_be_bytes());
+    }
+    for answer in &judged.answers {
+        hasher.update(answer.record.as_bytes());
+    }
+    let digest = hasher.finish();
+    let first = digest.as_bytes().first_chunk().copied();
+    u64::from_be_bytes(first.unwrap_or_default())
+}
+
 impl History {
     pub(super) fn judgement(&mut self, record: &Record, judged: &Judgement) -> Applied {
         // An endpoint that nobody has observed gets no history by being judged.
@@ -138,21 +155,19 @@ impl History {
             (Some(_), Source::Reported) => JudgedAs::Reported,
             (Some(_), Source::Check) => JudgedAs::Checked,
         };
-        // Of repeats the first stands for all: a batch is judged as a whole.
-        let Some(first) = judged.answers.first() else {
-            return Applied::Orphan;
-        };
-        let said = match &judged.groups {
-            Some(groups) => groups.iter().fold(0u64, |said, size| {
-                said.wrapping_mul(65).wrapping_add(u64::from(*size))
-            }),
-            None => judged.correct.unwrap_or_default().into(),
-        };
-        match self.window.judge(first.record, sort, said) {
-            None => Applied::Counted,
-            Some(before) if before == said => Applied::Repeated,
-            Some(_) => Applied::JudgedOtherwise,
+        // A batch is judged as a whole, and none of its answers counts in another one as well.
+        let said = said(judged);
+        let mut before = judged.answers.iter();
+        let before = before.find_map(|answer| self.window.judged(answer.record, sort));
+        match before {
+            Some(before) if before == said => return Applied::Repeated,
+            Some(_) => return Applied::JudgedOtherwise,
+            None => {}
         }
+        for answer in &judged.answers {
+            self.window.judge(answer.record, sort, said);
+        }
+        Applied::Counted
     }
 
     /// Whether the key that observed is, or was, one of the identity that judges.

@@ -26,7 +26,7 @@ pub(super) enum Seen {
 pub(super) enum JudgedAs {
     Reported,
     Checked,
-    /// The first of repeats that were compared.
+    /// One of repeats that were compared.
     Repeats,
 }
 
@@ -62,13 +62,14 @@ impl Window {
         self.ids.put(id, seen, self.limit);
     }
 
-    /// What was said of an answer before; if nothing, remembers what is said now.
-    pub(super) fn judge(&mut self, answer: RecordId, sort: JudgedAs, said: u64) -> Option<u64> {
-        let before = self.judged.map.get(&(answer, sort)).copied();
-        if before.is_none() {
-            self.judged.put((answer, sort), said, self.limit);
-        }
-        before
+    /// What was said of an answer before.
+    pub(super) fn judged(&self, answer: RecordId, sort: JudgedAs) -> Option<u64> {
+        self.judged.map.get(&(answer, sort)).copied()
+    }
+
+    /// Remembers what was said of an answer.
+    pub(super) fn judge(&mut self, answer: RecordId, sort: JudgedAs, said: u64) {
+        self.judged.put((answer, sort), said, self.limit);
     }
 
     /// Changes what is known of an id, or remembers it.

@@ -96,7 +96,8 @@ struct Kept {
 /// Tracks, forecasts and scores of every endpoint under every rule.
 #[derive(Clone, Debug)]
 pub struct Forecasts {
-    signer: SignerId,
+    /// Whose forecasts are scored; none until somebody has observed, if it is to be the first who does.
+    signer: Option<SignerId>,
     rules: Vec<Rule>,
     kept: BTreeMap<(Endpoint, usize), Kept>,
     standings: BTreeMap<Endpoint, Standing>,
@@ -216,6 +217,17 @@ impl Forecasts {
     /// Follows the forecasts of `signer` under `rules`.
     #[must_use]
     pub fn new(signer: SignerId, rules: Vec<Rule>) -> Self {
+        Self::of(Some(signer), rules)
+    }
+
+    /// Follows the forecasts of whoever is the first to observe anything: for a log of which only the
+    /// records are known. Nobody can have foretold before that what is scored here.
+    #[must_use]
+    pub fn of_first_observer(rules: Vec<Rule>) -> Self {
+        Self::of(None, rules)
+    }
+
+    fn of(signer: Option<SignerId>, rules: Vec<Rule>) -> Self {
         Self {
             signer,
             pools: vec![Pools::UNKNOWN; rules.len()],
@@ -232,8 +244,11 @@ impl Forecasts {
     /// Takes a record that the history counted, after it.
     pub fn apply(&mut self, record: &Record) {
         match &record.statement.predicate {
-            Predicate::Observation(seen) => self.observation(seen),
-            Predicate::Forecast(forecast) if record.signer_id() == self.signer => {
+            Predicate::Observation(seen) => {
+                self.signer.get_or_insert(record.signer_id());
+                self.observation(seen);
+            }
+            Predicate::Forecast(forecast) if Some(record.signer_id()) == self.signer => {
                 self.forecast(forecast);
             }
             Predicate::Manifest(manifest) => self.manifest(record.signer_id(), manifest),

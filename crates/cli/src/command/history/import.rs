@@ -27,6 +27,9 @@ pub(super) const DIRECTORY: &str = "longrun-data/imported";
 const HISTORY: &str = "history";
 const SUMMARY: &str = "json";
 
+/// Digits of a digest that name a history: what takes something away is meant.
+const PREFIX_MIN: usize = 8;
+
 /// Arguments of `history import`.
 #[derive(Args)]
 pub(crate) struct Import {
@@ -43,7 +46,7 @@ pub(crate) struct Import {
 /// Arguments of `history forget`.
 #[derive(Args)]
 pub(crate) struct Forget {
-    /// The digest of the history, or how it begins.
+    /// The digest of the history, or how it begins: 8 digits or more.
     digest: String,
     /// Where imported histories lie.
     #[arg(long, default_value = DIRECTORY)]
@@ -90,6 +93,13 @@ impl Import {
 
 impl Forget {
     pub(super) fn run(&self) -> Result<ExitCode> {
+        if self.digest.len() < PREFIX_MIN {
+            let why = format!(
+                "{:?} is too short: give {PREFIX_MIN} digits of the digest or more",
+                self.digest
+            );
+            return Err(Unusable(why).into());
+        }
         let summaries = summaries(&self.dir)?;
         let named: Vec<_> = summaries
             .iter()

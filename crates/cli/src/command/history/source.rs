@@ -4,7 +4,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use record::control::LogOrigin;
 use record::{Endpoint, Provider};
+use reliability::account;
 use reliability::fold::{History, Policy};
+use reliability::forecast::fold::Forecasts;
 use tlog::history::{Plan, Planner, Selection};
 
 use crate::files::{self, Unusable};
@@ -98,12 +100,24 @@ pub(super) fn plan(log: &LogFiles, selection: &Selection) -> Result<Plan> {
     Ok(planner.finish())
 }
 
+/// A log folded.
+pub(super) struct Folded {
+    pub(super) history: History,
+    /// What was foretold in it, and came.
+    pub(super) forecasts: Forecasts,
+    /// Bodies that were erased.
+    pub(super) erased: u64,
+}
+
 /// A history under the policy that every record of the log counts whose signer has it as its home,
 /// and how many bodies were erased. This is what a history file is folded with as well, so the
 /// digests agree.
-pub(super) fn fold(log: &LogFiles, selection: &Selection) -> Result<(History, u64)> {
-    let mut history = own_log(log.key().name())?;
-    let mut erased = 0;
+pub(super) fn fold(log: &LogFiles, selection: &Selection) -> Result<Folded> {
+    let mut folded = Folded {
+        history: own_log(log.key().name())?,
+        forecasts: super::predicted::forecasts(),
+        erased: 0,
+    };
     let plan = if selection.is_whole() {
         None
     } else {
@@ -121,13 +135,16 @@ pub(super) fn fold(log: &LogFiles, selection: &Selection) -> Result<(History, u6
         },
         |(index, record)| {
             match record {
-                Some(record) => drop(history.apply(&record, index)),
-                None => erased += 1,
+                Some(record) => {
+                    let both = (&mut folded.history, &mut folded.forecasts);
+                    account::follow_forecasts(both, &record, index, |_, _| {});
+                }
+                None => folded.erased += 1,
             }
             Ok(())
         },
     )?;
-    Ok((history, erased))
+    Ok(folded)
 }
 
 /// Nothing folded yet, of the log with this origin.

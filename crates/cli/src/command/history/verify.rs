@@ -7,7 +7,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Args;
+use reliability::account;
 use reliability::fold::{Applied, History, Report};
+use reliability::forecast::fold::Forecasts;
 use reliability::kt::Alpha;
 use serde_json::json;
 use tlog::checkpoint::SignedCheckpoint;
@@ -15,9 +17,9 @@ use tlog::history::{HistoryReader, Item, RecordItem};
 use tlog::policy::TrustPolicy;
 use tlog::verify::history::{HistoryCheck, HistoryReport, Sample, open_if};
 
-use super::source;
 use super::spot::Signatures;
 use super::tally::Tally;
+use super::{predicted, source};
 use crate::command::verify::{in_words, print_checks, read_policy};
 use crate::files::{self, Unusable};
 use crate::log_scan::on_all_cores;
@@ -58,13 +60,15 @@ impl Verify {
         let (policy, known) = (policy.as_ref(), known.as_ref());
         let checked = check_file(&self.file, policy, known, &self.signatures)?;
         if self.json {
-            println!("{}", serde_json::to_string_pretty(&checked.to_json())?);
+            println!("{}", serde_json::to_string_pretty(&checked.to_json()?)?);
         } else {
             println!("{}", self.file.display());
             checked.print();
             if let Some(report) = checked.report() {
                 println!();
-                super::print_endpoints(&report);
+                super::print_endpoints(&report, |endpoint| {
+                    predicted::lines(&predicted::of(&checked.forecasts, endpoint))
+                });
                 let erased = checked.found.erased;
                 if erased > 0 {
                     println!("{erased} entries are erased; their outcomes are unknown");
@@ -85,6 +89,8 @@ pub(crate) struct Checked {
     pub(crate) found: HistoryReport,
     /// Everything whose signature held, folded as the log's owner folds it.
     pub(crate) history: History,
+    /// What was foretold in it, and came.
+    pub(super) forecasts: Forecasts,
     /// What each observer saw.
     pub(crate) tally: Tally,
     /// Which signatures were looked at, if not all.
@@ -100,10 +106,16 @@ impl Checked {
     }
 
     /// One document.
-    pub(crate) fn to_json(&self) -> serde_json::Value {
+    ///
+    /// # Errors
+    /// None for a report, which is plain numbers and texts.
+    pub(crate) fn to_json(&self) -> Result<serde_json::Value> {
         let verdict = self.found.report.verdict;
         let sample = self.sample.as_ref().map(super::spot::to_json);
-        json!({"verdict": verdict, "file": self.found, "sample": sample, "history": self.report()})
+        let report = self.report();
+        let history = report.map(|report| predicted::document(&report, &self.forecasts));
+        let history = history.transpose()?;
+        Ok(json!({"verdict": verdict, "file": self.found, "sample": sample, "history": history}))
     }
 
     /// Checks, findings and digest, as text.
@@ -126,7 +138,14 @@ impl Checked {
             Some(report) => println!("  digest {}", report.digest),
             None => println!("  no digest: something in the file does not hold"),
         }
-        println!("  {}", in_words(self.found.report.verdict));
+        let verdict = in_words(self.found.report.verdict);
+        match self.found.unchecked {
+            0 => println!("  {verdict}"),
+            unchecked => println!(
+                "  {verdict}, as far as the spot check can tell: {unchecked} signatures were not \
+                 looked at"
+            ),
+        }
     }
 }
 
@@ -148,6 +167,7 @@ pub(crate) fn check_file(
         sample,
         check: HistoryCheck::new(header),
         history,
+        forecasts: predicted::forecasts(),
         tally: Tally::default(),
         batch: Vec::new(),
         batch_bytes: 0,
@@ -175,6 +195,7 @@ pub(crate) fn check_file(
     Ok(Checked {
         found,
         history: checking.history,
+        forecasts: checking.forecasts,
         tally: checking.tally,
         sample: checking.sample,
     })
@@ -184,6 +205,7 @@ pub(crate) fn check_file(
 struct Checking {
     check: HistoryCheck,
     history: History,
+    forecasts: Forecasts,
     tally: Tally,
     sample: Option<Sample>,
     /// With whether its signature is to be looked at.
@@ -222,9 +244,10 @@ impl Checking {
         });
         for (place, opened) in opened {
             self.check.record(&place, &opened);
-            if let Ok(record) = &opened.record
-                && self.history.apply(record, place.index) == Applied::Counted
-            {
+            let Ok(record) = &opened.record else { continue };
+            let both = (&mut self.history, &mut self.forecasts);
+            let applied = account::follow_forecasts(both, record, place.index, |_, _| {});
+            if applied == Applied::Counted {
                 self.tally.add(record);
             }
         }

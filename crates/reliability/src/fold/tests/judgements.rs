@@ -152,6 +152,25 @@ fn agreement_is_one_score_for_each_batch() {
 }
 
 #[test]
+fn no_answer_counts_in_two_batches() {
+    let (caller, endpoint) = (Party::new("caller"), outside("m"));
+    let (mut log, seen) = answered(&caller, &endpoint, 8);
+    let answers: Vec<(&Record, u64)> = seen.iter().zip(1..).collect();
+    let mut judge = |batch: &[(&Record, u64)]| {
+        let groups = [u32::try_from(batch.len()).expect("few")];
+        log.add(&caller.judge(&endpoint, batch, Said::Agree(&groups)))
+    };
+    assert_eq!(judge(&answers[..3]), Applied::Counted);
+    assert_eq!(judge(&answers[..3]), Applied::Repeated);
+    // Of the same size and agreement, and yet another batch.
+    assert_eq!(judge(&answers[2..5]), Applied::JudgedOtherwise);
+    // What stood in a batch that did not count is free.
+    assert_eq!(judge(&answers[3..6]), Applied::Counted);
+    assert_eq!(judge(&answers[1..8]), Applied::JudgedOtherwise);
+    assert_eq!(log.only().judgements.batches, 2);
+}
+
+#[test]
 fn a_provider_does_not_judge_itself_and_strangers_do_not_count() {
     let (caller, provider) = (Party::new("caller"), Party::new("provider"));
     let endpoint = joined(&provider, "m");
