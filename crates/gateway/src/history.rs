@@ -52,6 +52,8 @@ const LOG_TIMEOUT: Duration = Duration::from_secs(10);
 const BUNDLE_BYTES_MAX: usize = 257 * (1 << 20);
 /// Records taken from the spool at a time.
 const SPOOL_BATCH: usize = 512;
+/// So many times before what was folded is shown.
+const SPOOL_BATCHES: usize = 16;
 
 /// The fold, and where it comes from.
 pub(crate) struct Histories {
@@ -391,18 +393,26 @@ fn settle(gateway: &Gateway, folded: Folded) {
 async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
     loop {
         let before = gateway.histories.now();
-        let records = gateway.recorder.records(before.spool, SPOOL_BATCH).await?;
-        if records.is_empty() {
-            return Ok(());
+        let mut at = before.spool;
+        let mut folded = None;
+        // The state is copied once for many records, and whoever reads it still sees it grow.
+        for _ in 0..SPOOL_BATCHES {
+            let records = gateway.recorder.records(at, SPOOL_BATCH).await?;
+            let Some((last, _)) = records.last() else {
+                break;
+            };
+            at = *last;
+            let folded = folded.get_or_insert_with(|| (*before).clone());
+            for (position, record) in &records {
+                folded.apply(record, u64::try_from(*position).unwrap_or(0));
+            }
+            folded.spool = at;
         }
-        let mut folded = (*before).clone();
         drop(before);
-        for (position, record) in &records {
-            let index = u64::try_from(*position).unwrap_or(0);
-            folded.apply(record, index);
-            folded.spool = *position;
+        match folded {
+            Some(folded) => settle(gateway, folded),
+            None => return Ok(()),
         }
-        settle(gateway, folded);
     }
 }
 

@@ -168,7 +168,7 @@ impl Bundle {
     }
 }
 
-fn read_material(value: &Value) -> Result<(KeyId, LogEntry)> {
+fn read_material(value: &Value<'_>) -> Result<(KeyId, LogEntry)> {
     let material = value.expect_object()?;
     material.only(&["publicKey", "tlogEntries"])?;
     let key = object(material, "publicKey")?;
@@ -192,7 +192,7 @@ fn read_material(value: &Value) -> Result<(KeyId, LogEntry)> {
     Ok((hint, entry))
 }
 
-fn read_entry(value: &Value) -> Result<LogEntry> {
+fn read_entry(value: &Value<'_>) -> Result<LogEntry> {
     let entry = value.expect_object()?;
     entry.only(&[
         "logIndex",
@@ -235,7 +235,7 @@ fn read_entry(value: &Value) -> Result<LogEntry> {
     })
 }
 
-fn read_proof(proof: &Object, index: u64) -> Result<(u64, Digest, Vec<Digest>, String)> {
+fn read_proof(proof: &Object<'_>, index: u64) -> Result<(u64, Digest, Vec<Digest>, String)> {
     proof.only(&["logIndex", "rootHash", "treeSize", "hashes", "checkpoint"])?;
     if number_or_zero(proof, "logIndex")? != index {
         return Err(Error::new(
@@ -271,7 +271,7 @@ fn read_proof(proof: &Object, index: u64) -> Result<(u64, Digest, Vec<Digest>, S
 }
 
 /// A tree of one leaf has no hashes, and protobuf leaves empty lists out.
-fn read_hashes(value: Option<&Value>) -> Result<Vec<Digest>> {
+fn read_hashes(value: Option<&Value<'_>>) -> Result<Vec<Digest>> {
     let Some(value) = value else {
         return Ok(Vec::new());
     };
@@ -294,31 +294,31 @@ fn read_hashes(value: Option<&Value>) -> Result<Vec<Digest>> {
         .collect()
 }
 
-fn object<'a>(parent: &'a Object, name: &str) -> Result<&'a Object> {
+fn object<'a>(parent: &'a Object<'a>, name: &str) -> Result<&'a Object<'a>> {
     parent
         .required(name)?
         .expect_object()
         .map_err(|error| error.under(name))
 }
 
-fn text<'a>(parent: &'a Object, name: &str) -> Result<&'a str> {
+fn text<'a>(parent: &'a Object<'_>, name: &str) -> Result<&'a str> {
     parent
         .required(name)?
         .expect_str()
         .map_err(|error| error.under(name))
 }
 
-fn bytes_of(parent: &Object, name: &str) -> Result<Vec<u8>> {
+fn bytes_of(parent: &Object<'_>, name: &str) -> Result<Vec<u8>> {
     text(parent, name).and_then(|text| base64::decode(text).map_err(|error| error.under(name)))
 }
 
-fn digest(parent: &Object, name: &str) -> Result<Digest> {
+fn digest(parent: &Object<'_>, name: &str) -> Result<Digest> {
     bytes_of(parent, name)
         .and_then(|bytes| Digest::from_slice(&bytes).map_err(|error| error.under(name)))
 }
 
 /// Protobuf may leave out a zero.
-fn number_or_zero(parent: &Object, name: &str) -> Result<u64> {
+fn number_or_zero(parent: &Object<'_>, name: &str) -> Result<u64> {
     match parent.member(name) {
         Some(_) => number(parent, name),
         None => Ok(0),
@@ -326,7 +326,7 @@ fn number_or_zero(parent: &Object, name: &str) -> Result<u64> {
 }
 
 /// A 64-bit number, which protobuf writes as a string; one spelling only.
-fn number(parent: &Object, name: &str) -> Result<u64> {
+fn number(parent: &Object<'_>, name: &str) -> Result<u64> {
     let text = text(parent, name)?;
     text.parse::<u64>()
         .ok()

@@ -117,10 +117,8 @@ impl FromStr for Digest {
 
 /// Fills `out` from exactly its length of lower-case hex.
 pub(crate) fn decode_hex(text: &str, out: &mut [u8]) -> Result<()> {
-    let lower = text
-        .bytes()
-        .all(|c| c.is_ascii_digit() || (b'a'..=b'f').contains(&c));
-    if !lower || hex::decode_to_slice(text, out).is_err() {
+    let upper = |c: u8| c.is_ascii_uppercase();
+    if hex::decode_to_slice(text, out).is_err() || text.bytes().any(upper) {
         return Err(Error::new(
             Code::BadHex,
             format!("expected {} lower-case hex digits", out.len() * 2),

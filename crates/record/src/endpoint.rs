@@ -65,15 +65,18 @@ impl FromStr for Provider {
 }
 
 impl Field for Provider {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value {
-        Value::String(self.to_string())
+    fn write(&self) -> Value<'_> {
+        match self {
+            Provider::Joined(id) => Value::from(id.to_string()),
+            Provider::Outside(origin) => Value::from(origin.as_str()),
+        }
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::text(
             "signer id or origin",
             r"^([0-9a-f]{64}|https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?)$",
@@ -144,15 +147,15 @@ impl fmt::Display for Origin {
 }
 
 impl Field for Origin {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value {
-        Value::String(self.0.clone())
+    fn write(&self) -> Value<'_> {
+        Value::from(self.as_str())
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::text(
             "web origin",
             r"^https?://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:[1-9][0-9]{0,4})?$",
@@ -224,15 +227,15 @@ impl fmt::Display for Seq {
 }
 
 impl Field for Seq {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         Self::new(whole(value, INTEGER_MAX)?)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         self.0.write()
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::whole("number in the stream", 1, INTEGER_MAX)
     }
 }

@@ -65,7 +65,7 @@ impl Envelope {
     }
 
     /// Reads an envelope that is part of a larger document.
-    pub(crate) fn from_value(value: &Value) -> Result<Self> {
+    pub(crate) fn from_value(value: &Value<'_>) -> Result<Self> {
         let object = value.expect_object()?;
         object.only(&["payload", "payloadType", "signatures"])?;
         let payload_type = text(object, "payloadType")?;
@@ -101,7 +101,7 @@ impl Envelope {
         self.to_value().to_bytes()
     }
 
-    pub(crate) fn to_value(&self) -> Value {
+    pub(crate) fn to_value(&self) -> Value<'static> {
         let signature = Object::new().with("sig", base64::encode(&self.signature));
         Object::new()
             .with("payloadType", PAYLOAD_TYPE)
@@ -178,7 +178,7 @@ fn pae_prefix(payload_bytes: usize) -> Vec<u8> {
     .into_bytes()
 }
 
-fn read_signature(value: &Value) -> Result<Vec<u8>> {
+fn read_signature(value: &Value<'_>) -> Result<Vec<u8>> {
     let object = value.expect_object()?;
     object.only(&["sig", "keyid"])?;
     if object.member("keyid").is_some() && text(object, "keyid")?.len() > KEYID_BYTES_MAX {
@@ -191,7 +191,7 @@ fn read_signature(value: &Value) -> Result<Vec<u8>> {
     base64::decode(text(object, "sig")?).map_err(|error| error.under("sig"))
 }
 
-fn text<'a>(object: &'a Object, name: &str) -> Result<&'a str> {
+fn text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str> {
     object
         .required(name)?
         .expect_str()

@@ -46,6 +46,12 @@ impl Error {
         self
     }
 
+    /// The same, with the place in the text.
+    pub(crate) fn at_byte(mut self, byte: usize) -> Self {
+        self.message = format!("{} (byte {byte})", self.message);
+        self
+    }
+
     /// The stable code.
     pub fn code(&self) -> Code {
         self.code

@@ -17,17 +17,17 @@ pub(crate) trait Field: Sized {
     /// Whether a member of this type may be absent.
     const OPTIONAL: bool = false;
 
-    fn read(value: &Value) -> Result<Self>;
-    fn write(&self) -> Value;
+    fn read(value: &Value<'_>) -> Result<Self>;
+    fn write(&self) -> Value<'_>;
 
     /// JSON Schema of what [`Field::read`] accepts.
-    fn schema() -> Object;
+    fn schema() -> Object<'static>;
 
-    fn read_member(object: &Object, name: &str) -> Result<Self> {
+    fn read_member(object: &Object<'_>, name: &str) -> Result<Self> {
         Self::read(object.required(name)?).map_err(|error| error.under(name))
     }
 
-    fn write_member(&self, object: &mut Object, name: &str) {
+    fn write_member<'a>(&'a self, object: &mut Object<'a>, name: &'static str) {
         object.set(name, self.write());
     }
 }
@@ -36,27 +36,27 @@ pub(crate) trait Field: Sized {
 impl<T: Field> Field for Option<T> {
     const OPTIONAL: bool = true;
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         T::schema()
     }
 
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         T::read(value).map(Some)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         // `write_member` leaves out what is absent; nothing else writes options.
         self.as_ref().map_or(Value::Bool(false), T::write)
     }
 
-    fn read_member(object: &Object, name: &str) -> Result<Self> {
+    fn read_member(object: &Object<'_>, name: &str) -> Result<Self> {
         match object.member(name) {
             Some(value) => Self::read(value).map_err(|error| error.under(name)),
             None => Ok(None),
         }
     }
 
-    fn write_member(&self, object: &mut Object, name: &str) {
+    fn write_member<'a>(&'a self, object: &mut Object<'a>, name: &'static str) {
         if let Some(value) = self {
             value.write_member(object, name);
         }
@@ -64,7 +64,7 @@ impl<T: Field> Field for Option<T> {
 }
 
 impl<T: Field> Field for Vec<T> {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         value
             .expect_array()?
             .iter()
@@ -73,35 +73,35 @@ impl<T: Field> Field for Vec<T> {
             .collect()
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         Value::Array(self.iter().map(T::write).collect())
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::list(T::schema())
     }
 }
 
 impl Field for bool {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         match value {
             Value::Bool(truth) => Ok(*truth),
             other => Err(wrong("a boolean", other)),
         }
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         Value::Bool(*self)
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         Object::new()
             .with("title", "boolean")
             .with("type", "boolean")
     }
 }
 
-fn wrong(wanted: &str, found: &Value) -> Error {
+fn wrong(wanted: &str, found: &Value<'_>) -> Error {
     Error::new(
         Code::WrongType,
         format!("expected {wanted}, found {}", found.type_name()),
@@ -109,7 +109,7 @@ fn wrong(wanted: &str, found: &Value) -> Error {
 }
 
 /// A whole number within `0..=max`.
-pub(crate) fn whole(value: &Value, max: u64) -> Result<u64> {
+pub(crate) fn whole(value: &Value<'_>, max: u64) -> Result<u64> {
     let number = value.as_i64().ok_or_else(|| wrong("a number", value))?;
     match u64::try_from(number) {
         Ok(number) if number <= max => Ok(number),
@@ -122,35 +122,35 @@ pub(crate) fn whole(value: &Value, max: u64) -> Result<u64> {
 
 /// Writes a number; one that is too large becomes one that no reader accepts, so that
 /// [`crate::Statement::to_payload`] refuses it.
-fn number(number: u64) -> Value {
+fn number(number: u64) -> Value<'static> {
     Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
 impl Field for u64 {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         whole(value, INTEGER_MAX)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         number(*self)
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::whole("integer", 0, INTEGER_MAX)
     }
 }
 
 impl Field for u32 {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         let number = whole(value, u64::from(u32::MAX))?;
         u32::try_from(number).map_err(|_| Error::new(Code::BadValue, "too large"))
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         number(u64::from(*self))
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::whole("integer", 0, u64::from(u32::MAX))
     }
 }
@@ -158,15 +158,15 @@ impl Field for u32 {
 macro_rules! hex_fields {
     ($($name:ident = $digits:literal $title:literal),+) => {$(
         impl Field for $name {
-            fn read(value: &Value) -> Result<Self> {
+            fn read(value: &Value<'_>) -> Result<Self> {
                 value.expect_str()?.parse()
             }
 
-            fn write(&self) -> Value {
-                Value::String(self.to_string())
+            fn write(&self) -> Value<'_> {
+                Value::from(self.to_hex())
             }
 
-            fn schema() -> Object {
+            fn schema() -> Object<'static> {
                 schema::hex($digits, $title)
             }
         }
@@ -185,15 +185,15 @@ hex_fields!(
 macro_rules! bucket_fields {
     ($($name:ident.$unit:ident = $schema:expr;)+) => {$(
         impl Field for $name {
-            fn read(value: &Value) -> Result<Self> {
+            fn read(value: &Value<'_>) -> Result<Self> {
                 Self::from_edge(whole(value, INTEGER_MAX)?)
             }
 
-            fn write(&self) -> Value {
+            fn write(&self) -> Value<'_> {
                 number(self.$unit())
             }
 
-            fn schema() -> Object {
+            fn schema() -> Object<'static> {
                 $schema
             }
         }
@@ -208,15 +208,15 @@ bucket_fields! {
 }
 
 impl Field for PublicKey {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         Self::from_spki(&crate::base64::decode(value.expect_str()?)?)
     }
 
-    fn write(&self) -> Value {
-        Value::String(crate::base64::encode(self.spki()))
+    fn write(&self) -> Value<'_> {
+        Value::from(crate::base64::encode(self.spki()))
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         // The fixed part of the DER ends on a base64 boundary; one byte is left over at the end.
         schema::text(
             "P-256 key, base64 SPKI",
@@ -286,15 +286,15 @@ impl<const MAX: usize> fmt::Debug for Text<MAX> {
 }
 
 impl<const MAX: usize> Field for Text<MAX> {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         Self::new(value.expect_str()?)
     }
 
-    fn write(&self) -> Value {
-        Value::String(self.0.clone())
+    fn write(&self) -> Value<'_> {
+        Value::from(self.as_str())
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         let title = format!("text of 1 to {MAX} bytes");
         schema::text(&title, r"^[^\u0000-\u001f\u007f-\u009f]+$")
             .with("maxLength", schema::count(MAX))
@@ -356,15 +356,15 @@ impl fmt::Debug for Word {
 }
 
 impl Field for Word {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         Self::new(value.expect_str()?)
     }
 
-    fn write(&self) -> Value {
-        Value::String(self.0.clone())
+    fn write(&self) -> Value<'_> {
+        Value::from(self.as_str())
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::text("name", "^[a-z][a-z0-9_.-]{0,63}$")
     }
 }
@@ -388,7 +388,7 @@ macro_rules! object {
         }
 
         impl $crate::field::Field for $name {
-            fn read(value: &$crate::json::Value) -> $crate::error::Result<Self> {
+            fn read(value: &$crate::json::Value<'_>) -> $crate::error::Result<Self> {
                 let object = value.expect_object()?;
                 let read = Self {
                     $($member: $crate::field::Field::read_member(
@@ -400,7 +400,7 @@ macro_rules! object {
                 Ok(read)
             }
 
-            fn write(&self) -> $crate::json::Value {
+            fn write(&self) -> $crate::json::Value<'_> {
                 let mut object = $crate::json::Object::new();
                 $($crate::field::Field::write_member(
                     &self.$member,
@@ -410,7 +410,7 @@ macro_rules! object {
                 $crate::json::Value::Object(object)
             }
 
-            fn schema() -> $crate::json::Object {
+            fn schema() -> $crate::json::Object<'static> {
                 let mut properties = $crate::json::Object::new();
                 let mut required = Vec::new();
                 $({
@@ -478,15 +478,15 @@ macro_rules! words {
         }
 
         impl $crate::field::Field for $name {
-            fn read(value: &$crate::json::Value) -> $crate::error::Result<Self> {
+            fn read(value: &$crate::json::Value<'_>) -> $crate::error::Result<Self> {
                 value.expect_str()?.parse()
             }
 
-            fn write(&self) -> $crate::json::Value {
+            fn write(&self) -> $crate::json::Value<'_> {
                 $crate::json::Value::from(self.as_str())
             }
 
-            fn schema() -> $crate::json::Object {
+            fn schema() -> $crate::json::Object<'static> {
                 $crate::schema::one_of(&[$(($text, &[$($variant_doc),*])),+])
             }
         }

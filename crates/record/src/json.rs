@@ -6,6 +6,8 @@
 //! surrogates, and anything after the value. Size, depth, string and array lengths are limited
 //! by [`Limits`]. Grammar: RFC 8259.
 
+use std::borrow::Cow;
+
 use crate::bucket::INTEGER_MAX;
 use crate::error::{Code, Error, Result};
 
@@ -69,33 +71,65 @@ pub const EXACT: Limits = Limits {
     items: 64,
 };
 
-/// A JSON value without `null` and without fractions.
+impl Limits {
+    fn too_large(&self, bytes: usize) -> Error {
+        let message = format!("{bytes} bytes; at most {} are allowed", self.bytes);
+        Error::new(Code::TooLarge, message)
+    }
+
+    fn too_deep(&self) -> Error {
+        let message = format!("nested deeper than {} levels", self.depth);
+        Error::new(Code::TooDeep, message)
+    }
+
+    fn too_many_items(&self) -> Error {
+        Error::new(
+            Code::TooManyItems,
+            format!("more than {} items", self.items),
+        )
+    }
+
+    fn admit_string(&self, text: &str) -> Result<()> {
+        if text.len() <= self.string_bytes {
+            return Ok(());
+        }
+        let message = format!("a string of more than {} bytes", self.string_bytes);
+        Err(Error::new(Code::StringTooLong, message))
+    }
+}
+
+fn beyond_integers() -> Error {
+    Error::new(Code::IntegerRange, "beyond ±(2^53-1)")
+}
+
+/// A JSON value without `null` and without fractions. Text without escapes is that of the document,
+/// and the names of members that are written are constants: reading and writing allocate little.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Value {
+pub enum Value<'a> {
     /// `true` or `false`.
     Bool(bool),
     /// An integer within ±(2^53-1).
     Integer(i64),
     /// A string.
-    String(String),
+    String(Cow<'a, str>),
     /// An array.
-    Array(Vec<Value>),
+    Array(Vec<Value<'a>>),
     /// An object.
-    Object(Object),
+    Object(Object<'a>),
 }
 
 /// A JSON object: its members in the order they were written.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Object {
-    members: Vec<(String, Value)>,
+pub struct Object<'a> {
+    members: Vec<(Cow<'a, str>, Value<'a>)>,
 }
 
-impl Value {
+impl<'a> Value<'a> {
     /// Reads one document.
     ///
     /// # Errors
     /// Kinds `Syntax` and `Limit`; the path says where.
-    pub fn from_slice(bytes: &[u8], limits: &Limits) -> Result<Self> {
+    pub fn from_slice(bytes: &'a [u8], limits: &Limits) -> Result<Self> {
         read::document(bytes, limits)
     }
 
@@ -104,6 +138,73 @@ impl Value {
         let mut out = Vec::with_capacity(256);
         write::value(self, &mut out);
         out
+    }
+
+    /// The same bytes, if a reader with these limits takes them.
+    ///
+    /// # Errors
+    /// What [`Value::from_slice`] would say of them: kind `Limit`; the path says where.
+    pub(crate) fn to_bytes_within(&self, limits: &Limits) -> Result<Vec<u8>> {
+        self.check(limits, 0)?;
+        let bytes = self.to_bytes();
+        if bytes.len() > limits.bytes {
+            return Err(limits.too_large(bytes.len()));
+        }
+        Ok(bytes)
+    }
+
+    fn check(&self, limits: &Limits, depth: usize) -> Result<()> {
+        let nested = |items: usize| {
+            if depth >= limits.depth {
+                return Err(limits.too_deep());
+            }
+            if items > limits.items {
+                return Err(limits.too_many_items());
+            }
+            Ok(())
+        };
+        match self {
+            Value::Bool(_) => Ok(()),
+            Value::Integer(number) if number.unsigned_abs() <= INTEGER_MAX => Ok(()),
+            Value::Integer(_) => Err(beyond_integers()),
+            Value::String(text) => limits.admit_string(text),
+            Value::Array(items) => {
+                nested(items.len())?;
+                let mut items = items.iter().enumerate();
+                items.try_for_each(|(index, item)| {
+                    item.check(limits, depth + 1)
+                        .map_err(|error| error.at_index(index))
+                })
+            }
+            Value::Object(object) => {
+                nested(object.len())?;
+                object.members().try_for_each(|(name, member)| {
+                    limits.admit_string(name)?;
+                    member
+                        .check(limits, depth + 1)
+                        .map_err(|error| error.under(name))
+                })
+            }
+        }
+    }
+
+    /// The same without what it borrows.
+    #[must_use]
+    pub fn to_owned(&self) -> Value<'static> {
+        let text = |text: &Cow<'_, str>| Cow::Owned(text.clone().into_owned());
+        match self {
+            Value::Bool(truth) => Value::Bool(*truth),
+            Value::Integer(number) => Value::Integer(*number),
+            Value::String(string) => Value::String(text(string)),
+            Value::Array(items) => Value::Array(items.iter().map(Value::to_owned).collect()),
+            Value::Object(object) => {
+                let members = object.members.iter();
+                let members = members.map(|(name, value)| (text(name), value.to_owned()));
+                Value::Object(Object {
+                    members: members.collect(),
+                })
+            }
+        }
     }
 
     /// What this is, for messages.
@@ -134,7 +235,7 @@ impl Value {
     }
 
     /// The items, if this is an array.
-    pub fn as_array(&self) -> Option<&[Value]> {
+    pub fn as_array(&self) -> Option<&[Value<'a>]> {
         match self {
             Value::Array(items) => Some(items),
             _ => None,
@@ -142,18 +243,18 @@ impl Value {
     }
 
     /// The object, if this is one.
-    pub fn as_object(&self) -> Option<&Object> {
+    pub fn as_object(&self) -> Option<&Object<'a>> {
         match self {
             Value::Object(object) => Some(object),
             _ => None,
         }
     }
 
-    pub(crate) fn expect_object(&self) -> Result<&Object> {
+    pub(crate) fn expect_object(&self) -> Result<&Object<'a>> {
         self.as_object().ok_or_else(|| self.not("an object"))
     }
 
-    pub(crate) fn expect_array(&self) -> Result<&[Value]> {
+    pub(crate) fn expect_array(&self) -> Result<&[Value<'a>]> {
         self.as_array().ok_or_else(|| self.not("an array"))
     }
 
@@ -169,32 +270,32 @@ impl Value {
     }
 }
 
-impl From<&str> for Value {
-    fn from(text: &str) -> Self {
-        Value::String(text.to_owned())
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Value::String(Cow::Borrowed(text))
     }
 }
 
-impl From<String> for Value {
+impl From<String> for Value<'_> {
     fn from(text: String) -> Self {
-        Value::String(text)
+        Value::String(Cow::Owned(text))
     }
 }
 
-impl From<Object> for Value {
-    fn from(object: Object) -> Self {
+impl<'a> From<Object<'a>> for Value<'a> {
+    fn from(object: Object<'a>) -> Self {
         Value::Object(object)
     }
 }
 
-impl Object {
+impl<'a> Object<'a> {
     /// An object without members.
     pub fn new() -> Self {
         Self::default()
     }
 
     /// The value of a member.
-    pub fn member(&self, name: &str) -> Option<&Value> {
+    pub fn member(&self, name: &str) -> Option<&Value<'a>> {
         self.members
             .iter()
             .find(|(have, _)| have == name)
@@ -202,10 +303,10 @@ impl Object {
     }
 
     /// All members, in their order.
-    pub fn members(&self) -> impl Iterator<Item = (&str, &Value)> {
+    pub fn members(&self) -> impl Iterator<Item = (&str, &Value<'a>)> {
         self.members
             .iter()
-            .map(|(name, value)| (name.as_str(), value))
+            .map(|(name, value)| (name.as_ref(), value))
     }
 
     /// How many members there are.
@@ -219,33 +320,33 @@ impl Object {
     }
 
     /// Sets a member; a new one goes to the end.
-    pub fn set(&mut self, name: &str, value: impl Into<Value>) {
-        let value = value.into();
-        match self.members.iter_mut().find(|(have, _)| have == name) {
+    pub fn set(&mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Value<'a>>) {
+        let (name, value) = (name.into(), value.into());
+        match self.members.iter_mut().find(|(have, _)| *have == name) {
             Some((_, old)) => *old = value,
-            None => self.members.push((name.to_owned(), value)),
+            None => self.members.push((name, value)),
         }
     }
 
     /// The same object with one more member, for building literals.
     #[must_use]
-    pub fn with(mut self, name: &str, value: impl Into<Value>) -> Self {
+    pub fn with(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Value<'a>>) -> Self {
         self.set(name, value);
         self
     }
 
     /// Sets a member and puts it first.
-    pub(crate) fn set_first(&mut self, name: &str, value: Value) {
+    pub(crate) fn set_first(&mut self, name: &'static str, value: Value<'a>) {
         self.members.retain(|(have, _)| have != name);
-        self.members.insert(0, (name.to_owned(), value));
+        self.members.insert(0, (Cow::Borrowed(name), value));
     }
 
     /// Appends without looking for an older member of that name.
-    fn push(&mut self, name: String, value: Value) {
+    fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) {
         self.members.push((name, value));
     }
 
-    pub(crate) fn required(&self, name: &str) -> Result<&Value> {
+    pub(crate) fn required(&self, name: &str) -> Result<&Value<'a>> {
         self.member(name)
             .ok_or_else(|| Error::new(Code::Missing, "is missing").under(name))
     }
@@ -255,7 +356,7 @@ impl Object {
         match self
             .members
             .iter()
-            .find(|(name, _)| !allowed.contains(&name.as_str()))
+            .find(|(name, _)| !allowed.contains(&name.as_ref()))
         {
             None => Ok(()),
             Some((name, _)) => Err(Error::new(

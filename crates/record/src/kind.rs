@@ -104,7 +104,7 @@ macro_rules! kinds {
                 /// Name and version, such as `audit:v1`.
                 kind: String,
                 /// The predicate as it was read.
-                value: Value,
+                value: Value<'static>,
             },
         }
 
@@ -133,20 +133,20 @@ macro_rules! kinds {
                 }
             }
 
-            pub(crate) fn read(kind: &str, value: &Value) -> Result<Self> {
+            pub(crate) fn read(kind: &str, value: &Value<'_>) -> Result<Self> {
                 match kind {
                     $(concat!($name, ":v", $version) => {
                         Field::read(value).map(|body| Predicate::$variant(Box::new(body)))
                     })+
                     _ => Ok(Predicate::Unknown {
                         kind: kind.to_owned(),
-                        value: value.clone(),
+                        value: value.to_owned(),
                     }),
                 }
             }
 
             /// The predicate's members; those of an unknown kind include its signer.
-            pub(crate) fn write(&self) -> Result<Object> {
+            pub(crate) fn write(&self) -> Result<Object<'_>> {
                 let value = match self {
                     $(Predicate::$variant(body) => body.write(),)+
                     Predicate::Unknown { value, .. } => value.clone(),

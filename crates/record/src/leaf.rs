@@ -114,7 +114,7 @@ impl Leaf {
         })
     }
 
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         expect(value, "apiVersion", VERSION)?;
         expect(value, "kind", KIND)?;
         expect(value, ALGORITHM, HASH_ALGORITHM)?;
@@ -183,7 +183,7 @@ pub fn leaf_hash(bytes: &[u8]) -> Digest {
 }
 
 /// The text at a path of members.
-fn text_at<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
+fn text_at<'a>(value: &'a Value<'_>, path: &str) -> Result<&'a str> {
     path.split('.')
         .try_fold(value, |value, name| {
             let object = value.expect_object()?;
@@ -195,13 +195,13 @@ fn text_at<'a>(value: &'a Value, path: &str) -> Result<&'a str> {
         .map_err(|error| error.under(path))
 }
 
-fn expect(value: &Value, path: &str, wanted: &str) -> Result<()> {
+fn expect(value: &Value<'_>, path: &str, wanted: &str) -> Result<()> {
     if text_at(value, path)? == wanted {
         return Ok(());
     }
     Err(Error::new(Code::BadValue, format!("must be {wanted}")).under(path))
 }
 
-fn bytes_at(value: &Value, path: &str) -> Result<Vec<u8>> {
+fn bytes_at(value: &Value<'_>, path: &str) -> Result<Vec<u8>> {
     base64::decode(text_at(value, path)?).map_err(|error| error.under(path))
 }

@@ -49,7 +49,7 @@ pub struct Subject {
 }
 
 impl Field for Subject {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         let object = value.expect_object()?;
         let digest = object.required("digest")?;
         let sha256 = digest
@@ -62,14 +62,14 @@ impl Field for Subject {
         })
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         Object::new()
             .with("name", self.name.write())
             .with("digest", Object::new().with("sha256", self.sha256.write()))
             .into()
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         let mut digest = Object::new();
         digest.set("sha256", Digest::schema());
         let digest = schema::object(digest, vec!["sha256".into()]);
@@ -155,7 +155,10 @@ impl Statement {
     /// # Errors
     /// Kinds `Syntax`, `Limit` and `Field`; the path names the member.
     pub fn from_payload(bytes: &[u8]) -> Result<Self> {
-        let value = Value::from_slice(bytes, &json::STATEMENT)?;
+        Self::from_value(&Value::from_slice(bytes, &json::STATEMENT)?)
+    }
+
+    fn from_value(value: &Value<'_>) -> Result<Self> {
         let object = value.expect_object()?;
         let kind_of = required_text(object, "_type")?;
         if kind_of != STATEMENT_TYPE {
@@ -179,7 +182,7 @@ impl Statement {
     pub fn to_payload(&self) -> Result<Vec<u8>> {
         let mut predicate = self.predicate.write()?;
         predicate.set_first("signer", self.signer.write());
-        let bytes = Value::from(
+        let value = Value::from(
             Object::new()
                 .with("_type", STATEMENT_TYPE)
                 .with("subject", self.subjects.write())
@@ -188,9 +191,9 @@ impl Statement {
                     format!("{PREDICATE_PREFIX}{}", self.predicate.kind()),
                 )
                 .with("predicate", predicate),
-        )
-        .to_bytes();
-        Self::from_payload(&bytes)?;
+        );
+        let bytes = value.to_bytes_within(&json::STATEMENT)?;
+        Self::from_value(&value)?;
         Ok(bytes)
     }
 
@@ -300,7 +303,7 @@ impl Record {
     }
 }
 
-fn read_predicate(kind: &str, subjects: Vec<Subject>, body: &Value) -> Result<Statement> {
+fn read_predicate(kind: &str, subjects: Vec<Subject>, body: &Value<'_>) -> Result<Statement> {
     let signer: Signer = Field::read_member(body.expect_object()?, "signer")?;
     let predicate = Predicate::read(kind, body)?;
     if matches!(predicate, Predicate::Unknown { .. }) {
@@ -335,7 +338,7 @@ fn kind_name(predicate_type: &str) -> Result<&str> {
     }
 }
 
-fn required_text<'a>(object: &'a Object, name: &str) -> Result<&'a str> {
+fn required_text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str> {
     object
         .required(name)?
         .expect_str()

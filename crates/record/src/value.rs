@@ -56,18 +56,18 @@ impl<const MAX: u32> Ppm<MAX> {
 }
 
 impl<const MAX: u32> Field for Ppm<MAX> {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         let ppm = whole(value, u64::from(MAX))?;
         u32::try_from(ppm)
             .map_err(|_| Error::new(Code::BadValue, "too large"))
             .and_then(Self::new)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         Value::Integer(i64::from(self.0))
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::whole("ppm", 0, u64::from(MAX))
     }
 }
@@ -93,15 +93,15 @@ impl FromStr for Seed {
 }
 
 impl Field for Seed {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value {
-        Value::String(self.to_string())
+    fn write(&self) -> Value<'_> {
+        Value::from(self.to_string())
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::hex(16, "8 bytes hex")
     }
 }
@@ -132,18 +132,18 @@ impl HttpStatus {
 }
 
 impl Field for HttpStatus {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         let status = whole(value, 599)?;
         u16::try_from(status)
             .map_err(|_| Error::new(Code::BadValue, "too large"))
             .and_then(Self::new)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         Value::Integer(i64::from(self.0))
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::whole("HTTP status", 100, 599)
     }
 }

@@ -53,7 +53,7 @@ pub fn trusted_root_json(logs: &[TrustedLog<'_>]) -> Vec<u8> {
     Value::from(root).to_bytes()
 }
 
-fn log_object(log: &TrustedLog<'_>) -> Object {
+fn log_object(log: &TrustedLog<'_>) -> Object<'static> {
     let spki = [ED25519_SPKI_PREFIX.as_slice(), log.ed25519].concat();
     let id = base64::encode(log_id(log.name, log.ed25519).as_bytes());
     let valid = Object::new().with("start", "1970-01-01T00:00:00Z");

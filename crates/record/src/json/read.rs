@@ -1,22 +1,18 @@
 //! The reader: one pass over the bytes, no recursion deeper than the limit.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
-use super::{Code, Error, INTEGER_MAX, Limits, Object, Result, Value, plain_bytes};
+use super::{
+    Code, Error, INTEGER_MAX, Limits, Object, Result, Value, beyond_integers, plain_bytes,
+};
 
 /// Objects up to this size look for duplicates by comparing; larger ones keep a set.
 const COMPARE_UP_TO: usize = 16;
 
-pub(super) fn document(bytes: &[u8], limits: &Limits) -> Result<Value> {
+pub(super) fn document<'a>(bytes: &'a [u8], limits: &Limits) -> Result<Value<'a>> {
     if bytes.len() > limits.bytes {
-        return Err(Error::new(
-            Code::TooLarge,
-            format!(
-                "{} bytes; at most {} are allowed",
-                bytes.len(),
-                limits.bytes
-            ),
-        ));
+        return Err(limits.too_large(bytes.len()));
     }
     let text = std::str::from_utf8(bytes).map_err(|error| {
         Error::new(
@@ -38,14 +34,14 @@ pub(super) fn document(bytes: &[u8], limits: &Limits) -> Result<Value> {
     Ok(value)
 }
 
-struct Reader<'a> {
+struct Reader<'a, 'l> {
     text: &'a str,
     at: usize,
-    limits: &'a Limits,
+    limits: &'l Limits,
 }
 
-impl Reader<'_> {
-    fn value(&mut self, depth: usize) -> Result<Value> {
+impl<'a> Reader<'a, '_> {
+    fn value(&mut self, depth: usize) -> Result<Value<'a>> {
         match self.peek() {
             Some(b'{') => self.object(depth + 1).map(Value::Object),
             Some(b'[') => self.array(depth + 1).map(Value::Array),
@@ -62,7 +58,7 @@ impl Reader<'_> {
         }
     }
 
-    fn object(&mut self, depth: usize) -> Result<Object> {
+    fn object(&mut self, depth: usize) -> Result<Object<'a>> {
         self.enter(depth)?;
         let mut object = Object::new();
         let mut seen = HashSet::new();
@@ -79,7 +75,7 @@ impl Reader<'_> {
                 object.member(&name).is_some()
             } else {
                 if seen.is_empty() {
-                    seen.extend(object.members().map(|(name, _)| name.to_owned()));
+                    seen.extend(object.members.iter().map(|(name, _)| name.clone()));
                 }
                 !seen.insert(name.clone())
             };
@@ -101,7 +97,7 @@ impl Reader<'_> {
         }
     }
 
-    fn array(&mut self, depth: usize) -> Result<Vec<Value>> {
+    fn array(&mut self, depth: usize) -> Result<Vec<Value<'a>>> {
         self.enter(depth)?;
         let mut items = Vec::new();
         if self.take(b']') {
@@ -120,10 +116,7 @@ impl Reader<'_> {
     /// Steps over the opening bracket.
     fn enter(&mut self, depth: usize) -> Result<()> {
         if depth > self.limits.depth {
-            return Err(self.error(
-                Code::TooDeep,
-                &format!("nested deeper than {} levels", self.limits.depth),
-            ));
+            return Err(self.limits.too_deep().at_byte(self.at));
         }
         self.at += 1;
         self.space();
@@ -143,10 +136,7 @@ impl Reader<'_> {
             ));
         }
         if items >= self.limits.items {
-            return Err(self.error(
-                Code::TooManyItems,
-                &format!("more than {} items", self.limits.items),
-            ));
+            return Err(self.limits.too_many_items().at_byte(self.at));
         }
         Ok(false)
     }
@@ -187,27 +177,24 @@ impl Reader<'_> {
             sum.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
         });
         let Some(magnitude) = magnitude.filter(|&number| number <= INTEGER_MAX) else {
-            return Err(self.error(Code::IntegerRange, "beyond ±(2^53-1)"));
+            return Err(beyond_integers().at_byte(self.at));
         };
         self.at += usize::from(negative) + count;
         let magnitude = magnitude.cast_signed();
         Ok(if negative { -magnitude } else { magnitude })
     }
 
-    fn string(&mut self) -> Result<String> {
+    fn string(&mut self) -> Result<Cow<'a, str>> {
         self.at += 1;
-        let mut out = String::new();
+        let mut out = Cow::Borrowed("");
         loop {
             let rest = &self.text[self.at..];
             let plain = plain_bytes(rest.as_bytes());
-            out.push_str(&rest[..plain]);
+            // What is added to nothing stays borrowed.
+            out += &rest[..plain];
             self.at += plain;
-            if out.len() > self.limits.string_bytes {
-                return Err(self.error(
-                    Code::StringTooLong,
-                    &format!("a string of more than {} bytes", self.limits.string_bytes),
-                ));
-            }
+            let admitted = self.limits.admit_string(&out);
+            admitted.map_err(|error| error.at_byte(self.at))?;
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
@@ -215,7 +202,8 @@ impl Reader<'_> {
                 }
                 Some(b'\\') => {
                     self.at += 1;
-                    out.push(self.escape()?);
+                    let escaped = self.escape()?;
+                    out.to_mut().push(escaped);
                 }
                 Some(_) => {
                     return Err(self.error(Code::Syntax, "a control character in a string"));

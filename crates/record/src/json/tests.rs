@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn read(text: &str) -> Result<Value> {
+fn read(text: &str) -> Result<Value<'_>> {
     Value::from_slice(text.as_bytes(), &STATEMENT)
 }
 
@@ -115,7 +115,8 @@ fn no_byte_of_a_string_is_overlooked() {
     for (place, byte) in (0..20).flat_map(|place| (0u8..=127).map(move |byte| (place, byte))) {
         let mut text = "é".repeat(5) + &"a".repeat(20) + "é";
         text.insert(10 + place, char::from(byte));
-        let found = read(&format!("\"{text}\""));
+        let quoted = format!("\"{text}\"");
+        let found = read(&quoted);
         match byte {
             b'"' | b'\\' => assert!(found.is_err(), "{byte} at {place}"),
             0..0x20 => {
@@ -131,12 +132,12 @@ fn no_byte_of_a_string_is_overlooked() {
     }
 }
 
-fn any_value() -> impl Strategy<Value = Value> {
+fn any_value() -> impl Strategy<Value = Value<'static>> {
     let max = INTEGER_MAX.cast_signed();
     let leaf = prop_oneof![
         any::<bool>().prop_map(Value::Bool),
         (-max..=max).prop_map(Value::Integer),
-        any::<String>().prop_map(Value::String),
+        any::<String>().prop_map(Value::from),
     ];
     leaf.prop_recursive(6, 64, 8, |inner| {
         prop_oneof![
@@ -144,7 +145,7 @@ fn any_value() -> impl Strategy<Value = Value> {
             proptest::collection::vec((any::<String>(), inner), 0..8).prop_map(|members| {
                 let mut object = Object::new();
                 for (name, value) in members {
-                    object.set(&name, value);
+                    object.set(name, value);
                 }
                 Value::Object(object)
             }),
@@ -157,6 +158,24 @@ proptest! {
     fn what_is_written_reads_back(value in any_value()) {
         let bytes = value.to_bytes();
         prop_assert_eq!(Value::from_slice(&bytes, &STATEMENT), Ok(value));
+    }
+
+    #[test]
+    fn a_value_is_held_to_limits_as_its_text_is(
+        value in any_value(),
+        (bytes, depth) in (0..400_usize, 0..6_usize),
+        (string_bytes, items) in (0..40_usize, 1..8_usize),
+        far in prop_oneof![Just(0_i64), (INTEGER_MAX.cast_signed() - 1)..(INTEGER_MAX.cast_signed() + 2)],
+    ) {
+        let value = match value {
+            Value::Integer(_) => Value::Integer(-far),
+            other => other,
+        };
+        let limits = Limits { bytes, depth, string_bytes, items };
+        let text = value.to_bytes();
+        let read = Value::from_slice(&text, &limits);
+        let written = value.to_bytes_within(&limits);
+        prop_assert_eq!(written.is_ok(), read.is_ok(), "{:?} {:?}", written, read);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{Value, plain_bytes};
 
-pub(super) fn value(value: &Value, out: &mut Vec<u8>) {
+pub(super) fn value(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),

@@ -174,15 +174,15 @@ impl std::fmt::Display for LogOrigin {
 }
 
 impl Field for LogOrigin {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         Self::new(value.expect_str()?)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         self.0.write()
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::text("log origin", r"^[^\s+\u0000-\u001f\u007f-\u009f]+$")
             .with("maxLength", schema::count(255))
     }
@@ -201,7 +201,7 @@ macro_rules! actions {
         }
 
         impl Field for Action {
-            fn read(value: &Value) -> Result<Self> {
+            fn read(value: &Value<'_>) -> Result<Self> {
                 let object = value.expect_object()?;
                 let mut members = object.members();
                 let (Some((name, body)), None) = (members.next(), members.next()) else {
@@ -225,12 +225,12 @@ macro_rules! actions {
                 }
             }
 
-            fn write(&self) -> Value {
+            fn write(&self) -> Value<'_> {
                 let body = match self { $(Action::$variant(body) => body.write()),+ };
                 Object::new().with(self.name(), body).into()
             }
 
-            fn schema() -> Object {
+            fn schema() -> Object<'static> {
                 let mut properties = Object::new();
                 $(properties.set($name, <$body as Field>::schema());)+
                 schema::object(properties, Vec::new())

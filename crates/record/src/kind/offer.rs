@@ -102,15 +102,15 @@ impl TokenPrice {
 }
 
 impl Field for TokenPrice {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         Self::new(whole(value, PRICE_MAX)?)
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         Value::Integer(i64::try_from(self.0).unwrap_or(i64::MAX))
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         schema::whole("micro-credits per million tokens", 0, PRICE_MAX)
     }
 }

@@ -110,7 +110,7 @@ impl OutcomeCounts {
 }
 
 impl Field for OutcomeCounts {
-    fn read(value: &Value) -> Result<Self> {
+    fn read(value: &Value<'_>) -> Result<Self> {
         let mut counts = Vec::new();
         for (name, count) in value.expect_object()?.members() {
             let read = name.parse::<Outcome>().and_then(|outcome| {
@@ -126,15 +126,15 @@ impl Field for OutcomeCounts {
         Ok(Self(counts))
     }
 
-    fn write(&self) -> Value {
+    fn write(&self) -> Value<'_> {
         let mut object = Object::new();
-        for (outcome, count) in self.iter() {
+        for (outcome, count) in &self.0 {
             object.set(outcome.as_str(), count.write());
         }
         object.into()
     }
 
-    fn schema() -> Object {
+    fn schema() -> Object<'static> {
         let mut properties = Object::new();
         for outcome in Outcome::ALL {
             properties.set(outcome.as_str(), schema::whole("integer", 1, INTEGER_MAX));
