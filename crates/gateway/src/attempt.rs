@@ -25,6 +25,7 @@ use crate::observe::{Facts, Gaps};
 use crate::outcome::Seen;
 use crate::places::Place;
 use crate::receipt::RECEIPT_BYTES_MAX;
+use crate::traces::{AttemptTrace, CallTrace};
 
 /// Tells a joined node the secret that commitments are made with.
 pub const SECRET_HEADER: HeaderName = HeaderName::from_static("x-longrun-secret");
@@ -83,6 +84,9 @@ impl Attempt {
             streamed: request.streamed,
             load,
             purpose: request.purpose,
+            trace: request
+                .trace
+                .map(|trace| AttemptTrace::begin(trace, number, started)),
             start_ms,
             response: None,
             whole: false,
@@ -155,6 +159,9 @@ impl Attempt {
         let observer = self.gateway.observer_header.clone();
         let facts = &self.open().facts;
         let mut headers = HeaderMap::new();
+        if let Some(trace) = &facts.trace {
+            trace.tell(&mut headers);
+        }
         let (Provider::Joined(_), Some(number)) = (&facts.live.id.provider, &facts.number) else {
             return headers;
         };
@@ -204,6 +211,9 @@ impl Attempt {
     /// The whole body of an answer in one piece arrived.
     pub(crate) fn body(&mut self, bytes: &[u8]) {
         let open = self.open();
+        if let Some(trace) = &mut open.facts.trace {
+            trace.read(bytes);
+        }
         if let Some(response) = &mut open.response {
             response.update(bytes);
         }
@@ -214,6 +224,9 @@ impl Attempt {
     /// An event of a stream arrived; `text` says whether it holds what the reader waits for.
     pub(crate) fn event(&mut self, data: &[u8], text: bool) {
         let open = self.open();
+        if let Some(trace) = &mut open.facts.trace {
+            trace.read(data);
+        }
         if let Some(response) = &mut open.response {
             response.update_event(data);
         }
@@ -358,6 +371,7 @@ pub(crate) struct Request<'a> {
     pub(crate) streamed: bool,
     pub(crate) ticket: &'a Arc<Ticket>,
     pub(crate) purpose: Option<Purpose>,
+    pub(crate) trace: Option<&'a Arc<CallTrace>>,
 }
 
 fn decode_receipt(base64: &[u8]) -> Bytes {

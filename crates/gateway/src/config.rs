@@ -19,11 +19,13 @@ mod file;
 pub mod network;
 mod objective;
 mod retry;
+pub mod traces;
 
 pub use alarms::AlarmsConfig;
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
 pub use network::NetworkConfig;
 pub use retry::Retry;
+pub use traces::TracesConfig;
 
 /// Where a gateway listens when nothing else is said: this machine only.
 pub const LISTEN_DEFAULT: &str = "127.0.0.1:7411";
@@ -52,6 +54,8 @@ pub struct GatewayConfig {
     pub objectives: Vec<Rule>,
     /// Where news of trouble are posted to; none: nowhere.
     pub alarms: Option<AlarmsConfig>,
+    /// Where traces go; none: there are none.
+    pub traces: Option<TracesConfig>,
     /// Where this gateway is, in a word of its own; part of the conditions of its observations.
     pub region: String,
     /// Host names, beside those of the loopback interface, under which a gateway on the loopback
@@ -370,6 +374,7 @@ impl GatewayConfig {
             spool: SpoolLimits::DEFAULT,
             objectives: vec![Rule::availability()],
             alarms: None,
+            traces: None,
             region: REGION_DEFAULT.to_owned(),
             hosts: Vec::new(),
             keys_file: None,

@@ -35,6 +35,7 @@ use crate::places::Place;
 use crate::preferences::{self, Offered, nothing_left};
 use crate::request::Head;
 use crate::settings::Settings;
+use crate::traces::CallTrace;
 use crate::wishes::Wishes;
 use crate::{plain, stream};
 
@@ -55,6 +56,8 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
     /// A check of the gateway's own: of this endpoint and no other.
     pub(crate) check: Option<Endpoint>,
+    /// The trace that the call is in, if it is in one.
+    pub(crate) trace: Option<Arc<CallTrace>>,
 }
 
 /// Answers one request.
@@ -308,6 +311,7 @@ impl Shot<'_> {
             streamed: head.streamed,
             ticket: &self.ticket,
             purpose: asked.check.as_ref().map(|_| Purpose::Check),
+            trace: asked.trace.as_ref(),
         };
         let begun = Attempt::begin(self.gateway, live, (asked.call, number), &request);
         let mut attempt = begun.await;

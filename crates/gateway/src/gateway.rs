@@ -28,6 +28,7 @@ use crate::pins::Pins;
 use crate::recent::Recent;
 use crate::settings::{ConfigSource, Settings};
 use crate::site::{Site, Standing};
+use crate::traces::Tracer;
 
 /// How often sites are asked again who they are and what they serve.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(30);
@@ -56,6 +57,8 @@ pub(crate) struct Gateway {
     pub(crate) concentration: concentration::Kept,
     /// Where news of trouble go, if anywhere.
     pub(crate) alarms: Option<Arc<Alarms>>,
+    /// Traces calls, where there is a receiver for it.
+    pub(crate) tracer: Option<Tracer>,
     pub(crate) stopping: AtomicBool,
     /// What is left for retries and hedges.
     pub(crate) budget: Mutex<Budget>,
@@ -146,6 +149,9 @@ impl Gateway {
             HeaderValue::from_str(&recorder.identity().key_id().to_hex()).expect("hex is a header");
         let histories = Histories::new(&config, &recorder)?;
         let alarms = config.alarms.as_ref().map(alarms::open);
+        let instance = recorder.identity().id().to_hex();
+        let traces = config.traces.clone();
+        let tracer = traces.map(|traces| Tracer::start(traces, &instance));
         let settings = Settings::new(config, address, &[])?;
         let catalog = Catalog::of(&settings.sites, &Catalog::default(), &recorder);
         let mut failed = None;
@@ -184,6 +190,7 @@ impl Gateway {
             networks: Networks::default(),
             concentration: concentration::Kept::default(),
             alarms,
+            tracer,
         });
         match failed {
             Some(error) => Err(StartError::Machine(error.to_string())),

@@ -21,6 +21,7 @@ use crate::forward::Asked;
 use crate::gateway::Gateway;
 use crate::outlook::Outlook;
 use crate::status::Status;
+use crate::traces::Arrival;
 use crate::{body, callers, calls, door, drill, forward, judge, metrics, openapi, status};
 
 type Shared = State<Arc<Gateway>>;
@@ -110,6 +111,16 @@ async fn answer(
     let settings = gateway.settings();
     let limits = settings.config.limits;
     let (head, body) = request.into_parts();
+    let trace = gateway.tracer.as_ref().and_then(|tracer| {
+        let unix_ms = gateway.clock.unix_ms();
+        let arrival = Arrival {
+            surface,
+            call,
+            caller: &caller,
+            unix_ms,
+        };
+        tracer.begin(&head.headers, &arrival, gateway.random.as_ref())
+    });
     let mut answer = match body::read(body, limits.request_max_bytes, limits.request).await {
         Err(error) => Answer::error(&error, Some(call), None).0,
         Ok(body) => {
@@ -120,12 +131,16 @@ async fn answer(
                 headers: head.headers,
                 body,
                 check: None,
+                trace: trace.clone(),
             };
             forward::answer(&gateway, &settings, asked).await.0
         }
     };
     callers::tell_limits(&caller, answer.headers_mut());
-    answer
+    match trace {
+        Some(trace) => trace.follow(answer),
+        None => answer,
+    }
 }
 
 async fn models(State(gateway): Shared, Extension(caller): From) -> Response {

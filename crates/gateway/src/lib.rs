@@ -27,6 +27,7 @@
 //! | [`discover`] | what is found where nobody configured anything |
 //! | [`openapi`] | the description of the HTTP API |
 //! | [`keys`] | the file of keys: who may call, and how much |
+//! | `traces` | OpenTelemetry spans of calls and attempts |
 //!
 //! What it does not do: it keeps no prompt and no answer, puts neither into its logs, rewrites no
 //! body but for a model's alias and its own preferences, follows no redirects, and never restarts
@@ -97,6 +98,7 @@ mod site;
 mod status;
 mod stream;
 mod tls;
+mod traces;
 mod vitals;
 mod whole;
 mod wishes;
@@ -275,6 +277,9 @@ impl Handle {
             let _ = task.await;
         }
         gateway.observer.stop().await;
+        if let Some(tracer) = &gateway.tracer {
+            tracer.stop().await;
+        }
         key_file::keep_spent(&gateway);
     }
 }

@@ -184,6 +184,9 @@ impl Metrics {
         if let Some(told) = &status.alarms {
             living::alarms(&mut gauges, told);
         }
+        if let Some(told) = &status.traces {
+            living::traces(&mut gauges, told);
+        }
         living::concentration(&mut gauges, &status.concentration);
         text::encode_registry(&mut out, &gauges)?;
         text::encode_eof(&mut out)?;

@@ -28,6 +28,7 @@ use crate::lock::lock;
 use crate::outcome::Seen;
 use crate::receipt::{self, Checked, Expected};
 use crate::recent::Ended;
+use crate::traces::AttemptTrace;
 
 /// Attempts that may wait to be recorded.
 const QUEUE: usize = 4096;
@@ -55,6 +56,8 @@ pub(crate) struct Facts {
     pub(crate) load: LoadClass,
     /// Why it was asked, if no application did.
     pub(crate) purpose: Option<Purpose>,
+    /// Its span, where the call is traced.
+    pub(crate) trace: Option<Box<AttemptTrace>>,
     pub(crate) start_ms: u64,
     pub(crate) status: Option<u16>,
     /// The key of the TLS connection that the answer came over.
@@ -329,6 +332,9 @@ fn record(gateway: &Gateway, mut facts: Box<Facts>, vouched: Vouched) {
     facts.live.cost(cost_nano);
     gateway.metrics.attempt(&facts);
     facts.log();
+    if let Some(trace) = facts.trace.take() {
+        trace.end(&facts);
+    }
     let mut ended = Ended::of(&facts, vouched.check);
     if let (Some(number), Some(request)) = (facts.number.take(), facts.request) {
         // A receipt of the same home log is kept as a record of its own, to get its proof; any

@@ -90,6 +90,7 @@ impl Settings {
             ("region", now.region == next.region),
             ("spool", now.spool == next.spool),
             ("alarms", now.alarms == next.alarms),
+            ("traces", now.traces == next.traces),
             ("keys_file", now.keys_file == next.keys_file),
             ("tls", now.tls == next.tls),
             (

@@ -14,6 +14,7 @@ use crate::health::Readiness;
 use crate::history::Following;
 use crate::recent::Shown;
 use crate::site::Site;
+use crate::traces::{self, Tracer};
 
 #[derive(Serialize)]
 pub(crate) struct Status {
@@ -32,6 +33,8 @@ pub(crate) struct Status {
     pub(crate) keys: Option<usize>,
     /// How posting to the webhook goes; `None` without one.
     pub(crate) alarms: Option<alarms::Told>,
+    /// How traces are taken; `None` where there are none.
+    pub(crate) traces: Option<traces::Told>,
     /// How concentrated calls are; renewed every few seconds.
     #[serde(serialize_with = "inside")]
     pub(crate) concentration: Arc<Shares>,
@@ -201,6 +204,7 @@ impl Status {
             },
             keys: gateway.callers.count(),
             alarms: gateway.alarms.as_ref().map(|alarms| alarms.told()),
+            traces: gateway.tracer.as_ref().map(Tracer::told),
             concentration: gateway.concentration.now(),
             networks: gateway.networks.told(),
             endpoints,

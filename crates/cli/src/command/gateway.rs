@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use gateway::GatewayConfig;
 use gateway::config::alarms::SECRET_ENV;
-use gateway::config::{AlarmsConfig, Process, Secret};
+use gateway::config::{AlarmsConfig, Process, Secret, TracesConfig};
 use gateway::keys;
 use recorder::{Config, Context, Recorder};
 use tokio::signal::unix::{SignalKind, signal};
@@ -116,6 +116,11 @@ impl Serve {
             name.push(".alarms.json");
             let beside = || self.dir.with_file_name(name);
             alarms.state_file.get_or_insert_with(beside);
+        }
+        // Of a file they have been read with it.
+        if config.traces.is_none() {
+            let traces = TracesConfig::from_variables(&Process);
+            config.traces = traces.map_err(|error| Unusable(error.to_string()))?;
         }
         Ok(config)
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 use gateway::GatewayConfig;
-use gateway::config::{EndpointConfig, LogConfig, NetworkConfig, Secret};
+use gateway::config::{EndpointConfig, LogConfig, NetworkConfig, Process, Secret, TracesConfig};
 use record::Envelope;
 use recorder::{Config, Context, HomeLog, Recorder};
 use services::admission::Submission;
@@ -184,6 +184,7 @@ impl Arguments {
     ) -> Result<GatewayConfig> {
         let mut config = GatewayConfig::listening_on(self.listen);
         config.routing.seed = self.seed;
+        config.traces = TracesConfig::from_variables(&Process)?;
         // Made with `longrun gateway key add NAME --dir DIR/gateway`; needed beyond this machine.
         config.keys_file = Some(gateway::keys::file_of(&self.dir.join("gateway")));
         config.checks_file = Some(self.dir.join("gateway").join(gateway::checks::FILE));

@@ -324,6 +324,7 @@ async fn ask(
         headers: HeaderMap::new(),
         body: Bytes::from(body),
         check: Some(live.id.clone()),
+        trace: None,
     };
     let settings = gateway.settings();
     let answer = forward::answer(gateway, &settings, asked).await.0;

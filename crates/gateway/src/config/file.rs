@@ -13,6 +13,7 @@ use super::endpoint::{Dollars, offer};
 use super::network::{NetworkTable, networks};
 use super::objective::{ObjectiveTable, objectives};
 use super::retry::{RetryTable, retry};
+use super::traces::{TracesTable, traces};
 use super::{
     ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, ImportedConfig,
     LISTEN_DEFAULT, Limits, LogConfig, Quantization, REGION_DEFAULT, Routing, Secret, SpoolLimits,
@@ -51,6 +52,7 @@ struct File {
     #[serde(default)]
     objective: Vec<ObjectiveTable>,
     alarms: Option<AlarmsTable>,
+    traces: Option<Spanned<TracesTable>>,
 }
 
 #[derive(Deserialize)]
@@ -204,6 +206,7 @@ pub(super) fn parse(
     let alarms = alarms
         .map(|table| alarms_config(&at, table, around))
         .transpose()?;
+    let traces = traces(&at, file.traces.as_ref(), around)?;
     let region = region(&at, file.region.as_ref())?;
     let hosts = file.hosts;
     Ok(GatewayConfig {
@@ -217,6 +220,7 @@ pub(super) fn parse(
         spool,
         objectives,
         alarms,
+        traces,
         region,
         hosts,
         keys_file: file.keys_file.map(|file| at.beside(&file)),
@@ -532,6 +536,11 @@ impl Place<'_> {
 
     pub(super) fn wrong<T>(&self, value: &Spanned<T>, key: &str, message: &str) -> ConfigError {
         self.error(value.span(), key.to_owned(), message.to_owned())
+    }
+
+    /// What is wrong with a variable that no line of the file names.
+    pub(super) fn variable(&self, name: &str, message: &str) -> ConfigError {
+        self.error(0..0, name.to_owned(), message.to_owned())
     }
 
     fn error(&self, span: Range<usize>, key: String, message: String) -> ConfigError {

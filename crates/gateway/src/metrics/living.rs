@@ -19,6 +19,7 @@ use super::{Fate, count, yes};
 use crate::alarms::Told;
 use crate::concentration::Shares;
 use crate::status::Status;
+use crate::traces;
 
 /// Pairs of endpoint and objective that have series: 11 each.
 const SERIES_MAX: usize = 200;
@@ -165,6 +166,26 @@ pub(super) fn alarms(registry: &mut Registry, told: &Told) {
     let gauge = Gauge::<f64, AtomicU64>::default();
     gauge.set(count(told.waiting));
     registry.register("alarms_waiting", "Alarms that wait for the webhook", gauge);
+}
+
+/// Spans of calls and attempts.
+pub(super) fn traces(registry: &mut Registry, told: &traces::Told) {
+    let family = Family::<Fate, Counter>::default();
+    for (fate, number) in [
+        ("exported", told.exported),
+        ("dropped", told.dropped),
+        ("failed", told.failed),
+    ] {
+        family.get_or_create(&Fate { fate }).inc_by(number);
+    }
+    registry.register(
+        "spans",
+        "Spans taken by the receiver of traces, spans without room in the queue, spans not taken",
+        family,
+    );
+    let gauge = Gauge::<f64, AtomicU64>::default();
+    gauge.set(count(told.waiting));
+    registry.register("spans_waiting", "Spans that wait in the queue", gauge);
 }
 
 /// How concentrated calls are.
