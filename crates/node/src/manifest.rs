@@ -32,12 +32,15 @@ pub(crate) async fn publish(
             reason: error.to_string(),
         }
     })?;
-    // Only the newest counts: going back to what was served before opens an epoch too.
+    // Only the newest counts: going back to what was served before opens an epoch too. One that a
+    // key before this one signed does not count any more.
+    let key = recorder.identity().key();
     let newest = recorder
         .pinned()
         .await?
         .into_iter()
         .rev()
+        .filter(|entry| entry.record.key() == key)
         .find_map(|entry| match entry.record.statement.predicate {
             Predicate::Manifest(old) if old.model == manifest.model => {
                 Some((*old, entry.record.id, entry.record.envelope))

@@ -26,8 +26,12 @@ impl Recorder {
         let mut total = 0;
         for blocks in lost.chunk_by(|a, b| a.range.stream == b.range.stream) {
             let ranges: Vec<spool::Range> = blocks.iter().map(|block| block.range).collect();
-            let stream = parse_name(&blocks[0].stream_name)?;
-            for tally in Tally::lost(stream, &ranges)
+            let named = parse_name(&blocks[0].stream_name)?;
+            if !self.is_own(&named) {
+                // Only its own key can void them; a change of keys voids what it finds before.
+                continue;
+            }
+            for tally in Tally::lost((named.endpoint, named.kind), &ranges)
                 .into_iter()
                 .flat_map(Tally::split)
             {

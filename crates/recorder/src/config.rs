@@ -22,6 +22,9 @@ pub struct Config {
     pub name: String,
     /// What it does, such as `provider` or `observer`: 1 to 16 words. Used when it is created.
     pub roles: Vec<String>,
+    /// The file of the recovery key that its first control record names; made if absent, private
+    /// to its owner. Used when the signer is created. `None`: a lost root key is lost for good.
+    pub recovery_file: Option<PathBuf>,
     /// The log that counts its records. `None`: records stay in the spool until it is full.
     /// A signer keeps the home log it was created with; another one is refused.
     pub home_log: Option<HomeLog>,
@@ -38,6 +41,7 @@ impl Config {
             directory: directory.into(),
             name: name.to_owned(),
             roles: vec![role.to_owned()],
+            recovery_file: None,
             home_log: None,
             spool: Limits::default(),
             shipping: Shipping::default(),

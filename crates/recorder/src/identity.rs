@@ -5,9 +5,7 @@
 //! that others can read is refused. An instance key belongs to its spool, because the spool knows
 //! which numbers it has used: without its spool, a key is set aside and another one delegated.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use record::bucket::start_ms;
 use record::control::{Action, Chain, Control, Create, Delegate, LogOrigin};
@@ -20,16 +18,18 @@ use store::spool::{Row, SPOOL_FILE};
 
 use crate::config::{Config, Context, HomeLog, NO_HOME_LOG};
 use crate::error::RecorderError;
+use crate::key_files::{
+    self, INSTANCE, ROOT, demand, private_dir, read_or_create, refuse, set_aside,
+};
 use crate::recorder::VERSION;
-
-/// Longest key file that is read, bytes.
-const KEY_FILE_BYTES_MAX: u64 = 16 * 1024;
 
 /// A signer's identity, as this instance holds it.
 pub struct Identity {
     id: SignerId,
     root: KeyId,
     key: SigningKey,
+    /// Every instance key there ever was, the first one first.
+    keys: Vec<KeyId>,
     controls: Vec<Envelope>,
 }
 
@@ -56,6 +56,17 @@ impl Identity {
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         self.key.key_id()
+    }
+
+    /// Whether this was an instance key of this signer at any time.
+    #[must_use]
+    pub fn has_had(&self, key: KeyId) -> bool {
+        self.keys.contains(&key)
+    }
+
+    /// What tells the streams of this instance key in the spool from those of one before it.
+    pub(crate) fn stream_mark(&self) -> Option<KeyId> {
+        Some(self.key_id()).filter(|key| self.keys.first() != Some(key))
     }
 
     /// Who signs, as statements hold it.
@@ -111,47 +122,73 @@ pub(crate) fn open(
     private_dir(&keys)?;
     let random = context.random.as_ref();
     let known = known_controls(pinned)?;
-    let root_file = keys.join("root.pem");
-    let instance_file = keys.join("instance.pem");
+    let (root_file, instance_file) = (keys.join(ROOT), keys.join(INSTANCE));
     if known.is_empty() {
         set_aside(&instance_file)?;
     } else {
-        for file in [&root_file, &instance_file] {
-            demand(file)?;
-        }
+        key_files::settle(&keys, &Chain::of(&known)?, random)?;
+        demand(&instance_file)?;
     }
-    let root = read_or_create(&root_file, random)?;
     let instance = read_or_create(&instance_file, random)?;
+    let root = if known.is_empty() {
+        Some(read_or_create(&root_file, random)?)
+    } else {
+        key_files::read_if_there(&root_file, random)?
+    };
 
     let mut records = known;
     let mut new = Vec::new();
-    if records.is_empty() {
-        let create = create(config, context, &root)?;
+    if let Some(root) = root.as_ref().filter(|_| records.is_empty()) {
+        let create = create(config, context, root)?;
         new.push(create.envelope.clone());
         records.push(create);
     }
     let chain = Chain::of(&records)?;
-    check_root(&root_file, &chain, &root)?;
+    match &root {
+        Some(root) => check_root(&root_file, &chain, root)?,
+        None => tracing::warn!(
+            file = %root_file.display(),
+            "the root key is not here: this signer works, and its keys cannot be changed from here"
+        ),
+    }
     check_home(config, &chain)?;
     let delegated = chain
         .valid_instances()
         .any(|span| span.key == *instance.public());
     if !delegated {
-        let delegate = delegate(context, &chain, &records, &root, &instance)?;
+        if key_files::has_ended(&chain, instance.public()) {
+            return Err(refuse(&instance_file, ENDED));
+        }
+        let Some(root) = &root else {
+            return Err(refuse(
+                &root_file,
+                "is missing, and the instance key needs it",
+            ));
+        };
+        let action = Action::Delegate(Delegate {
+            key: *instance.public(),
+            name: None,
+        });
+        let delegate = next_control(&chain, action, root, context)?;
         new.push(delegate.envelope.clone());
         records.push(delegate);
     }
-    let controls = records.into_iter().map(|record| record.envelope).collect();
+    let chain = Chain::of(&records)?;
+    let keys = chain.instances().iter().map(|span| span.key.key_id());
     Ok((
         Identity {
             id: chain.signer(),
             root: chain.root().key_id(),
             key: instance,
-            controls,
+            keys: keys.collect(),
+            controls: records.into_iter().map(|record| record.envelope).collect(),
         },
         new,
     ))
 }
+
+const ENDED: &str = "is an instance key that this signer has revoked; \
+                     `longrun provider rotate --instance` makes another";
 
 /// The id of a signer's first root key, which is made if the directory holds no signer yet: so that
 /// a log can admit it before its first record is on the way.
@@ -162,7 +199,7 @@ pub fn root_key_id(directory: &Path, random: &dyn SecureRandom) -> Result<KeyId,
     let claim = Claim::take(directory, VERSION)?;
     let keys = directory.join("keys");
     private_dir(&keys)?;
-    let root_file = keys.join("root.pem");
+    let root_file = keys.join(ROOT);
     if directory.join(SPOOL_FILE).exists() {
         demand(&root_file)?;
     }
@@ -187,7 +224,7 @@ pub(crate) fn home_origin(home: Option<&HomeLog>) -> Result<LogOrigin, RecorderE
     LogOrigin::new(origin).map_err(|error| bad(error.to_string()))
 }
 
-fn known_controls(pinned: &[Row]) -> Result<Vec<Record>, RecorderError> {
+pub(crate) fn known_controls(pinned: &[Row]) -> Result<Vec<Record>, RecorderError> {
     let mut controls = Vec::new();
     for row in pinned {
         let record = Envelope::from_json(&row.envelope)
@@ -218,7 +255,7 @@ fn create(config: &Config, context: &Context, root: &SigningKey) -> Result<Recor
         name: config.name.parse().map_err(bad("name"))?,
         roles: roles.map_err(bad("roles"))?,
         home_log: home_origin(config.home_log.as_ref())?,
-        recovery: None,
+        recovery: recovery(config, context)?,
     };
     let control = Control::create(start_ms(context.clock.unix_ms()), create);
     let signer = Signer {
@@ -228,27 +265,33 @@ fn create(config: &Config, context: &Context, root: &SigningKey) -> Result<Recor
     sign_control(signer, control, root, context)
 }
 
-fn delegate(
-    context: &Context,
+/// The recovery key's public half. Its file is made before the record that names it.
+fn recovery(config: &Config, context: &Context) -> Result<Option<PublicKey>, RecorderError> {
+    let Some(file) = &config.recovery_file else {
+        return Ok(None);
+    };
+    let key = read_or_create(file, context.random.as_ref())?;
+    Ok(Some(*key.public()))
+}
+
+/// The next control record of a chain, signed by `key`.
+pub(crate) fn next_control(
     chain: &Chain,
-    records: &[Record],
-    root: &SigningKey,
-    instance: &SigningKey,
+    action: Action,
+    key: &SigningKey,
+    context: &Context,
 ) -> Result<Record, RecorderError> {
     let control = Control {
-        seq: Seq::new(records.len() as u64 + 1)?,
-        previous: records.last().map(|record| record.id),
+        seq: Seq::new(chain.records().len() as u64 + 1)?,
+        previous: Some(chain.head()),
         at_ms: start_ms(context.clock.unix_ms()),
-        action: Action::Delegate(Delegate {
-            key: *instance.public(),
-            name: None,
-        }),
+        action,
     };
     let signer = Signer {
         id: Some(chain.signer()),
-        key: *root.public(),
+        key: *key.public(),
     };
-    sign_control(signer, control, root, context)
+    sign_control(signer, control, key, context)
 }
 
 fn sign_control(
@@ -291,101 +334,4 @@ fn check_home(config: &Config, chain: &Chain) -> Result<(), RecorderError> {
             chain.home_log()
         ),
     })
-}
-
-fn private_dir(path: &Path) -> Result<(), RecorderError> {
-    let mut builder = fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder
-        .create(path)
-        .map_err(|error| refuse(path, &format!("cannot be created: {error}")))
-}
-
-/// With control records in the spool, both keys must be there: making new ones would not help.
-fn demand(file: &Path) -> Result<(), RecorderError> {
-    if file.exists() {
-        return Ok(());
-    }
-    Err(refuse(
-        file,
-        "is missing, and this signer cannot go on without it; put it back, or start a new directory",
-    ))
-}
-
-/// An instance key without its spool might repeat numbers: it is kept, under another name.
-fn set_aside(file: &Path) -> Result<(), RecorderError> {
-    let aside = file.with_extension("pem.without-spool");
-    match fs::rename(file, &aside) {
-        Ok(()) => {
-            tracing::warn!(file = %aside.display(), "set aside an instance key that has no spool");
-            Ok(())
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(refuse(file, &format!("cannot be set aside: {error}"))),
-    }
-}
-
-fn read_or_create(path: &Path, random: &dyn SecureRandom) -> Result<SigningKey, RecorderError> {
-    let file = match fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == ErrorKind::NotFound => return create_key(path, random),
-        Err(error) => return Err(refuse(path, &format!("cannot be read: {error}"))),
-    };
-    check_mode(path, &file)?;
-    let mut pem = String::new();
-    file.take(KEY_FILE_BYTES_MAX)
-        .read_to_string(&mut pem)
-        .map_err(|error| refuse(path, &format!("cannot be read: {error}")))?;
-    SigningKey::from_pem(&pem, random).map_err(|error| refuse(path, &error.to_string()))
-}
-
-fn create_key(path: &Path, random: &dyn SecureRandom) -> Result<SigningKey, RecorderError> {
-    let key = SigningKey::generate(random)?;
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    // Under another name first: a crash must not leave half a key behind.
-    let temporary = path.with_extension("pem.new");
-    let _ = fs::remove_file(&temporary);
-    let written = options
-        .open(&temporary)
-        .and_then(|mut file| {
-            file.write_all(key.to_pem().as_bytes())
-                .and_then(|()| file.sync_all())
-        })
-        .and_then(|()| fs::rename(&temporary, path))
-        .and_then(|()| fs::File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all());
-    written.map_err(|error| refuse(path, &format!("cannot be written: {error}")))?;
-    Ok(key)
-}
-
-#[cfg(unix)]
-fn check_mode(path: &Path, file: &fs::File) -> Result<(), RecorderError> {
-    use std::os::unix::fs::PermissionsExt;
-    let metadata = file
-        .metadata()
-        .map_err(|error| refuse(path, &error.to_string()))?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 {
-        return Ok(());
-    }
-    Err(refuse(
-        path,
-        &format!("is a private key that others can read (mode {mode:o}); run chmod 600 on it"),
-    ))
-}
-
-#[cfg(not(unix))]
-fn check_mode(_: &Path, _: &fs::File) -> Result<(), RecorderError> {
-    Ok(())
-}
-
-fn refuse(path: &Path, reason: &str) -> RecorderError {
-    RecorderError::File {
-        path: PathBuf::from(path),
-        reason: reason.to_owned(),
-    }
 }

@@ -21,8 +21,10 @@
 //!   stream follows once there is room, with the outcomes that were counted).
 //! - *Recorded* means durable in the spool. *Published* means that the home log answered with an
 //!   inclusion proof to a checkpoint under its key, and both were verified here.
-//! - Control and manifest records are in the log before anything that was signed after them is
-//!   sent.
+//! - Control and manifest records are sent when everything before them is in the log, and are in the
+//!   log before anything that was signed after them is sent.
+//! - What a signer's owner does to its keys ([`Succession`]) happens whole or not at all, also over a
+//!   crash.
 //! - Records are sent until the log takes them or refuses them for good, with exponential
 //!   back-off and jitter.
 //!
@@ -46,11 +48,13 @@ mod config;
 mod error;
 mod filing;
 mod identity;
+mod key_files;
 mod lookup;
 mod numbers;
 mod recorder;
 mod ship;
 mod status;
+mod succession;
 mod voids;
 
 pub use clock::{Clock, SystemClock};
@@ -66,3 +70,4 @@ pub use recorder::Recorder;
 pub use ship::wire;
 pub use status::Status;
 pub use store::spool::Limits;
+pub use succession::Succession;

@@ -8,6 +8,7 @@ use tlog::checkpoint::SignedCheckpoint;
 use tlog::note::NoteVerifier;
 
 use crate::error::RecorderError;
+use crate::identity::Identity;
 use crate::numbers::content_secret;
 
 /// One record that this signer keeps.
@@ -68,12 +69,12 @@ pub(crate) fn record_of(row: &Row) -> Result<Record, RecorderError> {
         .map_err(|error| RecorderError::Damaged(format!("row {} of the spool: {error}", row.n)))
 }
 
-/// Turns a row into an entry. `own` is the signer's instance key: only its numbers have secrets.
+/// Turns a row into an entry. Only numbers of the signer's `own` instance keys have secrets.
 pub(crate) fn entry(
     row: Row,
     spool: &Spool,
     home: Option<&NoteVerifier>,
-    own: record::KeyId,
+    own: &Identity,
 ) -> Result<Entry, RecorderError> {
     let damaged = |error: &dyn std::fmt::Display| {
         RecorderError::Damaged(format!("row {} of the spool: {error}", row.n))
@@ -109,12 +110,12 @@ fn secret(
     record: &Record,
     spool: &Spool,
     (stream, seq): (spool::StreamId, u64),
-    own: record::KeyId,
+    own: &Identity,
 ) -> Result<Option<Secret>, RecorderError> {
     let Some((id, numbered)) = record.stream() else {
         return Ok(None);
     };
-    if record.key().key_id() != own || numbered.number() != seq {
+    if !own.has_had(record.key().key_id()) || numbered.number() != seq {
         return Ok(None);
     }
     Ok(spool

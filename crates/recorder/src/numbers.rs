@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use record::{Endpoint, Nonce, NumberedKind, Place, Secret, Seq, StreamId, hmac_sha256};
+use record::{Endpoint, KeyId, Nonce, NumberedKind, Place, Secret, Seq, StreamId, hmac_sha256};
 use store::spool::{self, Block, Spool, SpoolError};
 use tokio::sync::Notify;
 
@@ -122,15 +122,16 @@ impl Stock {
 }
 
 impl Stream {
+    /// `mark` keeps the numbers of this key apart, in the spool, from those of one before it.
     pub(crate) fn new(
-        key: record::KeyId,
+        (key, mark): (KeyId, Option<KeyId>),
         endpoint: Endpoint,
         kind: NumberedKind,
         spool: Spool,
         context: Context,
         ledger: Arc<Ledger>,
     ) -> Stream {
-        let name = name(&endpoint, kind);
+        let name = name(mark, &endpoint, kind);
         let id = record::Stream {
             key,
             endpoint: endpoint.clone(),
@@ -435,15 +436,36 @@ pub(crate) fn content_secret(secret: &[u8; 32], stream: StreamId, seq: Seq) -> S
     Secret::from_bytes(derive(secret, "secret", stream, seq))
 }
 
-/// A stream's name in the spool: `<kind> <provider> <model>`.
-pub(crate) fn name(endpoint: &Endpoint, kind: NumberedKind) -> String {
-    format!("{kind} {} {}", endpoint.provider, endpoint.model)
+/// What stands before the id of a key in the name of a stream.
+const MARK: &str = "key:";
+
+/// A stream's name in the spool: `<kind> <provider> <model>`, and before it `key:<key id> ` unless
+/// the key is the signer's first.
+pub(crate) fn name(mark: Option<KeyId>, endpoint: &Endpoint, kind: NumberedKind) -> String {
+    let mark = mark.map_or(String::new(), |key| format!("{MARK}{key} "));
+    format!("{mark}{kind} {} {}", endpoint.provider, endpoint.model)
+}
+
+/// A stream of the spool, by its name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// `None`: the signer's first key.
+    pub(crate) mark: Option<KeyId>,
+    pub(crate) endpoint: Endpoint,
+    pub(crate) kind: NumberedKind,
 }
 
 /// The reverse of [`name`].
-pub(crate) fn parse_name(name: &str) -> Result<(Endpoint, NumberedKind), RecorderError> {
+pub(crate) fn parse_name(name: &str) -> Result<Named, RecorderError> {
     let damaged = || RecorderError::Damaged(format!("{name:?} is not the name of a stream"));
-    let mut parts = name.splitn(3, ' ');
+    let (mark, rest) = match name.strip_prefix(MARK) {
+        None => (None, name),
+        Some(marked) => {
+            let (key, rest) = marked.split_once(' ').ok_or_else(damaged)?;
+            (Some(key.parse().map_err(|_| damaged())?), rest)
+        }
+    };
+    let mut parts = rest.splitn(3, ' ');
     let (Some(kind), Some(provider), Some(model)) = (parts.next(), parts.next(), parts.next())
     else {
         return Err(damaged());
@@ -452,7 +474,12 @@ pub(crate) fn parse_name(name: &str) -> Result<(Endpoint, NumberedKind), Recorde
         provider: provider.parse().map_err(|_| damaged())?,
         model: model.parse().map_err(|_| damaged())?,
     };
-    Ok((endpoint, kind.parse().map_err(|_| damaged())?))
+    let kind = kind.parse().map_err(|_| damaged())?;
+    Ok(Named {
+        mark,
+        endpoint,
+        kind,
+    })
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -20,7 +20,7 @@ use crate::filing::{
 };
 use crate::identity::{self, Identity};
 use crate::lookup::{self, Entry};
-use crate::numbers::{Numbered, Stream, lock, parse_name};
+use crate::numbers::{Named, Numbered, Stream, lock, parse_name};
 use crate::ship::{Home, Shipped, Shipper};
 use crate::voids::Ledger;
 
@@ -119,9 +119,9 @@ impl Recorder {
         let key = (endpoint.clone(), kind);
         let make = || {
             let (spool, ledger) = (inner.spool.clone(), inner.ledger.clone());
-            let key = inner.identity.key_id();
+            let identity = &inner.identity;
             Stream::new(
-                key,
+                (identity.key_id(), identity.stream_mark()),
                 endpoint.clone(),
                 kind,
                 spool,
@@ -340,10 +340,14 @@ impl Recorder {
     pub async fn high_marks(&self) -> Result<Vec<(Endpoint, NumberedKind, u64)>, RecorderError> {
         self.read(|recorder| {
             let marks = recorder.inner.spool.high_marks()?;
-            let parse = |(name, high): (String, u64)| {
-                parse_name(&name).map(|(endpoint, kind)| (endpoint, kind, high))
-            };
-            marks.into_iter().map(parse).collect()
+            let mut own = Vec::new();
+            for (name, high) in marks {
+                let named = parse_name(&name)?;
+                if recorder.is_own(&named) {
+                    own.push((named.endpoint, named.kind, high));
+                }
+            }
+            Ok(own)
         })
         .await
     }
@@ -450,12 +454,7 @@ impl Recorder {
             identity,
             ..
         } = &*self.inner;
-        lookup::entry(
-            row,
-            spool,
-            home.as_ref().map(Home::verifier),
-            identity.key_id(),
-        )
+        lookup::entry(row, spool, home.as_ref().map(Home::verifier), identity)
     }
 
     /// Runs a look-up off the runtime's threads, after what was queued before it is durable.
@@ -483,10 +482,18 @@ impl Recorder {
 
     fn resume(&self, resumed: &[Block]) -> Result<(), RecorderError> {
         for block in resumed {
-            let (endpoint, kind) = parse_name(&block.stream_name)?;
-            self.stream(&endpoint, kind).resume(block);
+            let named = parse_name(&block.stream_name)?;
+            // Numbers of a key before this one were never handed out, and never will be.
+            if self.is_own(&named) {
+                self.stream(&named.endpoint, named.kind).resume(block);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a stream of the spool is of the instance key that signs now.
+    pub(crate) fn is_own(&self, named: &Named) -> bool {
+        named.mark == self.inner.identity.stream_mark()
     }
 
     fn start(&self, config: &Config) {

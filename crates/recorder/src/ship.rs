@@ -1,7 +1,8 @@
 //! Shipping: batches of records to the home log, until it takes or refuses each of them.
 //!
 //! Several requests overlap, because the log answers only once a checkpoint is out. Nothing
-//! overtakes a control or manifest record: while one is on its way, nothing later is sent. A
+//! overtakes a control or manifest record, and it overtakes nothing: it leaves when all before it
+//! have landed, because it may end the key that signed them, and nothing later is sent until it has. A
 //! record counts as published only after its inclusion proof was checked against the checkpoint,
 //! and the checkpoint against the log's key. Sending again is harmless: the log recognises what
 //! it has.
@@ -78,7 +79,7 @@ pub(crate) struct Shipper {
     pub(crate) jitter_seed: u64,
 }
 
-/// Records on their way, or about to be sent again.
+/// Records that wait to be sent, for the first time or again, or are on their way.
 #[derive(Clone)]
 struct Batch {
     rows: Arc<Vec<Pending>>,
@@ -95,13 +96,25 @@ type Flight = BoxFuture<'static, (Batch, Result<Answer, ShipError>)>;
 /// The shipper's state between steps.
 struct Voyage {
     flying: FuturesUnordered<Flight>,
-    /// Pinned records among those flying or waiting to be sent again.
+    /// Pinned batches among those flying or waiting.
     barrier: usize,
     again: VecDeque<Batch>,
     /// Everything up to this position was taken out of the spool.
     cursor: i64,
     backoff: backoff::Backoff,
     not_before: Option<Instant>,
+}
+
+impl Voyage {
+    /// The next of the batches that wait. A pinned one waits for all before it; nothing after it
+    /// has been read yet.
+    fn may_fly(&mut self) -> Option<Batch> {
+        match self.again.iter().position(|batch| !batch.is_pinned()) {
+            Some(at) => self.again.remove(at),
+            None if self.flying.is_empty() => self.again.pop_front(),
+            None => None,
+        }
+    }
 }
 
 impl Shipper {
@@ -150,7 +163,7 @@ impl Shipper {
             self.shipping.in_flight
         };
         while voyage.not_before.is_none() && voyage.flying.len() < limit {
-            let batch = match voyage.again.pop_front() {
+            let batch = match voyage.may_fly() {
                 Some(batch) => batch,
                 None if voyage.barrier > 0 => return Ok(false),
                 None => {
@@ -159,7 +172,8 @@ impl Shipper {
                     };
                     voyage.cursor = batch.rows.last().map_or(voyage.cursor, |row| row.n);
                     voyage.barrier += usize::from(batch.is_pinned());
-                    batch
+                    voyage.again.push_back(batch);
+                    continue;
                 }
             };
             let (home, key, timeout) = (self.home.clone(), self.key, self.shipping.timeout);

@@ -8,13 +8,22 @@ fn names_go_both_ways() {
             provider: provider.parse().expect("a provider"),
             model: "a model with spaces".parse().expect("a model"),
         };
-        let name = name(&endpoint, NumberedKind::Observation);
-        assert_eq!(
-            parse_name(&name).ok(),
-            Some((endpoint, NumberedKind::Observation))
-        );
+        for mark in [None, Some(KeyId::from_bytes([7; 32]))] {
+            let name = name(mark, &endpoint, NumberedKind::Observation);
+            let named = parse_name(&name).expect("as it was written");
+            assert_eq!(
+                (named.mark, &named.endpoint, named.kind),
+                (mark, &endpoint, NumberedKind::Observation)
+            );
+        }
     }
-    for bad in ["", "receipt", "receipt x y", "void https://a.example m"] {
+    for bad in [
+        "",
+        "receipt",
+        "receipt x y",
+        "void https://a.example m",
+        "key:07 receipt https://a.example m",
+    ] {
         assert!(parse_name(bad).is_err(), "{bad}");
     }
 }

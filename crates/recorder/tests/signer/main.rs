@@ -4,4 +4,5 @@ mod common;
 mod crash;
 mod recording;
 mod refusals;
+mod succession;
 mod trouble;

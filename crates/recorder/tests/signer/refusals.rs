@@ -95,7 +95,12 @@ async fn keys_are_private_and_belong_together() {
 
         let aside = keys.join("aside");
         fs::rename(&file, &aside).expect("moved");
-        assert!(refusal(&signer).contains("is missing"));
+        if file.ends_with("root.pem") {
+            // It may be kept elsewhere: only changes of keys need it.
+            assert_eq!(signer.open().identity().id(), id);
+        } else {
+            assert!(refusal(&signer).contains("is missing"));
+        }
         fs::write(
             &file,
             "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",

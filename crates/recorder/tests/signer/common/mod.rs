@@ -44,6 +44,8 @@ pub(crate) enum Mood {
     Unadmitted,
     /// Takes its time over control records, so that others could overtake them.
     SlowControls,
+    /// Takes its time over all but control records.
+    SlowOthers,
     /// Would take every second record later.
     Busy,
     /// Takes no request with more than this many records.
@@ -133,7 +135,8 @@ async fn answer(
         .split(|&b| b == b'\n')
         .filter(|line| !line.is_empty())
         .collect();
-    if mood == Mood::SlowControls && lines.iter().any(|line| is_control(line)) {
+    let controls = lines.iter().any(|line| is_control(line));
+    if (mood == Mood::SlowControls && controls) || (mood == Mood::SlowOthers && !controls) {
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let mut logged = logged.lock().expect("whole");

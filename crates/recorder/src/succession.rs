@@ -1,0 +1,301 @@
+//! What a signer's owner does to its keys: rotate, revoke, delegate, recover, hand over.
+//!
+//! It works on a directory that no process uses, writes control records into its spool, and leaves
+//! shipping them to whoever opens it next. Each change has this order, so that a crash at any place
+//! leaves the signer before the change or after it (`keys` in [`crate::Recorder::open`] settles
+//! which):
+//!
+//! 1. new keys lie in `keys/`, under names of their own, synced;
+//! 2. the control record is durable in the spool: from here on the change holds;
+//! 3. the new keys take their places, and those before them stay beside, named as retired.
+//!
+//! A record leaves the spool only after step 2, so nobody ever hears of a key that is not on the disk.
+
+use std::path::{Path, PathBuf};
+
+use record::control::{Action, Chain, Delegate, Owner, Revoke, RevokeReason, Rotate, SignerName};
+use record::{KeyId, PublicKey, Record, RecordId, SigningKey};
+use ring::rand::SecureRandom;
+use store::spool::dir::Claim;
+use store::spool::{self, NewRow, Opened, SPOOL_FILE, Spool};
+
+use crate::clerk::append_all;
+use crate::config::{Config, Context};
+use crate::error::RecorderError;
+use crate::identity::{known_controls, next_control};
+use crate::key_files::{self, INSTANCE, ROOT, next, private_dir, refuse};
+use crate::recorder::VERSION;
+
+/// A signer's directory in its owner's hands. Blocks while it works; dropped or closed, it releases
+/// the directory.
+pub struct Succession {
+    keys: PathBuf,
+    context: Context,
+    spool: Spool,
+    /// Numbers that the next start goes on with.
+    unused: Vec<spool::Range>,
+    chain: Chain,
+}
+
+impl Succession {
+    /// Opens the directory of a signer that has begun. Numbers that a crash lost stay lost until
+    /// the directory is opened by [`crate::Recorder::open`], so do that before a key ends.
+    ///
+    /// # Errors
+    /// A directory without a signer, in use or damaged.
+    pub fn open(config: &Config, context: Context) -> Result<Self, RecorderError> {
+        let directory = &config.directory;
+        if !directory.join(SPOOL_FILE).exists() {
+            let why = "holds no signer; name the directory of a node or gateway that has run";
+            return Err(refuse(directory, why));
+        }
+        Self::take(config, context, &[])
+    }
+
+    /// Opens a directory, or makes one, for a signer whose control records are known from
+    /// elsewhere: from its log, in their order. What the directory lacks of them is added.
+    ///
+    /// # Errors
+    /// [`record::Error`] if they are no chain, or another than the one in the directory.
+    pub fn of(
+        config: &Config,
+        context: Context,
+        controls: &[Record],
+    ) -> Result<Self, RecorderError> {
+        Chain::of(controls)?;
+        Self::take(config, context, controls)
+    }
+
+    fn take(config: &Config, context: Context, controls: &[Record]) -> Result<Self, RecorderError> {
+        let claim = Claim::take(&config.directory, VERSION)?;
+        let keys = config.directory.join("keys");
+        private_dir(&keys)?;
+        let Opened { spool, resumed, .. } = Spool::open_in(claim, config.spool.clone())?;
+        let known = known_controls(&spool.pinned()?)?;
+        let (chain, missing) = match Chain::of(&known) {
+            Ok(mut chain) => {
+                let missing = add(&mut chain, controls)?;
+                (chain, missing)
+            }
+            // Nothing is known: all is missing.
+            Err(_) if known.is_empty() && !controls.is_empty() => {
+                (Chain::of(controls)?, controls.iter().collect())
+            }
+            Err(_) if known.is_empty() => {
+                let why = "holds no signer yet; start the node or gateway once";
+                return Err(refuse(&config.directory, why));
+            }
+            Err(error) => return Err(error.into()),
+        };
+        key_files::settle(&keys, &chain, context.random.as_ref())?;
+        let succession = Self {
+            keys,
+            context,
+            spool,
+            unused: resumed.iter().map(|block| block.range).collect(),
+            chain,
+        };
+        succession.keep(&missing)?;
+        Ok(succession)
+    }
+
+    /// What its control records say.
+    #[must_use]
+    pub fn chain(&self) -> &Chain {
+        &self.chain
+    }
+
+    /// Another root key, made here. With `recovery`, that is the recovery key from now on.
+    ///
+    /// # Errors
+    /// The root key is not here; the spool's.
+    pub fn rotate_root(&mut self, recovery: Option<PublicKey>) -> Result<RecordId, RecorderError> {
+        let root = self.root()?;
+        let key = *self.make(ROOT)?.public();
+        self.change(&root, Action::Rotate(Rotate { key, recovery }))
+    }
+
+    /// Another instance key, made here, and the end of the one that signs now.
+    ///
+    /// # Errors
+    /// The root key is not here; the spool's.
+    pub fn rotate_instance(
+        &mut self,
+        reason: RevokeReason,
+    ) -> Result<Vec<RecordId>, RecorderError> {
+        let root = self.root()?;
+        let old = self.key(INSTANCE)?.key_id();
+        let new = *self.make(INSTANCE)?.public();
+        let mut made = Vec::new();
+        if self.holds(old) {
+            made.push(self.append(&root, revoke(old, reason))?);
+        }
+        made.push(self.change(&root, delegate(new, None))?);
+        Ok(made)
+    }
+
+    /// The end of an instance key that signs elsewhere.
+    ///
+    /// # Errors
+    /// The root key is not here; the key is no valid instance key.
+    pub fn revoke(&mut self, key: KeyId, reason: RevokeReason) -> Result<RecordId, RecorderError> {
+        let root = self.root()?;
+        self.change(&root, revoke(key, reason))
+    }
+
+    /// Somebody else takes over: from now on their root key speaks for the signer, and every
+    /// instance key ends.
+    ///
+    /// # Errors
+    /// The root key is not here; the spool's.
+    pub fn hand_over(&mut self, owner: Owner) -> Result<RecordId, RecorderError> {
+        let root = self.root()?;
+        self.change(&root, Action::Owner(owner))
+    }
+
+    /// A new root key and a new instance key, both made here, by the word of the recovery key, which
+    /// ends every instance key.
+    ///
+    /// # Errors
+    /// It is not this signer's recovery key; the spool's.
+    pub fn recover(&mut self, recovery: &SigningKey) -> Result<Vec<RecordId>, RecorderError> {
+        let root = self.make(ROOT)?;
+        let instance = *self.make(INSTANCE)?.public();
+        let key = *root.public();
+        let rotate = Action::Rotate(Rotate {
+            key,
+            recovery: None,
+        });
+        let rotated = self.append(recovery, rotate)?;
+        let delegated = self.change(&root, delegate(instance, None))?;
+        Ok(vec![rotated, delegated])
+    }
+
+    /// Puts this signer's root key, which lay elsewhere, into the directory, with an instance key of
+    /// its own.
+    ///
+    /// # Errors
+    /// It is not this signer's root key; the spool's.
+    pub fn take_root(&mut self, root: &SigningKey) -> Result<Vec<RecordId>, RecorderError> {
+        if root.public() != self.chain.root() {
+            let why = format!(
+                "is not the root key of {}, which is {}",
+                self.chain.signer(),
+                self.chain.root().key_id()
+            );
+            return Err(refuse(Path::new(&format!("key {}", root.key_id())), &why));
+        }
+        let instance = *self.make(INSTANCE)?.public();
+        // It is the one in force already.
+        key_files::write(&self.keys.join(ROOT), root)?;
+        Ok(vec![self.change(root, delegate(instance, None))?])
+    }
+
+    /// Releases the directory. What was changed is durable.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn close(self) -> Result<(), RecorderError> {
+        Ok(self.spool.close(self.unused)?)
+    }
+
+    fn holds(&self, key: KeyId) -> bool {
+        let mut valid = self.chain.valid_instances();
+        valid.any(|span| span.key.key_id() == key)
+    }
+
+    fn random(&self) -> &dyn SecureRandom {
+        self.context.random.as_ref()
+    }
+
+    /// The root key, if it is here and in force.
+    fn root(&self) -> Result<SigningKey, RecorderError> {
+        let root = self.key(ROOT)?;
+        if root.public() == self.chain.root() {
+            return Ok(root);
+        }
+        let why = format!(
+            "is not the root key any more: that is {}",
+            self.chain.root().key_id()
+        );
+        Err(refuse(&self.keys.join(ROOT), &why))
+    }
+
+    fn key(&self, name: &str) -> Result<SigningKey, RecorderError> {
+        let file = self.keys.join(name);
+        let key = key_files::read_if_there(&file, self.random())?;
+        let why = "is missing; `longrun provider recover` makes another with the recovery key";
+        key.ok_or_else(|| refuse(&file, why))
+    }
+
+    /// Step 1: a key that waits, on the disk.
+    fn make(&self, name: &str) -> Result<SigningKey, RecorderError> {
+        let file = next(&self.keys.join(name));
+        let key = SigningKey::generate(self.random())?;
+        key_files::write(&file, &key)?;
+        Ok(key)
+    }
+
+    /// Steps 2 and 3.
+    fn change(&mut self, key: &SigningKey, action: Action) -> Result<RecordId, RecorderError> {
+        let id = self.append(key, action)?;
+        key_files::settle(&self.keys, &self.chain, self.random())?;
+        Ok(id)
+    }
+
+    fn append(&mut self, key: &SigningKey, action: Action) -> Result<RecordId, RecorderError> {
+        let appended = self.try_append(key, action);
+        if appended.is_err() {
+            // Nobody will hear of a key that waits.
+            key_files::settle(&self.keys, &self.chain, self.random())?;
+        }
+        appended
+    }
+
+    fn try_append(&mut self, key: &SigningKey, action: Action) -> Result<RecordId, RecorderError> {
+        let record = next_control(&self.chain, action, key, &self.context)?;
+        let mut chain = self.chain.clone();
+        add(&mut chain, std::slice::from_ref(&record))?;
+        self.keep(&[&record])?;
+        self.chain = chain;
+        Ok(record.id)
+    }
+
+    fn keep(&self, records: &[&Record]) -> Result<(), RecorderError> {
+        let rows = records.iter().map(|record| NewRow {
+            id: *record.id.as_bytes(),
+            envelope: record.envelope.to_json(),
+            at_ms: self.context.clock.unix_ms(),
+            pinned: true,
+            urgent: true,
+            ..NewRow::default()
+        });
+        append_all(&self.spool, rows.collect())
+    }
+}
+
+impl std::fmt::Debug for Succession {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Succession({})", self.chain.signer())
+    }
+}
+
+fn delegate(key: PublicKey, name: Option<SignerName>) -> Action {
+    Action::Delegate(Delegate { key, name })
+}
+
+fn revoke(key_id: KeyId, reason: RevokeReason) -> Action {
+    Action::Revoke(Revoke { key_id, reason })
+}
+
+/// Adds records to a chain; those that were new.
+fn add<'r>(chain: &mut Chain, records: &'r [Record]) -> Result<Vec<&'r Record>, record::Error> {
+    let mut new = Vec::new();
+    for record in records {
+        let index = chain.position().index + 1;
+        if chain.apply(record, index)? {
+            new.push(record);
+        }
+    }
+    Ok(new)
+}
