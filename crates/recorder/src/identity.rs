@@ -23,6 +23,9 @@ use crate::key_files::{
 };
 use crate::recorder::VERSION;
 
+/// The file in a signer's directory that says who it is; informational.
+pub const ID_FILE: &str = "signer-id";
+
 /// A signer's identity, as this instance holds it.
 pub struct Identity {
     id: SignerId,
@@ -174,6 +177,7 @@ pub(crate) fn open(
         records.push(delegate);
     }
     let chain = Chain::of(&records)?;
+    say_id(&config.directory, chain.signer())?;
     let keys = chain.instances().iter().map(|span| span.key.key_id());
     Ok((
         Identity {
@@ -189,6 +193,16 @@ pub(crate) fn open(
 
 const ENDED: &str = "is an instance key that this signer has revoked; \
                      `longrun provider rotate --instance` makes another";
+
+/// Who a directory's signer is, for those who may not open its spool because it is at work.
+fn say_id(directory: &Path, id: SignerId) -> Result<(), RecorderError> {
+    let file = directory.join(ID_FILE);
+    if file.exists() {
+        return Ok(());
+    }
+    std::fs::write(&file, format!("{id}\n"))
+        .map_err(|error| refuse(&file, &format!("cannot be written: {error}")))
+}
 
 /// The id of a signer's first root key, which is made if the directory holds no signer yet: so that
 /// a log can admit it before its first record is on the way.
@@ -321,7 +335,7 @@ fn check_root(file: &Path, chain: &Chain, root: &SigningKey) -> Result<(), Recor
     ))
 }
 
-fn check_home(config: &Config, chain: &Chain) -> Result<(), RecorderError> {
+pub(crate) fn check_home(config: &Config, chain: &Chain) -> Result<(), RecorderError> {
     let wanted = home_origin(config.home_log.as_ref())?;
     if chain.home_log() == &wanted {
         return Ok(());

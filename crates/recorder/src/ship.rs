@@ -30,10 +30,12 @@ use crate::numbers::lock;
 
 mod backoff;
 mod client;
+mod once;
 pub mod wire;
 
 pub(crate) use client::Home;
 use client::ShipError;
+pub(crate) use once::send_all;
 use wire::Answer;
 
 /// What is known about shipping.

@@ -12,19 +12,21 @@
 //! A record leaves the spool only after step 2, so nobody ever hears of a key that is not on the disk.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use record::control::{Action, Chain, Delegate, Owner, Revoke, RevokeReason, Rotate, SignerName};
 use record::{KeyId, PublicKey, Record, RecordId, SigningKey};
 use ring::rand::SecureRandom;
 use store::spool::dir::Claim;
-use store::spool::{self, NewRow, Opened, SPOOL_FILE, Spool};
+use store::spool::{self, NewRow, Opened, RowState, SPOOL_FILE, Spool};
 
 use crate::clerk::append_all;
 use crate::config::{Config, Context};
 use crate::error::RecorderError;
-use crate::identity::{known_controls, next_control};
+use crate::identity::{check_home, known_controls, next_control};
 use crate::key_files::{self, INSTANCE, ROOT, next, private_dir, refuse};
 use crate::recorder::VERSION;
+use crate::ship::{self, Home};
 
 /// A signer's directory in its owner's hands. Blocks while it works; dropped or closed, it releases
 /// the directory.
@@ -189,6 +191,42 @@ impl Succession {
         // It is the one in force already.
         key_files::write(&self.keys.join(ROOT), root)?;
         Ok(vec![self.change(root, delegate(instance, None))?])
+    }
+
+    /// Sends what waits to the home log of the configuration, for at most `patience`. What the log
+    /// said last, if something waits still: the next start sends it, or the next call of this.
+    ///
+    /// # Errors
+    /// A home log that is none, or another than this signer's; the spool's.
+    pub async fn send(
+        &self,
+        config: &Config,
+        patience: Duration,
+    ) -> Result<Option<String>, RecorderError> {
+        let Some(log) = &config.home_log else {
+            return Ok(Some("no log was named".to_owned()));
+        };
+        check_home(config, &self.chain)?;
+        let (home, shipping) = (Home::new(log)?, &config.shipping);
+        ship::send_all(&self.spool, &home, shipping, self.chain.root(), patience).await
+    }
+
+    /// Its control records, in order, with their indices in the log as far as they are there.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub fn story(&self) -> Result<Vec<(Record, Option<u64>)>, RecorderError> {
+        let rows = self.spool.pinned()?;
+        let mut story = Vec::new();
+        for record in known_controls(&rows)? {
+            let row = rows.iter().find(|row| row.id == *record.id.as_bytes());
+            let index = row.and_then(|row| match &row.state {
+                RowState::Published(place) => Some(place.index),
+                RowState::Pending | RowState::Refused { .. } => None,
+            });
+            story.push((record, index));
+        }
+        Ok(story)
     }
 
     /// Releases the directory. What was changed is durable.
