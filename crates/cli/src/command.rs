@@ -10,6 +10,7 @@ pub(crate) mod key;
 pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod node;
+pub(crate) mod provider;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod route;

@@ -10,6 +10,8 @@ use crate::{files, http};
 /// Beside the signer's keys: the verifier key of its home log as it was first seen. Later starts
 /// use it even when the log is down, and a log with another key does not replace it.
 const REMEMBERED: &str = "home-log.vkey";
+/// Beside it: where the log was last, for commands that work on the directory alone.
+const REMEMBERED_URL: &str = "home-log.url";
 
 /// The home log at `url`. Its key is `vkey` if one was given, else the remembered one, else what
 /// the log itself says, once.
@@ -30,7 +32,17 @@ pub(crate) fn remember(home: &HomeLog, signer_dir: &Path) -> Result<()> {
     if !remembered.exists() {
         files::write_whole(&remembered, format!("{}\n", home.vkey).as_bytes())?;
     }
-    Ok(())
+    let url = signer_dir.join(REMEMBERED_URL);
+    files::write_whole(&url, format!("{}\n", home.url).as_bytes())
+}
+
+/// Where the home log of the signer in this directory was last.
+pub(crate) fn remembered_url(signer_dir: &Path) -> Result<Option<String>> {
+    let file = signer_dir.join(REMEMBERED_URL);
+    if !file.exists() {
+        return Ok(None);
+    }
+    Ok(Some(files::read_text(&file)?.trim().to_owned()))
 }
 
 async fn ask(url: &str) -> Result<String> {

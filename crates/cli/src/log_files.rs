@@ -51,6 +51,21 @@ impl LogFiles {
         }
     }
 
+    /// Opens a log's directory, or what anyone may read of a log over HTTP.
+    pub(crate) fn open_public(log: &str, vkey: Option<&str>) -> Result<Self> {
+        if log.starts_with("http://") || log.starts_with("https://") {
+            let remote = RemoteLog::connect(log, None)?.in_public();
+            let key = remote.key(vkey)?;
+            return Self::covering(LogReader::new(Arc::new(remote)), key, log);
+        }
+        let found = Self::open(Path::new(log))?;
+        if vkey.is_some_and(|vkey| vkey != found.key.to_vkey()) {
+            let own = found.key.to_vkey();
+            return Err(Unusable(format!("{log}: its key is {own}, another than expected")).into());
+        }
+        Ok(found)
+    }
+
     /// Opens a log's directory for reading and verifies its checkpoint under its own key.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let unusable = |why: String| Unusable(format!("{}: {why}", directory.display()));

@@ -39,6 +39,9 @@ enum Command {
     Node(command::node::Arguments),
     /// Serve the OpenAI API in front of endpoints, and record what they do.
     Gateway(command::gateway::Arguments),
+    /// Tell who a provider is over time, and change its keys.
+    #[command(subcommand)]
+    Provider(command::provider::Command),
     /// Convert the configuration of another gateway.
     #[command(subcommand)]
     Import(command::import::Command),
@@ -86,6 +89,7 @@ fn main() -> ExitCode {
         Command::Up(a) => a.run(),
         Command::Node(a) => a.run(),
         Command::Gateway(a) => a.run(),
+        Command::Provider(c) => c.run(),
         Command::Import(c) => c.run(),
         Command::Log(c) => c.run(),
         Command::Witness(a) => a.run(),

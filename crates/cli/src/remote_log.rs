@@ -23,6 +23,8 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 pub(crate) struct RemoteLog {
     url: String,
     token: Option<String>,
+    /// Whether only the bodies are read that anyone may read.
+    public: bool,
     client: Client,
     runtime: Runtime,
 }
@@ -36,9 +38,17 @@ impl RemoteLog {
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token: token.map(str::to_owned),
+            public: false,
             client: engine::http::client(),
             runtime,
         })
+    }
+
+    /// The same log, of which only what anyone may read is asked for: control records, manifests
+    /// and offers. All other bodies look as if they were erased.
+    pub(crate) fn in_public(mut self) -> Self {
+        self.public = true;
+        self
     }
 
     /// The log's key: the one given, or else the one that it names, which then trusts itself.
@@ -58,8 +68,9 @@ impl RemoteLog {
 
     async fn fetch(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
         // Bodies lie beside the public files, and not below the same path.
-        let url = if path.starts_with("bodies/") {
-            format!("{}/longrun/v1/{path}", self.url)
+        let url = if let Some(bundle) = path.strip_prefix("bodies/") {
+            let place = if self.public { "public" } else { "bodies" };
+            format!("{}/longrun/v1/{place}/{bundle}", self.url)
         } else {
             format!("{}/{path}", self.url)
         };

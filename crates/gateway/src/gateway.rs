@@ -54,6 +54,7 @@ pub(crate) struct Gateway {
     pub(crate) pins: Pins,
     pub(crate) histories: Histories,
     pub(crate) networks: Networks,
+    pub(crate) domains: crate::domain::Domains,
     pub(crate) concentration: concentration::Kept,
     /// Where news of trouble go, if anywhere.
     pub(crate) alarms: Option<Arc<Alarms>>,
@@ -188,6 +189,7 @@ impl Gateway {
             observer_header,
             histories,
             networks: Networks::default(),
+            domains: crate::domain::Domains::default(),
             concentration: concentration::Kept::default(),
             alarms,
             tracer,

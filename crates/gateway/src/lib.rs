@@ -62,6 +62,7 @@ mod concentration;
 pub mod config;
 mod decided;
 pub mod discover;
+pub mod domain;
 mod door;
 mod drill;
 mod failure;
@@ -201,6 +202,7 @@ pub async fn serve(
         )));
     }
     tasks.extend(network::start(&gateway)?);
+    tasks.push(tokio::spawn(domain::keep_asking(Arc::clone(&gateway))));
     let acceptor = certificate.as_ref().map(Certificate::acceptor);
     if let Some(certificate) = certificate {
         tasks.push(tokio::spawn(certificate.keep_following()));

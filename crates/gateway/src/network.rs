@@ -30,10 +30,11 @@ use crate::site::{Site, Standing};
 
 mod follow;
 pub(crate) mod member;
-mod reach;
+pub(crate) mod reach;
 mod trial;
 
 use follow::Follower;
+pub(crate) use member::innermost;
 use trial::{Credit, Stage, Trials};
 
 /// How often a network is looked at.

@@ -19,6 +19,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::config::{EndpointConfig, EndpointKind};
+use crate::domain::Claim;
 use crate::lock::{read, write};
 use crate::network::member::Member;
 use crate::places::Places;
@@ -99,6 +100,8 @@ pub(crate) struct Joined {
     pub(crate) chain: Chain,
     /// Manifest → the model that it is served under.
     pub(crate) manifests: BTreeMap<RecordId, ModelName>,
+    /// The domain that it calls its own; nothing before the domain agrees.
+    domain: Option<String>,
 }
 
 impl Site {
@@ -321,6 +324,7 @@ pub(crate) enum Unfit {
 #[derive(Deserialize)]
 struct Description<'a> {
     provider: String,
+    domain: Option<String>,
     #[serde(borrow)]
     controls: Vec<&'a RawValue>,
     #[serde(borrow)]
@@ -364,7 +368,23 @@ impl Joined {
                 manifests.insert(record.id, manifest.model.clone());
             }
         }
-        Ok(Self { chain, manifests })
+        let is_one = |it: &String| crate::domain::url(it).is_ok();
+        let domain = said.domain.filter(is_one);
+        Ok(Self {
+            chain,
+            manifests,
+            domain,
+        })
+    }
+
+    /// Which domain it calls its own, if it names one.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let domain = self.domain.clone()?;
+        Some(Claim {
+            provider: self.chain.signer(),
+            root: self.chain.root().key_id(),
+            domain,
+        })
     }
 }
 

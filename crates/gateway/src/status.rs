@@ -75,6 +75,10 @@ pub(crate) struct EndpointStatus {
     pub(crate) provider: Option<String>,
     pub(crate) model: Option<String>,
     pub(crate) joined: bool,
+    /// The domain that vouches for the provider, if one does.
+    pub(crate) domain: Option<String>,
+    /// How often the provider changed its owner, by its control records.
+    pub(crate) owner_changes: usize,
     /// `ready`, `unreachable`, `refused` or `unasked`.
     pub(crate) state: &'static str,
     pub(crate) why: Option<String>,
@@ -113,6 +117,10 @@ impl EndpointStatus {
             provider,
             model: None,
             joined,
+            domain: None,
+            owner_changes: site
+                .joined()
+                .map_or(0, |joined| joined.chain.owner_changes().len()),
             state,
             why,
             resting: false,
@@ -162,6 +170,7 @@ impl Status {
             .endpoints()
             .map(|live| EndpointStatus {
                 predictability: gateway.histories.predictability(&live.id),
+                domain: vouched(gateway, &live.site),
                 ..EndpointStatus::of(live, now_ms)
             })
             .collect();
@@ -211,6 +220,12 @@ impl Status {
             recent: gateway.recent.shown(),
         })
     }
+}
+
+fn vouched(gateway: &Gateway, site: &Site) -> Option<String> {
+    let claim = site.joined()?.claim()?;
+    let vouches = gateway.domains.vouch(&claim);
+    vouches.then_some(claim.domain)
 }
 
 fn inside<T: Serialize, S: serde::Serializer>(

@@ -24,6 +24,7 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/v1/models", get(models))
         .route("/healthz", get(health))
         .route("/longrun/v1/node", get(about))
+        .route("/.well-known/longrun.json", get(vouching))
         .route("/longrun/v1/challenge", post(crate::offer::challenge))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)
@@ -60,6 +61,8 @@ async fn models(State(shared): State<Arc<Shared>>) -> Response<Body> {
 #[derive(Serialize)]
 struct About<'a> {
     provider: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    domain: Option<&'a str>,
     controls: Vec<Box<RawValue>>,
     manifests: Vec<Box<RawValue>>,
     log: Option<&'a str>,
@@ -75,6 +78,7 @@ async fn about(State(shared): State<Arc<Shared>>) -> Response<Body> {
     let recorder = &shared.recorder;
     to_json(&About {
         provider: recorder.identity().id().to_hex(),
+        domain: shared.domain.get().map(String::as_str),
         controls: recorder
             .identity()
             .controls()
@@ -88,6 +92,28 @@ async fn about(State(shared): State<Arc<Shared>>) -> Response<Body> {
             .collect(),
         log: recorder.home_log().map(|log| log.name()),
         log_url: recorder.home_url(),
+    })
+}
+
+#[derive(Serialize)]
+struct Vouching {
+    providers: [Vouched; 1],
+}
+
+#[derive(Serialize)]
+struct Vouched {
+    id: String,
+    root_key: String,
+}
+
+/// This address vouches for whoever serves here, as a web server of a domain would (docs/format.md).
+async fn vouching(State(shared): State<Arc<Shared>>) -> Response<Body> {
+    let identity = shared.recorder.identity();
+    to_json(&Vouching {
+        providers: [Vouched {
+            id: identity.id().to_hex(),
+            root_key: identity.root_key_id().to_hex(),
+        }],
     })
 }
 

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) models: BTreeMap<String, Model>,
     /// What it offers to strangers, once it has joined.
     pub(crate) joined: OnceLock<Joined>,
+    /// The domain that it calls its own.
+    pub(crate) domain: OnceLock<String>,
     pub(crate) draining: AtomicBool,
     /// Inferences under way.
     pub(crate) running: watch::Sender<usize>,
@@ -123,6 +125,7 @@ pub async fn serve(config: NodeConfig) -> Result<Node, NodeError> {
         recorder,
         models: by_name,
         joined: OnceLock::new(),
+        domain: OnceLock::new(),
         draining: AtomicBool::new(false),
         running: watch::Sender::new(0),
         stop: watch::Sender::new(false),
@@ -165,6 +168,12 @@ impl Node {
     #[must_use]
     pub fn provider(&self) -> SignerId {
         self.shared.recorder.identity().id()
+    }
+
+    /// Says from now on that this domain is its own; others believe it once the domain agrees. The
+    /// first word stays.
+    pub fn call_own(&self, domain: String) {
+        let _ = self.shared.domain.set(domain);
     }
 
     /// Its recorder.

@@ -1,7 +1,7 @@
 //! A signer at work: instance key, numbers before outcomes, spool, shipping to the home log.
 //!
 //! Nodes and gateways both sign, number, keep and ship; this is how. A [`Recorder`] owns one
-//! signer directory (`keys/root.pem`, `keys/instance.pem`, `spool.sqlite`, `VERSION`).
+//! signer directory (`keys/root.pem`, `keys/instance.pem`, `spool.sqlite`, `signer-id`, `VERSION`).
 //!
 //! ```text
 //! let recorder = Recorder::open(config, context)?;          // inside a tokio runtime

@@ -107,6 +107,14 @@ impl Succession {
         &self.chain
     }
 
+    /// The id of the instance key that signs in this directory.
+    ///
+    /// # Errors
+    /// It is not here.
+    pub fn instance_key(&self) -> Result<KeyId, RecorderError> {
+        Ok(self.key(INSTANCE)?.key_id())
+    }
+
     /// Another root key, made here. With `recovery`, that is the recovery key from now on.
     ///
     /// # Errors

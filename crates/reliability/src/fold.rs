@@ -317,6 +317,11 @@ impl History {
         }
     }
 
+    /// What the control records of a signer say, if the log has them.
+    pub fn chain(&self, signer: &SignerId) -> Option<&Chain> {
+        self.signers.get(signer)
+    }
+
     /// Whether an instance key signed that is valid at this position of the signer's home log.
     fn authorised(
         &self,

@@ -14,6 +14,7 @@ use gateway::keys;
 use recorder::{Config, Context, Recorder};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::command::provider;
 use crate::files::{self, Unusable};
 use crate::{home_log, running};
 
@@ -149,6 +150,7 @@ impl Serve {
         let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let context = Context::system()?;
         let mut signer = Config::new(&self.dir, &self.name, "observer");
+        signer.recovery_file = Some(provider::recovery_file(None, &self.dir));
         signer.spool.pending_rows = config.spool.records_max;
         signer.spool.pending_bytes = config.spool.max_bytes;
         if let Some(log) = &mut config.log {
@@ -173,6 +175,7 @@ impl Serve {
             gateway::serve(config, recorder.clone(), context, clients, web::router()).await?;
         println!("gateway   {scheme}://{}", handle.address());
         println!("observer  {}", recorder.identity().id());
+        provider::remind(&self.dir);
         match log {
             Some(url) => {
                 println!("log       {url}");

@@ -12,6 +12,7 @@ use reliability::kt::Alpha;
 mod compute;
 mod export;
 mod import;
+mod owners;
 mod predicted;
 mod source;
 pub(crate) mod spot;
@@ -76,6 +77,7 @@ impl Show {
         let imported = self.imported()?;
         if self.json {
             let mut document = predicted::document(&report, &folded.forecasts)?;
+            document["owner_changes"] = owners::document(&folded.history, &report)?;
             if let Some(imported) = &imported {
                 document["imported"] = serde_json::to_value(imported.told())?;
             }
@@ -83,6 +85,7 @@ impl Show {
             return Ok(());
         }
         print(&report, log.key().name(), &folded);
+        owners::print(&folded.history, &report);
         if let Some(imported) = &imported {
             import::print(imported);
         }

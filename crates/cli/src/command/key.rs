@@ -45,7 +45,8 @@ impl Command {
     }
 }
 
-fn read_public(file: &std::path::Path) -> Result<PublicKey> {
+/// The public key in a file that holds it, or its private half.
+pub(super) fn read_public(file: &std::path::Path) -> Result<PublicKey> {
     let text = files::read_text(file)?;
     let unusable = |error| Unusable(format!("{}: {error}", file.display()));
     if text.contains("BEGIN PUBLIC KEY") {

@@ -14,6 +14,7 @@ use engine::weights::{DigestCache, weights_facts};
 use node::{Files, NodeConfig, Served};
 use recorder::{Config, Recorder};
 
+use crate::command::provider;
 use crate::files::Unusable;
 use crate::{home_log, hub, progress, running};
 
@@ -66,6 +67,14 @@ pub(crate) struct Arguments {
     log: Option<String>,
     #[command(flatten)]
     join: Join,
+    /// The domain that vouches for this node, such as example.org; `longrun provider domain` prints
+    /// what it publishes for that.
+    #[arg(long)]
+    domain: Option<String>,
+    /// Where the recovery key goes that the first start makes; default: recovery-key.pem in --dir.
+    /// Keep it elsewhere: it replaces a lost root key.
+    #[arg(long, value_name = "FILE")]
+    recovery_key: Option<PathBuf>,
     /// The log's verifier key; otherwise the log is asked once and its key remembered.
     #[arg(long, requires = "home")]
     log_vkey: Option<String>,
@@ -81,10 +90,17 @@ impl Arguments {
 
     async fn serve(self) -> Result<ExitCode> {
         self.join.check(self.listen)?;
+        if let Some(domain) = &self.domain {
+            gateway::domain::url(domain).map_err(|why| Unusable(format!("--domain: {why}")))?;
+        }
         let models = self.models().await?;
         // Not before: a long download or digest ends at Ctrl-C as any program does.
         let stop = running::stop_signal()?;
         let mut config = Config::new(&self.dir, &self.name, "provider");
+        config.recovery_file = Some(provider::recovery_file(
+            self.recovery_key.as_ref(),
+            &self.dir,
+        ));
         if let Some(url) = self.log.as_ref().or(self.join.join.as_ref()) {
             config.home_log = Some(home_log::find(url, self.log_vkey.as_deref(), &self.dir).await?);
         }
@@ -101,6 +117,10 @@ impl Arguments {
         .await?;
         println!("node      {}", node.base_url());
         println!("provider  {}", node.provider());
+        provider::remind(&self.dir);
+        if let Some(domain) = self.domain.clone() {
+            node.call_own(domain);
+        }
         match &config.home_log {
             Some(home) => {
                 println!("log       {}", home.url);

@@ -233,7 +233,7 @@ impl Membership {
 }
 
 /// The reason at the bottom: hyper's own message leaves it out.
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(crate) fn innermost(error: &dyn std::error::Error) -> String {
     let mut why = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

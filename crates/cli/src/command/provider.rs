@@ -1,0 +1,345 @@
+//! `longrun provider`: who a node or gateway is over time, and what its owner does to its keys.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand, ValueEnum};
+use record::control::{Owner, RevokeReason};
+use record::{KeyId, RecordId, SignerId, SigningKey};
+use recorder::{Config, Context, ID_FILE, Recorder, Succession};
+use ring::rand::SystemRandom;
+
+use crate::files::{self, Unusable};
+use crate::log_files::LogFiles;
+use crate::{home_log, running};
+
+mod domain;
+mod show;
+mod story;
+
+/// How long the log may take to answer before the records are left for later.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What to do with a provider.
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Tell its story: every control record with its date, its id and who signed it.
+    Show(show::Show),
+    /// Replace the root key, or with --instance the key that signs receipts and offers.
+    Rotate(Rotate),
+    /// End an instance key.
+    Revoke(Revoke),
+    /// Go on in another directory, or without the root key: with the recovery key, or with a root key
+    /// that was kept elsewhere.
+    Recover(Recover),
+    /// Hand the provider over to somebody else's root key.
+    Owner(HandOver),
+    /// Print what a domain publishes to vouch for a provider, or check what it publishes.
+    Domain(domain::Domain),
+    /// Send records that wait, such as those of a change made while the log was away.
+    Send(Signer),
+}
+
+/// Where the first start of a node or gateway puts the recovery key, if nothing is said.
+const RECOVERY_FILE: &str = "recovery-key.pem";
+
+/// The file of the recovery key of a signer that is about to begin.
+pub(crate) fn recovery_file(named: Option<&PathBuf>, dir: &Path) -> PathBuf {
+    named.cloned().unwrap_or_else(|| dir.join(RECOVERY_FILE))
+}
+
+/// Says, as long as the recovery key lies where the other keys do, that it should not.
+pub(crate) fn remind(dir: &Path) {
+    let file = dir.join(RECOVERY_FILE);
+    if file.exists() {
+        println!(
+            "recovery  {}: move it off this machine and keep it",
+            file.display()
+        );
+        println!("          (whoever has it can take this identity over; docs/network.md)");
+    }
+}
+
+/// The directory of a node or gateway that is not running.
+#[derive(Args)]
+pub(crate) struct Signer {
+    /// Its directory: keys, spool, identity. The node or gateway must be stopped.
+    #[arg(long, default_value = "longrun-node")]
+    dir: PathBuf,
+    /// The URL of its home log; without it the one that it was last started with.
+    #[arg(long)]
+    log: Option<String>,
+    /// The log's verifier key, if it was never started with one.
+    #[arg(long)]
+    log_vkey: Option<String>,
+}
+
+/// Arguments of `provider rotate`.
+#[derive(Args)]
+pub(crate) struct Rotate {
+    #[command(flatten)]
+    signer: Signer,
+    /// Replace the instance key: the one before it may sign nothing from now on.
+    #[arg(long)]
+    instance: bool,
+    /// Why, for an instance key.
+    #[arg(long, requires = "instance", value_enum, default_value_t = Reason::Retired)]
+    reason: Reason,
+    /// Name this recovery key from now on; made here if the file is not there. Keep it elsewhere.
+    #[arg(long, value_name = "FILE", conflicts_with = "instance")]
+    recovery_key: Option<PathBuf>,
+}
+
+/// Arguments of `provider revoke`.
+#[derive(Args)]
+pub(crate) struct Revoke {
+    /// The id of the instance key, as `provider show` prints it.
+    key: KeyId,
+    #[command(flatten)]
+    signer: Signer,
+    /// Why.
+    #[arg(long, value_enum, default_value_t = Reason::Compromised)]
+    reason: Reason,
+}
+
+/// Arguments of `provider recover`.
+#[derive(Args)]
+#[command(after_help = "\
+With the recovery key, a new root key and a new instance key are made in the directory, and every \
+instance key from before ends. With a root key that is in force, such as a new owner's, only an \
+instance key is added. A log that admits listed keys alone has to list the key that is given.")]
+pub(crate) struct Recover {
+    /// The provider's id; without it the one of the directory.
+    #[arg(long)]
+    provider: Option<SignerId>,
+    /// The recovery key, or the root key, as a PKCS#8 PEM file.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// A new directory, or the one that lost its root key.
+    #[arg(long, default_value = "longrun-node")]
+    dir: PathBuf,
+    /// The URL of the provider's home log, which tells its story.
+    #[arg(long)]
+    log: String,
+    /// The log's verifier key; without it the log is asked.
+    #[arg(long)]
+    log_vkey: Option<String>,
+}
+
+/// Arguments of `provider owner`.
+#[derive(Args)]
+#[command(after_help = "\
+The new owner makes a root key (longrun key new) and gives away its public half alone (longrun key \
+show). After the change they go on with: longrun provider recover --key THEIR-ROOT-KEY. The history \
+stays with the provider's id, and shows the change. It cannot be taken back.")]
+pub(crate) struct HandOver {
+    #[command(flatten)]
+    signer: Signer,
+    /// What the provider is called from now on.
+    #[arg(long)]
+    name: String,
+    /// The new owner's root key, its public half, as an SPKI PEM file.
+    #[arg(long, value_name = "FILE")]
+    key: PathBuf,
+    /// The new owner's recovery key, its public half; without it there is none.
+    #[arg(long, value_name = "FILE")]
+    recovery_key: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Reason {
+    /// It is not needed any more.
+    Retired,
+    /// Nobody has it any more.
+    Lost,
+    /// Somebody else may have it.
+    Compromised,
+}
+
+impl Reason {
+    fn word(self) -> RevokeReason {
+        match self {
+            Self::Retired => RevokeReason::Retired,
+            Self::Lost => RevokeReason::Lost,
+            Self::Compromised => RevokeReason::Compromised,
+        }
+    }
+}
+
+impl Command {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        match self {
+            Self::Show(arguments) => return arguments.run(),
+            Self::Domain(arguments) => return arguments.run(),
+            Self::Rotate(arguments) => running::block_on(arguments.run())?,
+            Self::Revoke(arguments) => running::block_on(arguments.run())?,
+            Self::Recover(arguments) => arguments.run()?,
+            Self::Owner(arguments) => running::block_on(arguments.run())?,
+            Self::Send(signer) => running::block_on(async {
+                let config = signer.config().await?;
+                finish(Succession::open(&config, Context::system()?)?, &config, &[]).await
+            })?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Signer {
+    async fn config(&self) -> Result<Config> {
+        config_of(&self.dir, self.log.as_deref(), self.log_vkey.as_deref()).await
+    }
+
+    /// The directory, after what a crash left was put in order by the key that still can.
+    async fn open(&self) -> Result<(Succession, Config)> {
+        let config = self.config().await?;
+        if !config.directory.join(ID_FILE).exists() {
+            let why = "holds no signer; name the directory of a node or gateway that has run";
+            return Err(Unusable(format!("{}: {why}", self.dir.display())).into());
+        }
+        let recorder = Recorder::open(&config, Context::system()?)?;
+        recorder.close(Duration::ZERO).await?;
+        drop(recorder);
+        Ok((Succession::open(&config, Context::system()?)?, config))
+    }
+}
+
+async fn config_of(dir: &Path, log: Option<&str>, vkey: Option<&str>) -> Result<Config> {
+    let mut config = Config::new(dir, "", "provider");
+    let known = home_log::remembered_url(dir)?;
+    if let Some(url) = log.map(str::to_owned).or(known) {
+        config.home_log = Some(home_log::find(&url, vkey, dir).await?);
+    }
+    Ok(config)
+}
+
+impl Rotate {
+    async fn run(self) -> Result<()> {
+        let (mut signer, config) = self.signer.open().await?;
+        if self.instance {
+            let made = signer.rotate_instance(self.reason.word())?;
+            println!("the instance key before ends; a new one signs from now on");
+            return finish(signer, &config, &made).await;
+        }
+        let recovery = match &self.recovery_key {
+            Some(file) => Some(recovery_key(file)?),
+            None => None,
+        };
+        let made = signer.rotate_root(recovery)?;
+        println!("root key  {} from now on", signer.chain().root().key_id());
+        println!("A domain that vouches for the old one has to name it: longrun provider domain");
+        finish(signer, &config, &[made]).await
+    }
+}
+
+/// The public half of the recovery key in a file, which is made if it is not there.
+fn recovery_key(file: &Path) -> Result<record::PublicKey> {
+    if !file.exists() {
+        let key = SigningKey::generate(&SystemRandom::new())?;
+        files::write_secret_new(file, key.to_pem().as_bytes())?;
+        println!("recovery  {}: keep it elsewhere", file.display());
+    }
+    super::key::read_public(file)
+}
+
+impl Revoke {
+    async fn run(self) -> Result<()> {
+        let (mut signer, config) = self.signer.open().await?;
+        let own = signer.instance_key()?;
+        let made = if own == self.key {
+            println!("This directory signs with that key, so it gets a new one.");
+            signer.rotate_instance(self.reason.word())?
+        } else {
+            vec![signer.revoke(self.key, self.reason.word())?]
+        };
+        println!("revoked   {}", self.key);
+        finish(signer, &config, &made).await
+    }
+}
+
+impl HandOver {
+    async fn run(self) -> Result<()> {
+        let unusable = |error| Unusable(format!("--name: {error}"));
+        let recovery = self.recovery_key.as_deref();
+        let owner = Owner {
+            name: self.name.parse().map_err(unusable)?,
+            key: super::key::read_public(&self.key)?,
+            recovery: recovery.map(super::key::read_public).transpose()?,
+        };
+        let (mut signer, config) = self.signer.open().await?;
+        let made = signer.hand_over(owner)?;
+        let (id, root) = (signer.chain().signer(), signer.chain().root().key_id());
+        println!("{id} belongs to whoever has the root key {root} from now on.");
+        finish(signer, &config, &[made]).await
+    }
+}
+
+impl Recover {
+    fn run(self) -> Result<()> {
+        let id = match self.provider {
+            Some(id) => id,
+            None => show::id_of(&self.dir)?,
+        };
+        let log = LogFiles::open_public(&self.log, self.log_vkey.as_deref())?;
+        let story = story::Story::of(id, &story::from_log(&log, id)?)?;
+        let unusable =
+            |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", self.key.display()));
+        let pem = files::read_text(&self.key)?;
+        let key = SigningKey::from_pem(&pem, &SystemRandom::new()).map_err(|e| unusable(&e))?;
+        let chain = story.chain();
+        let by_recovery = chain.recovery() == Some(key.public());
+        if !by_recovery && chain.root() != key.public() {
+            let recovery = match chain.recovery() {
+                Some(key) => format!("the recovery key {}", key.key_id()),
+                None => "no recovery key".to_owned(),
+            };
+            let root = chain.root().key_id();
+            return Err(unusable(&format!(
+                "is key {}, and {id} has the root key {root} and {recovery}",
+                key.key_id()
+            ))
+            .into());
+        }
+        let mut config = Config::new(&self.dir, "", "provider");
+        let home = recorder::HomeLog {
+            url: self.log.trim_end_matches('/').to_owned(),
+            vkey: log.key().to_vkey(),
+        };
+        config.home_log = Some(home.clone());
+        let mut signer = Succession::of(&config, Context::system()?, story.records())?;
+        home_log::remember(&home, &self.dir)?;
+        let made = if by_recovery {
+            signer.recover(&key)?
+        } else {
+            signer.take_root(&key)?
+        };
+        println!("provider  {id}");
+        println!("root key  {}", signer.chain().root().key_id());
+        println!(
+            "directory {}: start the node with --dir",
+            self.dir.display()
+        );
+        running::block_on(finish(signer, &config, &made))
+    }
+}
+
+/// Sends what was changed, and says where it stands.
+async fn finish(signer: Succession, config: &Config, made: &[RecordId]) -> Result<()> {
+    let trouble = signer.send(config, PATIENCE).await?;
+    for (record, index) in signer.story()? {
+        if made.contains(&record.id) {
+            let place = index.map_or("waits".to_owned(), |index| format!("entry {index}"));
+            println!("record    {} {place}", record.id);
+        }
+    }
+    signer.close().context("the spool")?;
+    match trouble {
+        None => println!("Everything is in the log."),
+        Some(why) => println!(
+            "Not in the log yet ({why}). It counts once it is: the next start of the node sends \
+             it, or `longrun provider send`."
+        ),
+    }
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! A provider over time: keys that change, are lost and end, and what a gateway makes of it.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::Value;
+use support::{Http, Server, chat, demo_model, run, text};
+
+fn node(dir: &Path, log: &str) -> Server {
+    Server::start(&[
+        "node",
+        "--model",
+        &demo_model().display().to_string(),
+        "--model-name",
+        "m",
+        "--listen",
+        "127.0.0.1:0",
+        "--dir",
+        &dir.display().to_string(),
+        "--join",
+        log,
+    ])
+}
+
+/// Runs `longrun provider …` and gives what it prints.
+fn provider(arguments: &[&str]) -> String {
+    let output = run(&[&["provider"], arguments].concat());
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    out
+}
+
+fn says(story: &Value, step: usize) -> &str {
+    story["steps"][step]["says"].as_str().expect("a sentence")
+}
+
+#[test]
+fn keys_change_under_one_id_and_no_call_goes_to_a_key_that_ended() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let mut log = Server::start(&[
+        "log",
+        "serve",
+        "--open",
+        "--dir",
+        &path("log"),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let log_url = log.url("log");
+    std::fs::write(
+        dir.path().join("longrun.toml"),
+        format!("[[network]]\nlog = \"{log_url}\"\nallow_private = true\n"),
+    )
+    .expect("written");
+    let mut gateway = Server::start(&[
+        "gateway",
+        "--config",
+        &path("longrun.toml"),
+        "--dir",
+        &path("gateway"),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let gateway_url = gateway.url("gateway");
+    let http = Http::default();
+    let status = format!("{gateway_url}/longrun/v1/status");
+    let trying = |n: u64| {
+        http.until(&status, |it| {
+            it.status == 200 && it.json()["networks"][0]["trying"] == n
+        })
+        .json()
+    };
+    let ask = || {
+        let body = chat("What is 3 + 4?").replace("longrun-demo", "m");
+        http.post(&format!("{gateway_url}/v1/chat/completions"), body)
+    };
+
+    let mut first = node(&dir.path().join("first"), &log_url);
+    trying(1);
+    let answer = ask();
+    let id = std::fs::read_to_string(dir.path().join("first/signer-id")).expect("written");
+    let id = id.trim();
+    assert_eq!(answer.header("x-longrun-endpoint"), format!("{id}/m"));
+    let first_url = first.url("address");
+    let vouching = http.until(&format!("{first_url}/.well-known/longrun.json"), |it| {
+        it.status == 200
+    });
+    assert_eq!(vouching.json()["providers"][0]["id"], id);
+
+    // The recovery key ends every instance key: the node that runs is not asked any more.
+    let recovery = path("elsewhere.pem");
+    std::fs::rename(dir.path().join("first/recovery-key.pem"), &recovery).expect("moved");
+    let second = path("second");
+    let said = provider(&[
+        "recover",
+        "--provider",
+        id,
+        "--key",
+        &recovery,
+        "--dir",
+        &second,
+        "--log",
+        &log_url,
+    ]);
+    assert!(said.contains("Everything is in the log."), "{said}");
+    trying(0);
+    assert_eq!(ask().status, 404, "nobody is left who serves the model");
+    drop(first);
+
+    // Another process goes on under the same id.
+    let mut second_node = node(Path::new(&second), &log_url);
+    trying(1);
+    assert_eq!(ask().header("x-longrun-endpoint"), format!("{id}/m"));
+    let busy = run(&["provider", "rotate", "--dir", &second]);
+    assert!(text(&busy.stderr).contains("stop that one first"));
+    assert!(second_node.interrupt().success());
+    trying(0);
+
+    provider(&["rotate", "--dir", &second]);
+    provider(&["rotate", "--instance", "--dir", &second]);
+    let new_owner = path("new-owner.pem");
+    let made = run(&["key", "new", &new_owner]);
+    assert!(made.status.success());
+    let key = ["owner", "--name", "buyer", "--key", &new_owner];
+    provider(&[&key[..], &["--dir", &second]].concat());
+
+    let saved = path("story.json");
+    let shown = ["show", id, "--log", &log_url, "--save", &saved, "--json"];
+    let story: Value = serde_json::from_str(&provider(&shown)).expect("JSON");
+    let steps = story["steps"].as_array().expect("a list");
+    assert_eq!(steps.len(), 8, "{steps:#?}");
+    assert_eq!(steps[2]["signed_as"], "the recovery key");
+    assert!(says(&story, 0).starts_with("begins as"));
+    assert!(says(&story, 2).contains("every instance key ends"));
+    assert!(says(&story, 5).contains("not needed any more"));
+    assert!(says(&story, 7).contains("another owner: it is called \"buyer\""));
+    assert_eq!(story["instance_keys"].as_array().map(Vec::len), Some(0));
+
+    // The file proves the same, without the log, to whoever has the log's key from elsewhere.
+    let vkey = log_key(&path("log"));
+    let offline = provider(&["show", &saved, "--log-vkey", &vkey]);
+    assert!(
+        offline.contains("verified by the proofs in the file"),
+        "{offline}"
+    );
+    let other = run(&[
+        "log",
+        "init",
+        &path("other"),
+        "--origin",
+        "log.example/other",
+    ]);
+    assert!(other.status.success());
+    let wrong = run(&[
+        "provider",
+        "show",
+        &saved,
+        "--log-vkey",
+        &log_key(&path("other")),
+    ]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", text(&wrong.stdout));
+
+    // The new owner goes on where the old one cannot.
+    let bought = path("bought");
+    let take = ["recover", "--provider", id, "--key", &new_owner];
+    provider(&[&take[..], &["--dir", &bought, "--log", &log_url]].concat());
+    let _bought_node = node(Path::new(&bought), &log_url);
+    trying(1);
+    let told = http.until(&status, |it| {
+        it.json()["endpoints"][0]["owner_changes"] == 1
+    });
+    assert_eq!(told.json()["endpoints"][0]["provider"], id);
+    let sold = run(&["provider", "rotate", "--dir", &second]);
+    assert!(
+        text(&sold.stderr).contains("root key"),
+        "{}",
+        text(&sold.stderr)
+    );
+}
+
+fn log_key(dir: &str) -> String {
+    let shown = run(&["log", "show", dir]);
+    let printed = text(&shown.stdout);
+    let line = printed.lines().find_map(|line| line.strip_prefix("vkey"));
+    line.expect("the log names its key").trim().to_owned()
+}
