@@ -193,7 +193,7 @@ mod tests {
         domains.note(bad.clone(), 0, &Err("no".to_owned()));
         assert!(domains.vouch(&good) && !domains.vouch(&bad));
         assert!(domains.due(&both, AGAIN_MS - 1).is_empty());
-        assert_eq!(domains.due(&both, AGAIN_MS), [bad.clone()]);
+        assert_eq!(domains.due(&both, AGAIN_MS), std::slice::from_ref(&bad));
         assert_eq!(domains.due(&both, HOLDS_MS).len(), 2);
         assert!(domains.due(&BTreeSet::from([bad]), 0).is_empty());
         assert!(!domains.vouch(&good));
