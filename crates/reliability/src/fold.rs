@@ -36,7 +36,9 @@
 //! claimed so far: it comes from the log alone, and from no provider's receipts. A record that
 //! is [`LATE_AFTER_MS`] older than that clock is `late`. In a log of one's own, late records count
 //! in full, and enter whatever goes by time at the moment at which they arrive; where observers
-//! are named ([`Observers::Only`]), what failed late counts and what went well late does not.
+//! are named ([`Observers::Only`]), what failed late counts and what went well late does not. Where
+//! several logs are folded, that goes by the clock of the record's own log: what another log holds
+//! says nothing about when this record was logged.
 
 use std::collections::BTreeMap;
 
@@ -177,6 +179,8 @@ pub struct History {
     records: u64,
     skipped: Skipped,
     clock_ms: u64,
+    /// The same by log, where several are folded: a record is late in its own log.
+    log_clocks_ms: BTreeMap<LogOrigin, u64>,
     signers: BTreeMap<SignerId, Chain>,
     /// Endpoint → its place in `states`; places are given in order of first appearance.
     places: BTreeMap<Endpoint, usize>,
@@ -200,6 +204,7 @@ impl History {
             records: 0,
             skipped: Skipped::default(),
             clock_ms: 0,
+            log_clocks_ms: BTreeMap::new(),
             signers: BTreeMap::new(),
             places: BTreeMap::new(),
             states: Vec::new(),
@@ -281,7 +286,7 @@ impl History {
             return refusal;
         }
         match &record.statement.predicate {
-            Predicate::Observation(seen) => self.observation(record, seen),
+            Predicate::Observation(seen) => self.observation(record, seen, log),
             Predicate::Receipt(receipt) => self.receipt(record, receipt),
             Predicate::Void(void) => self.void(record, void),
             Predicate::Manifest(manifest) => self.manifest(record, manifest),
@@ -348,7 +353,12 @@ impl History {
             .map_err(|_| Applied::NotAuthorised)
     }
 
-    fn observation(&mut self, record: &Record, seen: &Observation) -> Applied {
+    fn observation(
+        &mut self,
+        record: &Record,
+        seen: &Observation,
+        log: Option<&LogOrigin>,
+    ) -> Applied {
         let place = self.place(&seen.stream.endpoint);
         if !self.counts(record.signer_id(), &seen.stream.endpoint) {
             self.states[place].other_observers += 1;
@@ -364,9 +374,10 @@ impl History {
         let late = self.is_late(end_ms);
         self.clock_ms = self.clock_ms.max(end_ms);
         let clock_ms = self.clock_ms;
+        let logged_late = log.map_or(late, |log| self.is_late_in(log, end_ms));
         let state = &mut self.states[place];
         let named = matches!(self.policy.observers, Observers::Only(_));
-        if late && named && seen.outcome == Outcome::Ok {
+        if logged_late && named && seen.outcome == Outcome::Ok {
             state.late += 1;
             return Applied::LateSuccess;
         }
@@ -524,6 +535,18 @@ impl History {
     /// Whether a record of what ended at `end_ms` is late.
     fn is_late(&self, end_ms: u64) -> bool {
         end_ms.saturating_add(LATE_AFTER_MS) < self.clock_ms
+    }
+
+    /// The same by the clock of one of several logs: what another log's observers saw by then says
+    /// nothing about when this record was logged.
+    fn is_late_in(&mut self, log: &LogOrigin, end_ms: u64) -> bool {
+        let Some(clock_ms) = self.log_clocks_ms.get_mut(log) else {
+            self.log_clocks_ms.insert(log.clone(), end_ms);
+            return false;
+        };
+        let late = end_ms.saturating_add(LATE_AFTER_MS) < *clock_ms;
+        *clock_ms = end_ms.max(*clock_ms);
+        late
     }
 
     fn place(&mut self, endpoint: &Endpoint) -> usize {

@@ -16,7 +16,7 @@
 
 use std::collections::BTreeMap;
 
-use record::{Digest, Endpoint, SignerId};
+use record::{Digest, Endpoint, Outcome, Predicate, Provider, Record, SignerId};
 use serde::{Deserialize, Serialize};
 
 use crate::forecast::pool::Pool;
@@ -81,6 +81,33 @@ pub struct Seen {
 
 /// What each observer saw of one endpoint.
 pub type Observers = BTreeMap<SignerId, Seen>;
+
+/// What each observer saw of each endpoint, counted from records that a fold has counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally(BTreeMap<Endpoint, Observers>);
+
+impl Tally {
+    /// Counts an observation. An observer that is the provider itself is none: nobody grades itself.
+    pub fn add(&mut self, record: &Record) {
+        let Predicate::Observation(seen) = &record.statement.predicate else {
+            return;
+        };
+        let (endpoint, observer) = (&seen.stream.endpoint, record.signer_id());
+        if endpoint.provider == Provider::Joined(observer) {
+            return;
+        }
+        let observers = self.0.entry(endpoint.clone()).or_default();
+        let counts = observers.entry(observer).or_default();
+        counts.successes += u64::from(seen.outcome == Outcome::Ok);
+        counts.failures += u64::from(seen.counts_against_endpoint());
+    }
+
+    /// What was counted.
+    #[must_use]
+    pub fn endpoints(&self) -> &BTreeMap<Endpoint, Observers> {
+        &self.0
+    }
+}
 
 /// An imported history in short, as it is kept beside its file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,20 +200,36 @@ impl Evidence {
             .map(|of| Ok((of.endpoint()?, &of.observers)))
             .collect::<Result<_, _>>()?;
         for (endpoint, observers) in read {
-            for (observer, seen) in observers {
-                let is_itself = endpoint.provider == record::Provider::Joined(*observer);
-                if is_itself || !counts(*observer) {
-                    continue;
-                }
-                let all = self.0.entry(endpoint.clone()).or_default();
-                let known = all.entry(*observer).or_default();
-                let all = |it: &Seen| it.successes.saturating_add(it.failures);
-                if all(seen) > all(known) {
-                    *known = *seen;
-                }
-            }
+            self.take(&endpoint, observers, &counts);
         }
         Ok(())
+    }
+
+    /// Adds what was counted here from records of several logs, by the same rule.
+    pub fn add_tally(&mut self, tally: &Tally, counts: impl Fn(SignerId) -> bool) {
+        for (endpoint, observers) in tally.endpoints() {
+            self.take(endpoint, observers, &counts);
+        }
+    }
+
+    fn take(
+        &mut self,
+        endpoint: &Endpoint,
+        observers: &Observers,
+        counts: &impl Fn(SignerId) -> bool,
+    ) {
+        for (observer, seen) in observers {
+            let is_itself = endpoint.provider == Provider::Joined(*observer);
+            if is_itself || !counts(*observer) {
+                continue;
+            }
+            let all = self.0.entry(endpoint.clone()).or_default();
+            let known = all.entry(*observer).or_default();
+            let all = |it: &Seen| it.successes.saturating_add(it.failures);
+            if all(seen) > all(known) {
+                *known = *seen;
+            }
+        }
     }
 
     /// What routing may expect of an endpoint with hardly any record of its own, and of how many

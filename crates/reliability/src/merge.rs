@@ -10,7 +10,9 @@
 //! one that is open: late, and nothing before it changes.
 //!
 //! Two machines that saw every log in time fold the same order. Where a log was not waited for, the
-//! bucket says so ([`Bucket::without`]): another machine that had waited longer may differ.
+//! bucket says so ([`Bucket::without`]): another machine that had waited longer may differ. So whoever
+//! has to come to the same order again writes down when each checkpoint was first seen, and up to
+//! where buckets were closed ([`Merger::due`], [`Merger::close`]).
 //!
 //! **Once.** The fold counts a record from its signer's home log alone
 //! ([`crate::fold::History::apply_from`]), so a copy in another log, before or after, changes no
@@ -139,42 +141,67 @@ impl Merger {
     /// The buckets whose time has come, in order; `now_ms` decides only whether a silent log is
     /// still waited for.
     pub fn ready(&mut self, now_ms: u64) -> Vec<Bucket> {
-        let mut ready = Vec::new();
+        self.close(self.horizon_ms(now_ms))
+    }
+
+    /// Where the first bucket begins that still has to wait, if records lie in those before it: what
+    /// to hand to [`Merger::close`], once that was written down.
+    #[must_use]
+    pub fn due(&self, now_ms: u64) -> Option<u64> {
+        let horizon_ms = self.horizon_ms(now_ms);
+        let (first, _, _) = self.waiting.keys().next()?;
+        (self.end_ms(*first) <= horizon_ms).then_some(horizon_ms)
+    }
+
+    /// Folds every bucket that ends by `before_ms`, whoever was not waited for: the same records and
+    /// the same calls give the same order, whatever a clock says. Empty ones are closed too: what
+    /// is late for them is late.
+    pub fn close(&mut self, before_ms: u64) -> Vec<Bucket> {
+        let mut closed = Vec::new();
         while let Some((bucket, _, _)) = self.waiting.keys().next() {
             let bucket = *bucket;
-            if !self.is_due(bucket, now_ms) {
-                break;
-            }
             let Some(first) = self.logs.keys().next().cloned() else {
                 break;
             };
+            if self.end_ms(bucket) > before_ms {
+                break;
+            }
             let rest = self.waiting.split_off(&(bucket + 1, first, 0));
             let due = std::mem::replace(&mut self.waiting, rest);
-            let end_ms = self.end_ms(bucket);
-            ready.push(Bucket {
+            let placed = |((_, origin, index), record)| Placed {
+                origin,
+                index,
+                record,
+            };
+            closed.push(Bucket {
                 start_ms: bucket.saturating_mul(self.rule.bucket_ms),
-                without: self
-                    .logs
-                    .iter()
-                    .filter(|(_, latest)| **latest < end_ms)
-                    .map(|(origin, _)| origin.clone())
-                    .collect(),
-                records: due
-                    .into_iter()
-                    .map(|((_, origin, index), record)| Placed {
-                        origin,
-                        index,
-                        record,
-                    })
-                    .collect(),
+                without: self.behind(self.end_ms(bucket)),
+                records: due.into_iter().map(placed).collect(),
             });
-            self.open = bucket + 1;
         }
-        // Empty buckets whose time has come are closed too: what is late for them is late.
-        let all_past = self.logs.values().min().copied().unwrap_or(0);
-        let given_up = now_ms.saturating_sub(self.rule.timeout_ms);
-        self.open = self.open.max(all_past.max(given_up) / self.rule.bucket_ms);
-        ready
+        self.open = self.open.max(before_ms / self.rule.bucket_ms);
+        closed
+    }
+
+    /// Where the last bucket with a record that waits ends, Unix ms.
+    #[must_use]
+    pub fn last_end_ms(&self) -> Option<u64> {
+        let (last, _, _) = self.waiting.keys().next_back()?;
+        Some(self.end_ms(*last))
+    }
+
+    /// Logs without a checkpoint at or past `at_ms`.
+    #[must_use]
+    pub fn behind(&self, at_ms: u64) -> Vec<LogOrigin> {
+        let behind = self.logs.iter().filter(|(_, latest)| **latest < at_ms);
+        behind.map(|(origin, _)| origin.clone()).collect()
+    }
+
+    /// Waits for a log no longer, for good.
+    pub fn let_go(&mut self, origin: &LogOrigin) {
+        if let Some(latest) = self.logs.get_mut(origin) {
+            *latest = u64::MAX;
+        }
     }
 
     /// Records that wait for a log to catch up.
@@ -183,10 +210,12 @@ impl Merger {
         self.waiting.len()
     }
 
-    fn is_due(&self, bucket: u64, now_ms: u64) -> bool {
-        let end_ms = self.end_ms(bucket);
-        end_ms.saturating_add(self.rule.timeout_ms) <= now_ms
-            || self.logs.values().all(|latest| *latest >= end_ms)
+    /// Where the first bucket begins that has to wait, Unix ms.
+    fn horizon_ms(&self, now_ms: u64) -> u64 {
+        let all_past = self.logs.values().min().copied().unwrap_or(0);
+        let given_up = now_ms.saturating_sub(self.rule.timeout_ms);
+        let reached = all_past.max(given_up);
+        reached - reached % self.rule.bucket_ms
     }
 
     fn end_ms(&self, bucket: u64) -> u64 {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::fold::party::{Party, See, outside};
-use crate::fold::{Applied, History, Policy};
+use crate::fold::{Applied, History, LATE_AFTER_MS, Observers, Policy};
 
 const BUCKET: u64 = Rule::DEFAULT.bucket_ms;
 
@@ -127,4 +127,62 @@ fn a_record_counts_from_its_home_log_alone() {
     );
     let report = history.report(crate::level::Alpha::FIVE_PERCENT);
     assert_eq!(report.endpoints[0].calls, 1);
+}
+
+#[test]
+fn what_was_closed_is_closed_the_same_again_without_a_clock() {
+    let (a, b) = (log("a"), log("b"));
+    let record = &Party::new("caller").controls[0];
+    let mut live = Merger::new([a.clone(), b.clone()], Rule::DEFAULT);
+    live.add(placed(&a, 0, record), 6 * BUCKET).expect("known");
+    live.checkpoint(&a, 6 * BUCKET).expect("known");
+    let given_up_ms = 7 * BUCKET + Rule::DEFAULT.timeout_ms;
+    assert_eq!(live.due(given_up_ms - 1), None);
+    assert_eq!(live.due(given_up_ms), Some(7 * BUCKET));
+    assert_eq!(live.behind(7 * BUCKET), [a.clone(), b.clone()]);
+    let first = live.close(7 * BUCKET);
+    live.add(placed(&b, 0, record), 6 * BUCKET + 1)
+        .expect("known");
+    // A log that nobody waits for any more holds nothing up.
+    live.let_go(&b);
+    live.checkpoint(&a, 8 * BUCKET).expect("known");
+    assert_eq!(live.due(0), Some(8 * BUCKET));
+    let then = live.close(8 * BUCKET);
+
+    let mut again = Merger::new([a.clone(), b.clone()], Rule::DEFAULT);
+    again.add(placed(&a, 0, record), 6 * BUCKET).expect("known");
+    assert_eq!(order(&again.close(7 * BUCKET)), order(&first));
+    again
+        .add(placed(&b, 0, record), 6 * BUCKET + 1)
+        .expect("known");
+    assert_eq!(order(&again.close(8 * BUCKET)), order(&then));
+    assert_eq!(order(&then), [(7, b.to_string(), 0)]);
+}
+
+#[test]
+fn the_backlog_of_another_log_is_not_late() {
+    let (east, mut west, endpoint) = (Party::new("east"), Party::new("west"), outside("m"));
+    let (home, other) = (crate::fold::party::origin(), log("other"));
+    west.move_home(other.as_str());
+    let mut history = History::new(Policy {
+        observers: Observers::Only(vec![east.id, west.id]),
+        ..Policy::without_log()
+    });
+    let controls = east.controls.iter().chain(&west.controls);
+    for (index, record) in (0..).zip(controls) {
+        assert_eq!(history.apply_from(record, &home, index), Applied::Counted);
+    }
+    let at = |start_ms| See {
+        start_ms,
+        ..See::ok()
+    };
+    let (then, now) = (See::ok(), at(See::ok().start_ms + 3 * LATE_AFTER_MS));
+    let mut take = |party: &Party, log: &LogOrigin, seq, see| {
+        history.apply_from(&party.observe(&endpoint, seq, see), log, 10 + seq)
+    };
+    assert_eq!(take(&east, &home, 1, &now), Applied::Counted);
+    // What the east saw by now says nothing about when the west logged this.
+    assert_eq!(take(&west, &other, 1, &then), Applied::Counted);
+    assert_eq!(take(&west, &other, 2, &now), Applied::Counted);
+    assert_eq!(take(&west, &other, 3, &then), Applied::LateSuccess);
 }
