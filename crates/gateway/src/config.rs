@@ -16,6 +16,7 @@ use reliability::forecast::fold::Rule;
 pub mod alarms;
 pub mod endpoint;
 mod file;
+pub mod merged;
 pub mod network;
 mod objective;
 mod retry;
@@ -23,6 +24,7 @@ pub mod traces;
 
 pub use alarms::AlarmsConfig;
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
+pub use merged::MergedConfig;
 pub use network::NetworkConfig;
 pub use retry::Retry;
 pub use traces::TracesConfig;
@@ -71,6 +73,9 @@ pub struct GatewayConfig {
     pub tls: Option<TlsConfig>,
     /// Where evidence of others lies; none: it is not looked at.
     pub imported: Option<ImportedConfig>,
+    /// Logs whose records are merged into one history; none: only the own one is folded. Taken at
+    /// the start.
+    pub merged: Option<MergedConfig>,
 }
 
 /// Imported histories, and whose evidence in them counts.
@@ -382,6 +387,7 @@ impl GatewayConfig {
             open: false,
             tls: None,
             imported: None,
+            merged: None,
         }
     }
 }

@@ -26,6 +26,7 @@ use reliability::fold::{Applied, History, Incident, Policy, Report};
 use reliability::forecast::fold::{
     Due, Forecasts, Predicted, Told as ToldForecasts, ToldObjective,
 };
+use reliability::imported::Evidence;
 use reliability::kt::Alpha;
 use reliability::timeline::{AlarmAt, Attempts, Timeline};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,7 @@ use crate::drill::Week;
 use crate::gateway::{Gateway, StartError};
 use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
+use crate::merged::Merged;
 
 /// Level of every interval.
 pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
@@ -61,6 +63,9 @@ pub(crate) struct Histories {
     folded: RwLock<Arc<Folded>>,
     /// What others say; never part of what is folded.
     imported: RwLock<Arc<Imported>>,
+    merged: RwLock<Arc<Merged>>,
+    /// Both together, by one rule.
+    others: RwLock<Arc<Evidence>>,
     trouble: Mutex<Option<String>>,
     /// Whether a step has succeeded: before that nothing is known, not even that there is nothing.
     stepped: AtomicBool,
@@ -197,6 +202,8 @@ impl Histories {
             source,
             folded: RwLock::new(Arc::new(folded)),
             imported: RwLock::default(),
+            merged: RwLock::default(),
+            others: RwLock::default(),
             trouble: Mutex::new(None),
             stepped: AtomicBool::new(false),
         })
@@ -208,9 +215,9 @@ impl Histories {
 
     /// Tells every endpoint what its history amounts to.
     pub(crate) fn judge(&self, catalog: &Catalog, now_ms: u64) {
-        let (folded, imported) = (self.now(), self.imported());
+        let (folded, others) = (self.now(), Arc::clone(&read(&self.others)));
         for live in catalog.endpoints() {
-            let others = imported.evidence.prior(&live.id);
+            let others = others.prior(&live.id);
             let figures = folded.forecasts.candidate(&live.id, 0, now_ms, others);
             live.judge(folded.history.lower_ppm(&live.id, ALPHA), figures);
         }
@@ -312,6 +319,26 @@ impl Histories {
     /// Puts what others say in the place of what they said before.
     pub(crate) fn import(&self, imported: Imported) {
         *write(&self.imported) = Arc::new(imported);
+        self.weigh_others();
+    }
+
+    /// The merged history.
+    pub(crate) fn merged(&self) -> Arc<Merged> {
+        Arc::clone(&read(&self.merged))
+    }
+
+    /// Puts the merged history in the place of the one before.
+    pub(crate) fn merge(&self, merged: Merged) {
+        *write(&self.merged) = Arc::new(merged);
+        self.weigh_others();
+    }
+
+    /// Whoever is in imported histories and in merged logs counts once.
+    fn weigh_others(&self) {
+        let (imported, merged) = (self.imported(), self.merged());
+        let mut others = imported.evidence.clone();
+        others.add_tally(merged.tally(), |id| merged.observers.contains(&id));
+        *write(&self.others) = Arc::new(others);
     }
 
     /// The whole history; with what others say, where that is wanted.
@@ -320,7 +347,7 @@ impl Histories {
         Told {
             log: self.log(&folded),
             report: folded.history.report(ALPHA),
-            imported: with_imported.then(|| self.imported().told()),
+            imported: with_imported.then(|| self.imported().told(&read(&self.others))),
         }
     }
 

@@ -75,6 +75,7 @@ pub(crate) fn routes() -> Routes {
         .route("/openapi.json", get(described))
         .route("/longrun/v1/status", get(status))
         .route("/longrun/v1/history", get(history))
+        .route("/longrun/v1/history/merged", get(merged))
         .route("/longrun/v1/forecasts", get(forecasts))
         .route("/longrun/v1/objectives", get(objectives))
         .route("/longrun/v1/account", get(account))
@@ -226,8 +227,13 @@ async fn status(State(gateway): Shared) -> Response {
 }
 
 async fn history(State(gateway): Shared) -> Response {
-    let with_imported = gateway.settings().config.imported.is_some();
-    json(StatusCode::OK, &gateway.histories.told(with_imported))
+    let settings = gateway.settings();
+    let with_others = settings.config.imported.is_some() || settings.config.merged.is_some();
+    json(StatusCode::OK, &gateway.histories.told(with_others))
+}
+
+async fn merged(State(gateway): Shared) -> Response {
+    json(StatusCode::OK, &gateway.histories.merged().told())
 }
 
 async fn forecasts(State(gateway): Shared) -> Response {

@@ -14,13 +14,16 @@ use std::time::{Duration, SystemTime};
 use record::{Digest, SignerId};
 use reliability::imported::{Evidence, Summary, Told};
 use serde::Serialize;
-use tlog::policy::{POLICY_BYTES_MAX, TrustPolicy};
+use tlog::policy::{POLICY_BYTES_MAX, TrustPolicy, TrustedSigner};
 
 use crate::config::ImportedConfig;
 use crate::gateway::Gateway;
+use crate::merged::ROLE;
 
 /// How often the directory is looked at.
 const POLL: Duration = Duration::from_secs(2);
+/// At every how many looks files that could not be read are read again although they look the same.
+const AGAIN: u64 = 30;
 /// Histories that are read; more are refused, all of them.
 const HISTORIES_MAX: usize = 1_000;
 /// Bytes of the largest summary.
@@ -34,7 +37,7 @@ pub(crate) struct Imported {
     pub(crate) evidence: Evidence,
     histories: Vec<HistoryTold>,
     error: Option<String>,
-    /// What it was read from; `None` if it could not be read.
+    /// What it was read from, or could not be; `None` if that was not to be seen.
     read_from: Option<Traces>,
 }
 
@@ -55,7 +58,7 @@ struct HistoryTold {
     size: u64,
     digest: Digest,
     records: u64,
-    /// Its observers that the policy names, by the names that it gives them.
+    /// Its observers that the policy names as such, by the names that it gives them.
     observers: Vec<Named>,
     /// Observers that the policy does not name: they do not count.
     not_in_policy: usize,
@@ -71,21 +74,26 @@ struct Named {
 type Traces = Vec<(PathBuf, Option<SystemTime>, u64)>;
 
 impl Imported {
-    pub(crate) fn told(&self) -> ToldImported {
+    /// `others` is what these histories and the merged logs say together.
+    pub(crate) fn told(&self, others: &Evidence) -> ToldImported {
         ToldImported {
             error: self.error.clone(),
             histories: self.histories.clone(),
-            endpoints: self.evidence.told(),
+            endpoints: others.told(),
         }
     }
 }
 
 /// Reads the directory of the configuration in force whenever it changes, for good.
 pub(crate) async fn keep_reading(gateway: Arc<Gateway>) {
-    loop {
+    for look in 1_u64.. {
         let wanted = gateway.settings().config.imported.clone();
         let before = gateway.histories.imported();
-        let read = tokio::task::spawn_blocking(move || renew(wanted.as_ref(), &before));
+        let own = gateway.recorder.identity().id();
+        let read = tokio::task::spawn_blocking(move || {
+            let again = look.is_multiple_of(AGAIN);
+            renew(wanted.as_ref(), &before, (own, again))
+        });
         // A panic was reported where it happened; what was read before stays.
         if let Ok(Some(imported)) = read.await {
             if let Some(error) = &imported.error {
@@ -100,7 +108,11 @@ pub(crate) async fn keep_reading(gateway: Arc<Gateway>) {
 }
 
 /// What is to take the place of what was read before; `None` if nothing changed.
-fn renew(wanted: Option<&ImportedConfig>, before: &Imported) -> Option<Imported> {
+fn renew(
+    wanted: Option<&ImportedConfig>,
+    before: &Imported,
+    (own, again): (SignerId, bool),
+) -> Option<Imported> {
     let Some(config) = wanted else {
         let had_some = before.read_from.is_some() || before.error.is_some();
         return had_some.then(Imported::default);
@@ -108,17 +120,25 @@ fn renew(wanted: Option<&ImportedConfig>, before: &Imported) -> Option<Imported>
     let traces = traces(config);
     if let (Ok(now), Some(then)) = (&traces, &before.read_from)
         && now == then
+        && (before.error.is_none() || !again)
     {
         return None;
     }
-    match traces.and_then(|traces| read(config, traces)) {
-        Ok(imported) => Some(imported),
-        Err(error) if before.error.as_ref() == Some(&error) => None,
+    let read_from = traces.as_ref().ok().cloned();
+    match traces.and_then(|traces| read(config, &traces, own)) {
+        Ok(imported) => Some(Imported {
+            read_from,
+            ..imported
+        }),
+        Err(error) if before.error.as_ref() == Some(&error) && before.read_from == read_from => {
+            None
+        }
+        // What cannot be read is not read again at each look: it may be many large files.
         Err(error) => Some(Imported {
             evidence: before.evidence.clone(),
             histories: before.histories.clone(),
             error: Some(error),
-            read_from: None,
+            read_from,
         }),
     }
 }
@@ -154,7 +174,7 @@ fn traces(config: &ImportedConfig) -> Result<Traces, String> {
     paths.into_iter().map(trace).collect()
 }
 
-fn read(config: &ImportedConfig, traces: Traces) -> Result<Imported, String> {
+fn read(config: &ImportedConfig, traces: &Traces, own: SignerId) -> Result<Imported, String> {
     let limit = u64::try_from(POLICY_BYTES_MAX).unwrap_or(u64::MAX);
     let policy = bytes(&config.policy_file, limit)?;
     let policy = TrustPolicy::parse(&policy).map_err(|error| named(&config.policy_file, &error))?;
@@ -162,13 +182,22 @@ fn read(config: &ImportedConfig, traces: Traces) -> Result<Imported, String> {
     for (path, ..) in &traces[1..] {
         let summary: Summary = serde_json::from_slice(&bytes(path, SUMMARY_BYTES_MAX)?)
             .map_err(|error| named(path, &error))?;
-        let counts = |id: SignerId| policy.signer(id).is_some();
+        let counts = |id: SignerId| id != own && observer(&policy, id).is_some();
         let added = imported.evidence.add(&summary, counts);
         added.map_err(|error| named(path, &error))?;
         imported.histories.push(history_told(&summary, &policy));
     }
-    imported.read_from = Some(traces);
     Ok(imported)
+}
+
+/// A signer that the policy trusts as an observer.
+fn observer(policy: &TrustPolicy, id: SignerId) -> Option<&TrustedSigner> {
+    let signer = policy.signer(id)?;
+    signer
+        .roles
+        .iter()
+        .any(|role| role == ROLE)
+        .then_some(signer)
 }
 
 fn history_told(summary: &Summary, policy: &TrustPolicy) -> HistoryTold {
@@ -178,7 +207,7 @@ fn history_told(summary: &Summary, policy: &TrustPolicy) -> HistoryTold {
         .collect();
     let observers: Vec<Named> = ids
         .iter()
-        .filter_map(|id| policy.signer(*id))
+        .filter_map(|id| observer(policy, *id))
         .map(|signer| Named {
             id: signer.id,
             name: signer.name.clone(),

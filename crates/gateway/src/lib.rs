@@ -79,6 +79,7 @@ mod key_file;
 pub mod keys;
 mod listen;
 mod lock;
+mod merged;
 mod metrics;
 mod network;
 mod observe;
@@ -203,6 +204,7 @@ pub async fn serve(
     }
     tasks.extend(network::start(&gateway)?);
     tasks.push(tokio::spawn(domain::keep_asking(Arc::clone(&gateway))));
+    tasks.extend(merged::start(&gateway)?);
     let acceptor = certificate.as_ref().map(Certificate::acceptor);
     if let Some(certificate) = certificate {
         tasks.push(tokio::spawn(certificate.keep_following()));

@@ -164,6 +164,16 @@ const TABLE: &[Operation] = &[
         ..GET
     },
     Operation {
+        path: "/longrun/v1/history/merged",
+        summary: "What the observers of several logs saw, merged into one history",
+        answers: &[(
+            200,
+            "It, and how each log is followed",
+            Body::Json("Merged"),
+        )],
+        ..GET
+    },
+    Operation {
         path: "/longrun/v1/forecasts",
         summary: "What is expected of every endpoint, and how good such forecasts were",
         answers: &[(200, "The forecasts", Body::Json("Forecasts"))],

@@ -87,6 +87,7 @@ impl Settings {
             ("listen", now.listen == next.listen),
             ("log", now.log == next.log),
             ("networks", now.networks == next.networks),
+            ("merged", now.merged == next.merged),
             ("region", now.region == next.region),
             ("spool", now.spool == next.spool),
             ("alarms", now.alarms == next.alarms),

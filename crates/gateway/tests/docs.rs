@@ -108,6 +108,11 @@ fn file_with(key: &str, default: &str) -> String {
             let other = if name == "dir" { "policy_file" } else { "dir" };
             format!("[imported]\n{line}\n{other} = \"x\"\n[[endpoint]]\n{url}")
         }
+        "merged" => {
+            let others = ["policy_file", "dir"].iter().filter(|it| **it != name);
+            let others: String = others.map(|it| format!("{it} = \"x\"\n")).collect();
+            format!("[merged]\n{others}{line}\n[[endpoint]]\n{url}")
+        }
         "endpoint" => endpoint(&line),
         "log" => format!(
             "[log]\n{}{line}\n[[endpoint]]\n{url}",
@@ -120,7 +125,9 @@ fn file_with(key: &str, default: &str) -> String {
 #[test]
 fn the_example_of_the_page_is_read() {
     let page = page();
-    let toml = page.split("```toml\n").nth(1).expect("an example");
+    let mut examples = page.split("```toml\n").skip(1);
+    let toml = examples.find(|toml| toml.contains("[[endpoint]]"));
+    let toml = toml.expect("an example");
     let toml = toml.split("```").next().expect("it ends");
     let error = GatewayConfig::parse(toml, Path::new("f"), &Process).expect_err("no such variable");
     assert!(

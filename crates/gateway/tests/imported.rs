@@ -16,7 +16,7 @@ use ring::rand::SystemRandom;
 use serde_json::Value;
 use support::faulty::signer::{Flaw, Node};
 use support::faulty::{Fault, Faulty, Script};
-use support::{MODEL, PATIENCE, Running, chat, config, endpoint};
+use support::{MODEL, Running, chat, config, endpoint};
 use tlog::checkpoint::Checkpoint;
 use tlog::note::NoteSigner;
 use tlog::policy::PolicyFile;
@@ -101,7 +101,8 @@ async fn history_until(gateway: &Running, done: impl Fn(&Value) -> bool) -> Valu
         if done(&history["imported"]) {
             return history;
         }
-        assert!(begun.elapsed() < PATIENCE, "{history:#}");
+        let elapsed_s = begun.elapsed().as_secs();
+        assert!(elapsed_s < 60, "{history:#}");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
 }
@@ -197,8 +198,12 @@ async fn others_are_believed_while_nothing_better_is_known_and_only_if_the_polic
     // A file that cannot be read is named, and the rest stays as it was.
     write(&dir, &summary("two", &observers, &[(&bad, seen(1, 1))]));
     fs::write(dir.join("three.json"), b"{}").expect("written");
-    let history = history_until(&again, |it| !it["error"].is_null()).await;
-    let error = history["imported"]["error"].as_str().expect("an error");
-    assert!(error.contains("three.json"), "{error}");
+    // The other file may be seen half written first.
+    let names_it = |it: &Value| {
+        it["error"]
+            .as_str()
+            .is_some_and(|e| e.contains("three.json"))
+    };
+    history_until(&again, names_it).await;
     again.stop().await;
 }

@@ -16,7 +16,6 @@ mod owners;
 mod predicted;
 mod source;
 pub(crate) mod spot;
-mod tally;
 pub(crate) mod verify;
 
 use source::Source;

@@ -10,6 +10,7 @@ use toml::Spanned;
 
 use super::alarms::{AlarmsTable, alarms as alarms_config};
 use super::endpoint::{Dollars, offer};
+use super::merged::{MergedTable, merged as merged_config};
 use super::network::{NetworkTable, networks};
 use super::objective::{ObjectiveTable, objectives};
 use super::retry::{RetryTable, retry};
@@ -32,6 +33,7 @@ struct File {
     open: bool,
     tls: Option<TlsTable>,
     imported: Option<ImportedTable>,
+    merged: Option<MergedTable>,
     log: Option<LogTable>,
     #[serde(default)]
     networks: Vec<Spanned<String>>,
@@ -208,6 +210,10 @@ pub(super) fn parse(
         .transpose()?;
     let traces = traces(&at, file.traces.as_ref(), around)?;
     let region = region(&at, file.region.as_ref())?;
+    let merged = file.merged.as_ref();
+    let merged = merged
+        .map(|table| merged_config(&at, table, around))
+        .transpose()?;
     let hosts = file.hosts;
     Ok(GatewayConfig {
         listen,
@@ -234,6 +240,7 @@ pub(super) fn parse(
             dir: at.beside(&imported.dir),
             policy_file: at.beside(&imported.policy_file),
         }),
+        merged,
     })
 }
 
@@ -253,15 +260,8 @@ fn log_config(
 ) -> Result<LogConfig, ConfigError> {
     let url =
         base(table.url.get_ref()).map_err(|e| at.wrong(&table.url, "log.url", &e.to_string()))?;
-    let read_token = match (&table.read_token_file, &table.read_token_env) {
-        (Some(file), Some(_)) => {
-            let both = "give read_token_file or read_token_env, not both";
-            return Err(at.wrong(file, "log.read_token_file", both));
-        }
-        (Some(file), None) => Some(token_file(at, file, around)?),
-        (None, Some(name)) => Some(variable(at, name, "log.read_token_env", around)?),
-        (None, None) => None,
-    };
+    let token = (&table.read_token_file, &table.read_token_env);
+    let read_token = read_token(at, "log", token, around)?;
     Ok(LogConfig {
         url,
         read_token,
@@ -269,17 +269,33 @@ fn log_config(
     })
 }
 
-fn token_file(
+/// What opens a log's bodies, from a file or an environment variable.
+pub(super) fn read_token(
     at: &Place<'_>,
-    file: &Spanned<PathBuf>,
+    table: &str,
+    (file, variable_name): (&Option<Spanned<PathBuf>>, &Option<Spanned<String>>),
     around: &dyn Surroundings,
-) -> Result<Secret, ConfigError> {
-    const KEY: &str = "log.read_token_file";
-    let path = at.beside(file.get_ref());
-    let text = around
-        .file(&path)
-        .map_err(|e| at.wrong(file, KEY, &format!("cannot read {}: {e}", path.display())))?;
-    Secret::new(&text).map_err(|e| at.wrong(file, KEY, &format!("no token in it: {e}")))
+) -> Result<Option<Secret>, ConfigError> {
+    let key = format!("{table}.read_token_file");
+    match (file, variable_name) {
+        (Some(file), Some(_)) => {
+            let both = "give read_token_file or read_token_env, not both";
+            Err(at.wrong(file, &key, both))
+        }
+        (Some(file), None) => {
+            let path = at.beside(file.get_ref());
+            let unread = |e| format!("cannot read {}: {e}", path.display());
+            let text = around.file(&path);
+            let text = text.map_err(|e| at.wrong(file, &key, &unread(e)))?;
+            let none = |e| at.wrong(file, &key, &format!("no token in it: {e}"));
+            Secret::new(&text).map(Some).map_err(none)
+        }
+        (None, Some(name)) => {
+            let key = format!("{table}.read_token_env");
+            variable(at, name, &key, around).map(Some)
+        }
+        (None, None) => Ok(None),
+    }
 }
 
 pub(super) fn variable(
@@ -530,7 +546,7 @@ pub(super) struct Place<'a> {
 
 impl Place<'_> {
     /// A relative path is meant relative to the configuration, wherever the process was started.
-    fn beside(&self, file: &Path) -> PathBuf {
+    pub(super) fn beside(&self, file: &Path) -> PathBuf {
         self.path.parent().unwrap_or(Path::new("")).join(file)
     }
 

@@ -274,3 +274,47 @@ fn a_secret_does_not_print() {
     assert_eq!(key.bearer(), "Bearer sk-very-secret");
     assert!(!format!("{config:?} {:?}", key.bearer()).contains("sk-very"));
 }
+
+#[test]
+fn merged_logs_have_a_policy_a_place_and_tokens() {
+    let config = parse(
+        r#"
+[merged]
+policy_file = "policy.json"
+dir = "merged"
+wait_s = 5
+[[merged.log]]
+origin = "log.example/east"
+read_token_file = "read.token"
+"#,
+    );
+    let merged = config.expect("valid").merged.expect("it is there");
+    assert_eq!(merged.policy_file, Path::new("/etc/longrun/policy.json"));
+    assert_eq!(merged.dir, Path::new("/etc/longrun/merged"));
+    assert_eq!(
+        (merged.rule.bucket_ms, merged.rule.timeout_ms),
+        (10_000, 5_000)
+    );
+    let token = &merged.read_tokens["log.example/east"];
+    assert_eq!(token.reveal(), "token-123");
+
+    let wrong = |more: &str| {
+        let text = format!("[merged]\npolicy_file = \"p\"\ndir = \"d\"\n{more}");
+        parse(&text).expect_err("wrong").to_string()
+    };
+    let error = wrong("wait_s = 86400");
+    assert!(
+        error.contains("longrun.toml:4: merged.wait_s: seconds; at most 3600"),
+        "{error}"
+    );
+    let error = wrong("[[merged.log]]\norigin = \"o\"");
+    assert!(
+        error.contains(":5: merged.log.origin: give read_token_file"),
+        "{error}"
+    );
+    let error = wrong("[[merged.log]]\norigin = \"o\"\nread_token_file = \"gone\"");
+    assert!(
+        error.contains(":6: merged.log.read_token_file: cannot read"),
+        "{error}"
+    );
+}

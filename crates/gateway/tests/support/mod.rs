@@ -4,6 +4,7 @@
 
 #[path = "../faulty/mod.rs"]
 pub mod faulty;
+pub mod log;
 pub mod otlp;
 
 use std::time::{Duration, Instant};

@@ -10,6 +10,7 @@ use clap::Args;
 use reliability::account;
 use reliability::fold::{Applied, History, Report};
 use reliability::forecast::fold::Forecasts;
+use reliability::imported::Tally;
 use reliability::kt::Alpha;
 use serde_json::json;
 use tlog::checkpoint::SignedCheckpoint;
@@ -18,7 +19,6 @@ use tlog::policy::TrustPolicy;
 use tlog::verify::history::{HistoryCheck, HistoryReport, Sample, open_if};
 
 use super::spot::Signatures;
-use super::tally::Tally;
 use super::{predicted, source};
 use crate::command::verify::{in_words, print_checks, read_policy};
 use crate::files::{self, Unusable};

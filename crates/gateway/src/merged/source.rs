@@ -1,0 +1,405 @@
+//! One of the logs that are merged: what it signed, proven from its tiles, then its records.
+//!
+//! First the leaf hashes are read (32 bytes per entry) and must add up to the signed root; that also
+//! gives the root of every beginning of the log that anyone asks for. Then entries and bodies are
+//! read up to one of those beginnings, and must have its root before a single record counts. What comes
+//! over the wire damaged, or from a copy that lags behind, is no contradiction and is read again. A log
+//! contradicts itself when two of its signed checkpoints cannot both be of one log: that is what
+//! [`SourceError::Contradiction`] says, with the checkpoint that proves it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use engine::http::Client;
+use http::{HeaderValue, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use record::control::LogOrigin;
+use record::leaf::{Leaf, leaf_hash};
+use record::{Digest, Envelope, Record};
+use tlog::bundle::{decode_bodies, decode_entries};
+use tlog::checkpoint::SignedCheckpoint;
+use tlog::merkle::Frontier;
+use tlog::note::NOTE_BYTES_MAX;
+use tlog::policy::TrustPolicy;
+use tlog::tile::{HASH_BYTES, Span, Tile, TileId, WIDTH};
+
+/// Entries that are read in one step.
+pub(super) const STEP: u64 = 4_096;
+/// How long a request may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest bundle of entries or bodies: 256 of the largest ones.
+const BUNDLE_BYTES_MAX: usize = 257 * (1 << 20);
+/// How long a log is left alone after a failure: doubled with each, up to the second number.
+const REST_MS: (u64, u64) = (500, 60_000);
+
+/// Why a log could not be read on.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(super) enum SourceError {
+    #[error("it cannot be reached: {0}")]
+    Unreachable(String),
+    #[error("it answered {status} for {path}{hint}")]
+    Status {
+        status: StatusCode,
+        path: String,
+        hint: &'static str,
+    },
+    #[error("its {what} cannot be used: {why}")]
+    Unusable { what: &'static str, why: String },
+    #[error("{why}")]
+    Contradiction {
+        why: String,
+        /// Two notes that one log cannot both have signed.
+        before: String,
+        checkpoint: String,
+    },
+}
+
+/// A checkpoint that everything before it was proven to agree with.
+#[derive(Clone, Debug)]
+pub(super) struct Proven {
+    pub(super) size: u64,
+    pub(super) note: String,
+}
+
+/// What a step brought.
+pub(super) struct Step {
+    /// Records of the policy's signers, by index.
+    pub(super) records: Vec<(u64, Record)>,
+    /// Entries whose bodies were there.
+    pub(super) bodies: u64,
+    /// How far the log is read after it.
+    read: Frontier,
+}
+
+impl Step {
+    pub(super) fn upto(&self) -> u64 {
+        self.read.size()
+    }
+
+    pub(super) fn root(&self) -> Digest {
+        self.read.root()
+    }
+}
+
+/// A log of the policy.
+pub(super) struct Source {
+    pub(super) origin: LogOrigin,
+    pub(super) url: String,
+    token: Option<HeaderValue>,
+    policy: Arc<TrustPolicy>,
+    /// All leaf hashes up to the last checkpoint that was proven.
+    hashes: Frontier,
+    proven: Option<Proven>,
+    /// Sizes past what was read → the root over so many entries.
+    roots: BTreeMap<u64, Digest>,
+    read: Frontier,
+    /// The last bundle that was read: the next step may go on inside it.
+    held: Option<(Span, Bytes, Bytes)>,
+    pub(super) trouble: Option<String>,
+    failures: u32,
+    again_ms: u64,
+}
+
+impl Source {
+    pub(super) fn new(
+        origin: LogOrigin,
+        url: String,
+        token: Option<HeaderValue>,
+        policy: Arc<TrustPolicy>,
+    ) -> Self {
+        Self {
+            origin,
+            url,
+            token,
+            policy,
+            hashes: Frontier::default(),
+            proven: None,
+            roots: BTreeMap::new(),
+            read: Frontier::default(),
+            held: None,
+            trouble: None,
+            failures: 0,
+            again_ms: 0,
+        }
+    }
+
+    pub(super) fn size(&self) -> u64 {
+        self.read.size()
+    }
+
+    pub(super) fn proven(&self) -> Option<&Proven> {
+        self.proven.as_ref()
+    }
+
+    /// Where the next step ends; `None` when everything that is proven was read.
+    pub(super) fn next_upto(&self) -> Option<u64> {
+        self.roots.keys().next().copied()
+    }
+
+    /// Whether the log may be asked again after what failed before.
+    pub(super) fn may_be_asked(&self, now_ms: u64) -> bool {
+        now_ms >= self.again_ms
+    }
+
+    /// Notes how a step went.
+    pub(super) fn note(&mut self, error: Option<&SourceError>, now_ms: u64) {
+        let trouble = error.map(ToString::to_string);
+        if let Some(why) = trouble.as_ref().filter(|_| trouble != self.trouble) {
+            let log = self.origin.as_str();
+            tracing::warn!(log, why, "a log of the merged history is not up to date");
+        }
+        self.trouble = trouble;
+        if error.is_some() {
+            let rest_ms = REST_MS.0 << self.failures.min(16);
+            self.again_ms = now_ms.saturating_add(rest_ms.min(REST_MS.1));
+            self.failures += 1;
+        } else {
+            (self.failures, self.again_ms) = (0, 0);
+        }
+    }
+
+    /// Takes a look at what the log signs now, and proves it. `marks` are sizes at which the root is
+    /// wanted besides.
+    pub(super) async fn prove(
+        &mut self,
+        client: &Client,
+        marks: &BTreeSet<u64>,
+    ) -> Result<(), SourceError> {
+        let note = self.fetch(client, "/checkpoint", NOTE_BYTES_MAX).await?;
+        let signed = SignedCheckpoint::parse(&note).map_err(|e| unusable("checkpoint", &e))?;
+        self.is_of_the_policy(&signed)?;
+        let target = signed.checkpoint();
+        let note = String::from_utf8_lossy(&note).into_owned();
+        let have = self.hashes.size();
+        if target.size < have {
+            let why = format!("an old one of {} entries; {have} are known", target.size);
+            return Err(unusable("checkpoint", &why));
+        }
+        let before = self.proven.as_ref().map(|proven| proven.note.clone());
+        let contradiction = |before: Option<String>, checkpoint| SourceError::Contradiction {
+            why: format!("its first {have} entries are not those that it signed before"),
+            before: before.unwrap_or_default(),
+            checkpoint,
+        };
+        if target.size == have && self.proven.is_some() {
+            return if self.hashes.root() == target.root {
+                Ok(())
+            } else {
+                Err(contradiction(before, note))
+            };
+        }
+        let on = (self.hashes.clone(), target.size, marks);
+        let (hashes, roots) = self.sum(client, on).await?;
+        if hashes.root() != target.root {
+            // Damaged on the way, or another past: that shows when all of it is read.
+            let on = (Frontier::default(), target.size, marks);
+            let (whole, _) = self.sum(client, on).await?;
+            if have > 0 && whole.root() == target.root {
+                return Err(contradiction(before, note));
+            }
+            let why = format!("the first {} do not have the root it signed", target.size);
+            return Err(unusable("leaf hashes", &why));
+        }
+        let size = self.read.size();
+        self.roots
+            .extend(roots.into_iter().filter(|(at, _)| *at > size));
+        self.hashes = hashes;
+        let size = target.size;
+        self.proven = Some(Proven { size, note });
+        Ok(())
+    }
+
+    fn is_of_the_policy(&self, signed: &SignedCheckpoint) -> Result<(), SourceError> {
+        let wrong = |why: &dyn std::fmt::Display| unusable("checkpoint", why);
+        let found = &signed.checkpoint().origin;
+        if found != self.origin.as_str() {
+            return Err(wrong(&format!("it is that of {found}")));
+        }
+        let logs = self.policy.logs();
+        if logs
+            .log_that_signed(signed)
+            .map_err(|e| wrong(&e))?
+            .is_none()
+        {
+            return Err(wrong(&"no key of the policy signed it"));
+        }
+        let witnessing = logs.witnessing(signed).map_err(|e| wrong(&e))?;
+        if witnessing.quorum == Some(false) {
+            return Err(wrong(&"it lacks witnesses that the policy asks for"));
+        }
+        Ok(())
+    }
+
+    /// Adds leaf hashes up to `size`; and the roots at its steps, at the marks and at the end.
+    async fn sum(
+        &self,
+        client: &Client,
+        (mut hashes, size, marks): (Frontier, u64, &BTreeSet<u64>),
+    ) -> Result<(Frontier, BTreeMap<u64, Digest>), SourceError> {
+        let mut roots = BTreeMap::new();
+        while hashes.size() < size {
+            let at = hashes.size();
+            let tile = TileId::in_tree(0, at / u64::from(WIDTH), size);
+            let id = tile.ok_or_else(|| unusable("size", &"no tile holds its end"))?;
+            let limit = usize::from(WIDTH) * HASH_BYTES;
+            let bytes = self.fetch(client, &format!("/{id}"), limit).await?;
+            let tile = Tile::from_bytes(id, &bytes).map_err(|e| unusable("tile", &e))?;
+            let first = id.span.index() * u64::from(WIDTH);
+            for (place, hash) in (first..).zip(tile.hashes) {
+                if place < hashes.size() {
+                    continue;
+                }
+                hashes.push(hash);
+                let now = hashes.size();
+                if now.is_multiple_of(STEP) || now == size || marks.contains(&now) {
+                    roots.insert(now, hashes.root());
+                }
+            }
+        }
+        Ok((hashes, roots))
+    }
+
+    /// The root over the first `size` entries, if it is proven and still to be read.
+    pub(super) fn root_at(&self, size: u64) -> Option<Digest> {
+        self.roots.get(&size).copied()
+    }
+
+    /// Reads up to `upto`, a size whose root is proven. Nothing changes before [`Source::took`].
+    pub(super) async fn read(&mut self, client: &Client, upto: u64) -> Result<Step, SourceError> {
+        let Some(root) = self.root_at(upto) else {
+            return Err(unusable("size", &format!("nothing is proven up to {upto}")));
+        };
+        let mut step = Step {
+            records: Vec::new(),
+            bodies: 0,
+            read: self.read.clone(),
+        };
+        while step.read.size() < upto {
+            let (span, entries, bodies) = self.bundle(client, step.read.size()).await?;
+            let policy = Arc::clone(&self.policy);
+            // Hundreds of signatures: not on a thread that answers calls.
+            let taking = tokio::task::spawn_blocking(move || {
+                take(&mut step, span, (&entries, &bodies), upto, &policy).map(|()| step)
+            });
+            let stopped = |_| SourceError::Unreachable("the gateway stops".to_owned());
+            step = taking.await.map_err(stopped)??;
+        }
+        if step.read.root() != root {
+            // Damaged on the way: it is read again.
+            self.held = None;
+            let why = format!("those up to {upto} are not what its tree holds");
+            return Err(unusable("entries", &why));
+        }
+        Ok(step)
+    }
+
+    /// The step is in the journal: the log is read so far.
+    pub(super) fn took(&mut self, step: Step) -> Vec<(u64, Record)> {
+        self.read = step.read;
+        self.roots = self.roots.split_off(&(self.read.size() + 1));
+        step.records
+    }
+
+    async fn bundle(
+        &mut self,
+        client: &Client,
+        at: u64,
+    ) -> Result<(Span, Bytes, Bytes), SourceError> {
+        let size = self.proven.as_ref().map_or(0, |proven| proven.size);
+        let next = Span::of_leaf(at, size);
+        let span = next.ok_or_else(|| unusable("size", &"no bundle holds its end"))?;
+        if let Some(held) = self.held.as_ref().filter(|(held, ..)| *held == span) {
+            return Ok(held.clone());
+        }
+        let entries = format!("/tile/entries/{span}");
+        let kind = if self.token.is_some() {
+            "bodies"
+        } else {
+            "public"
+        };
+        let bodies = format!("/longrun/v1/{kind}/{span}");
+        let entries = self.fetch(client, &entries, BUNDLE_BYTES_MAX).await?;
+        let bodies = self.fetch(client, &bodies, BUNDLE_BYTES_MAX).await?;
+        let bundle = (span, entries, bodies);
+        self.held = Some(bundle.clone());
+        Ok(bundle)
+    }
+
+    async fn fetch(
+        &self,
+        client: &Client,
+        path: &str,
+        limit_bytes: usize,
+    ) -> Result<Bytes, SourceError> {
+        let failed = |why: &dyn std::fmt::Display| SourceError::Unreachable(why.to_string());
+        let exchange = async {
+            let mut request = Request::get(format!("{}{path}", self.url));
+            // The token opens bodies; nothing else needs it.
+            let token = self.token.as_ref().filter(|_| path.contains("/bodies/"));
+            if let Some(token) = token {
+                request = request.header(header::AUTHORIZATION, token.clone());
+            }
+            let request = request.body(Full::default()).map_err(|e| failed(&e))?;
+            let answer = client.request(request).await.map_err(|e| failed(&e))?;
+            let status = answer.status();
+            if !status.is_success() {
+                let hint = match status {
+                    StatusCode::UNAUTHORIZED => ": the read token is not this log's",
+                    _ => "",
+                };
+                let path = path.to_owned();
+                return Err(SourceError::Status { status, path, hint });
+            }
+            let body = Limited::new(answer.into_body(), limit_bytes)
+                .collect()
+                .await;
+            body.map(|body| body.to_bytes()).map_err(|e| failed(&e))
+        };
+        tokio::time::timeout(TIMEOUT, exchange)
+            .await
+            .unwrap_or_else(|_| Err(failed(&"it did not answer in time")))
+    }
+}
+
+/// Takes what is new in a bundle, up to `upto`.
+fn take(
+    step: &mut Step,
+    span: Span,
+    (entries, bodies): (&[u8], &[u8]),
+    upto: u64,
+    policy: &TrustPolicy,
+) -> Result<(), SourceError> {
+    let entries = decode_entries(entries, span.width()).map_err(|e| unusable("entries", &e))?;
+    let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies", &e))?;
+    let first = span.index() * u64::from(WIDTH);
+    for ((place, entry), body) in (first..upto).zip(entries).zip(bodies) {
+        if place < step.read.size() {
+            continue;
+        }
+        step.read.push(leaf_hash(entry));
+        let Some(body) = body else { continue };
+        let record = open(entry, body)
+            .map_err(|error| unusable("bodies", &format!("entry {place}: {error}")))?;
+        step.bodies += 1;
+        // Whoever the policy does not name may write what he likes: none of it is kept.
+        if policy.signer(record.signer_id()).is_some() {
+            step.records.push((place, record));
+        }
+    }
+    Ok(())
+}
+
+fn unusable(what: &'static str, why: &dyn std::fmt::Display) -> SourceError {
+    let why = why.to_string();
+    SourceError::Unusable { what, why }
+}
+
+/// Puts leaf and body together again and verifies that they are one record.
+fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
+    let leaf = Leaf::parse(entry)?;
+    let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
+    leaf.check(&record)?;
+    Ok(record)
+}
