@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::bucket::INTEGER_MAX;
-use crate::digest::{KeyId, SignerId, StreamId, sha256};
+use crate::digest::{Digest, KeyId, SignerId, StreamId, sha256};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Text, object, whole, words};
 use crate::json::{Object, Value};
@@ -281,6 +281,11 @@ impl Stream {
         let text = format!("longrun stream v1\n{key}\n{provider}\n{model}\n{kind}\n");
         StreamId::new(sha256(text.as_bytes()))
     }
+}
+
+/// The digest of an endpoint's name, the subject of what is about it: `docs/format.md` has the bytes.
+pub(crate) fn endpoint_digest(Endpoint { provider, model }: &Endpoint) -> Digest {
+    sha256(format!("longrun endpoint v1\n{provider}\n{model}\n").as_bytes())
 }
 
 #[cfg(test)]

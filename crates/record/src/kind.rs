@@ -27,6 +27,7 @@ pub mod manifest;
 pub mod observation;
 pub mod offer;
 pub mod receipt;
+pub mod summary;
 pub mod void;
 
 /// What the subjects of a statement must be.
@@ -198,4 +199,6 @@ kinds! {
     Judgement(judgement::Judgement) = "judgement", 1;
     /// Where a node can be reached, what it serves, and at what price.
     Offer(offer::Offer) = "offer", 1;
+    /// What a stretch of a log holds about an endpoint, counted.
+    Summary(summary::Summary) = "summary", 1;
 }

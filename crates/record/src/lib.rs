@@ -55,7 +55,8 @@ pub use error::{Code, Error, ErrorKind, Result};
 pub use field::{Text, Word};
 pub use key::{PublicKey, SigningKey};
 pub use kind::{
-    KINDS, Predicate, control, forecast, judgement, manifest, observation, offer, receipt, void,
+    KINDS, Predicate, control, forecast, judgement, manifest, observation, offer, receipt, summary,
+    void,
 };
 pub use outcome::{Fault, Outcome};
 pub use statement::{Exchange, Record, Signer, Statement, Subject};

@@ -16,6 +16,7 @@ use record::observation::{
 };
 use record::outcome::{Fault, Outcome};
 use record::receipt::{Caller, Executed, Finish, Receipt, ResponseFormat};
+use record::summary::{BundleCounts, StreamNumbers, Summary};
 use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
 use record::{
     CallId, Digest, Endpoint, Exchange, HttpStatus, KeyId, ModelName, Nonce, NumberedKind, Place,
@@ -408,6 +409,70 @@ fn judgement_statement() -> impl Strategy<Value = Statement> {
     })
 }
 
+fn summary_statement() -> impl Strategy<Value = Statement> {
+    let who = (
+        any::<[u8; 32]>(),
+        any::<[u8; 32]>(),
+        receipt_named(),
+        model(),
+    );
+    let bundles = vec((0u32..=256, 0u32..=256, any::<bool>()), 0..=128);
+    let streams = vec(
+        (any::<[u8; 32]>(), [0u64..1 << 40, 0..9, 0..9, 0..9]),
+        0..=64,
+    );
+    let place = (1u64..1 << 40, any::<[u8; 32]>(), 0..INTEGER_MAX);
+    (who, bundles, streams, place).prop_map(|(who, counts, mut streams, (seq, before, at))| {
+        let (id, observer, (provider, ..), model) = who;
+        // Whatever they are cut down to, they are not the same one.
+        let observer = match provider.signer() {
+            Some(it) if *it.digest().as_bytes() == observer => [!observer[0]; 32],
+            _ => observer,
+        };
+        let from = if seq == 1 { 0 } else { seq * 256 };
+        let to = from + 256 * u64::try_from(counts.len().max(1)).expect("few");
+        let bundles = (from / 256..)
+            .zip(counts)
+            .filter(|(_, (calls, ..))| *calls > 0);
+        let bundles = bundles.map(|(bundle, (calls, some, good))| BundleCounts {
+            bundle,
+            calls,
+            good: if good { some.min(calls) } else { 0 },
+            bad: if good { 0 } else { some.min(calls) },
+            rate_limited: calls - some.min(calls),
+        });
+        streams.sort_unstable();
+        streams.dedup_by_key(|(key, _)| *key);
+        let streams = streams
+            .into_iter()
+            .map(|(key, [records, voided, unused, missing])| StreamNumbers {
+                key: KeyId::from_bytes(key),
+                highest: records + voided + unused + missing,
+                records,
+                voided,
+                unused,
+                missing,
+            });
+        let body = Summary {
+            at_ms: start_ms(at),
+            log: LogOrigin::new("log.example/a").expect("an origin"),
+            endpoint: Endpoint { provider, model },
+            observer: SignerId::from_bytes(observer),
+            seq: Seq::new(seq).expect("in range"),
+            previous: (seq > 1).then(|| RecordId::from_bytes(before)),
+            from,
+            to,
+            bundles: bundles.collect(),
+            streams: streams.collect(),
+        };
+        let signer = Signer {
+            id: Some(SignerId::from_bytes(id)),
+            key: key(),
+        };
+        Statement::new(signer, body).expect("valid")
+    })
+}
+
 fn reads_back(statement: &Statement) -> Result<(), TestCaseError> {
     let payload = statement.to_payload().expect("valid");
     let read = Statement::from_payload(&payload);
@@ -417,6 +482,49 @@ fn reads_back(statement: &Statement) -> Result<(), TestCaseError> {
     let read = Statement::from_payload(&spaced);
     prop_assert_eq!(read.as_ref(), Ok(statement));
     Ok(())
+}
+
+/// Numbers as large as they get, every bundle and stream that there is room for.
+#[test]
+fn the_largest_summary_is_a_statement() {
+    let from = INTEGER_MAX / 65_536 * 65_536 - 65_536;
+    let full = |bundle| BundleCounts {
+        bundle,
+        calls: 256,
+        good: 100,
+        bad: 100,
+        rate_limited: 56,
+    };
+    let numbers = |key: u8| StreamNumbers {
+        key: KeyId::from_bytes([key; 32]),
+        highest: INTEGER_MAX,
+        records: INTEGER_MAX,
+        voided: INTEGER_MAX,
+        unused: INTEGER_MAX,
+        missing: INTEGER_MAX,
+    };
+    let body = Summary {
+        at_ms: start_ms(INTEGER_MAX),
+        log: LogOrigin::new("o".repeat(255)).expect("an origin"),
+        endpoint: Endpoint {
+            provider: Provider::Joined(SignerId::from_bytes([1; 32])),
+            model: "\"".repeat(256).parse().expect("a name"),
+        },
+        observer: SignerId::from_bytes([2; 32]),
+        seq: Seq::new(INTEGER_MAX).expect("in range"),
+        previous: Some(RecordId::from_bytes([3; 32])),
+        from,
+        to: from + 65_536,
+        bundles: (from / 256..from / 256 + 256).map(full).collect(),
+        streams: (0..64).map(numbers).collect(),
+    };
+    let signer = Signer {
+        id: Some(SignerId::from_bytes([4; 32])),
+        key: key(),
+    };
+    let statement = Statement::new(signer, body).expect("valid");
+    let payload = statement.to_payload().expect("it fits");
+    assert_eq!(Statement::from_payload(&payload), Ok(statement));
 }
 
 proptest! {
@@ -437,6 +545,11 @@ proptest! {
 
     #[test]
     fn judgements(statement in judgement_statement()) {
+        reads_back(&statement)?;
+    }
+
+    #[test]
+    fn summaries(statement in summary_statement()) {
         reads_back(&statement)?;
     }
 

@@ -8,8 +8,8 @@
 use super::{Body, SubjectNames, Subjects, require_id, subject};
 use crate::bucket::{DurationUs, StartMs};
 use crate::control::LogOrigin;
-use crate::digest::{Digest, sha256};
-use crate::endpoint::Endpoint;
+use crate::digest::Digest;
+use crate::endpoint::{Endpoint, endpoint_digest};
 use crate::error::{Code, Error, Result};
 use crate::field::{Word, object, words};
 use crate::statement::Signer;
@@ -189,9 +189,7 @@ impl Body for Forecast {
 
     /// `endpoint`, with the digest of its name: `docs/format.md` has the bytes.
     fn subjects(&self, _signer: &Signer) -> Result<Subjects> {
-        let Endpoint { provider, model } = &self.endpoint;
-        let name = format!("longrun endpoint v1\n{provider}\n{model}\n");
-        let about = subject("endpoint", sha256(name.as_bytes()))?;
+        let about = subject("endpoint", endpoint_digest(&self.endpoint))?;
         Ok(Subjects::Fixed(vec![about]))
     }
 

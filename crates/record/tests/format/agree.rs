@@ -77,6 +77,11 @@ fn by_hand(error: &record::Error) -> bool {
         "executed.stop",
         "executed.logprobs",
         "executed.tools",
+        "streams",
+        "].calls",
+        // Multiples of 256.
+        "predicate.from",
+        "predicate.to",
         // Of a control record: absent in the first, there in all others.
         "signer.id",
     ];

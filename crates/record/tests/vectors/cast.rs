@@ -17,6 +17,7 @@ use record::observation::{
 use record::offer::{Offer, OfferedModel, OfferedPrice, TokenPrice};
 use record::outcome::{Fault, Outcome};
 use record::receipt::{Caller, Executed, Finish, Receipt, ResponseFormat};
+use record::summary::{BundleCounts, StreamNumbers, Summary};
 use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
 use record::{
     CallId, Digest, Endpoint, Exchange, HttpStatus, KeyId, Nonce, NumberedKind, Place, Provider,
@@ -502,6 +503,54 @@ pub fn judgement_reported(seen: RecordId, observer: KeyId, by: Provider) -> Resu
         correct: Some(false),
         groups: None,
         check: None,
+    })
+}
+
+/// What two bundles of a log hold about the first exchange's endpoint.
+pub fn summary(observer: SignerId, key: KeyId, provider: Provider) -> Result<Summary> {
+    let seen = observation_body(provider, None)?;
+    Ok(Summary {
+        at_ms: start_ms(AT_MS + 7_200_000),
+        log: LogOrigin::new(ORIGIN)?,
+        endpoint: seen.stream.endpoint,
+        observer,
+        seq: Seq::new(1)?,
+        previous: None,
+        from: 0,
+        to: 1024,
+        bundles: [(0, 200, 190, 6, 1), (3, 256, 256, 0, 0)]
+            .map(|(bundle, calls, good, bad, rate_limited)| BundleCounts {
+                bundle,
+                calls,
+                good,
+                bad,
+                rate_limited,
+            })
+            .to_vec(),
+        streams: vec![StreamNumbers {
+            key,
+            highest: 460,
+            records: 456,
+            voided: 2,
+            unused: 1,
+            missing: 1,
+        }],
+    })
+}
+
+/// The one after it, of bundles that hold nothing about the endpoint.
+pub fn summary_of_nothing(before: &record::Record) -> Result<Summary> {
+    let record::Predicate::Summary(first) = &before.statement.predicate else {
+        unreachable!("a summary comes before it");
+    };
+    Ok(Summary {
+        seq: Seq::new(2)?,
+        previous: Some(before.id),
+        from: 1024,
+        to: 1280,
+        bundles: Vec::new(),
+        streams: Vec::new(),
+        ..Summary::clone(first)
     })
 }
 

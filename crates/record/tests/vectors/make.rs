@@ -26,7 +26,7 @@ const KEYS: [(&str, &str); 7] = [
     ("observer-root", "root key of the observer"),
     (
         "observer-instance",
-        "signs the observer's observations, voids, forecasts and judgements",
+        "signs the observer's observations, voids, forecasts, judgements and summaries",
     ),
     ("buyer-root", "root key of a new owner"),
 ];
@@ -264,6 +264,13 @@ impl Maker<'_> {
             let judged = Statement::new(signer.clone(), judged.expect("valid")).expect("valid");
             self.golden(name, seen_by, &judged);
         }
+        let id = signer.id.expect("no first control record");
+        let first = cast::summary(id, key, self.provider()).expect("valid");
+        let first = Statement::new(signer.clone(), first).expect("valid");
+        self.golden("summary", seen_by, &first);
+        let second = cast::summary_of_nothing(self.record("summary")).expect("valid");
+        let second = Statement::new(signer, second).expect("valid");
+        self.golden("summary-of-nothing", seen_by, &second);
     }
 
     fn make_controls(&mut self) {

@@ -414,6 +414,58 @@ const offer = object(
   },
 );
 
+const tally = object(
+  { bundle: integer, calls: number32, good: number32, bad: number32, rate_limited: number32 },
+  ({ calls, good, bad, rate_limited }, path) => {
+    if (calls < 1 || calls > 256) refuse("bad_value", under(path, "calls"), "1 to 256");
+    contradiction(good + bad + rate_limited <= calls, path, "calls", "more of them ended than there are");
+  },
+);
+const streamNumbers = object(
+  { key: digest, highest: integer, records: integer, voided: integer, unused: integer, missing: integer },
+  ({ highest, ...parts }, path) => {
+    const each = [parts.records, parts.voided, parts.unused, parts.missing];
+    const settled = each.reduce((sum, part) => sum + BigInt(part), 0n);
+    const holds = settled >= BigInt(highest) && each.every((part) => part <= highest);
+    contradiction(holds, path, "highest", "each number up to it is in one of the parts at least");
+  },
+);
+const summary = object(
+  {
+    at_ms: time,
+    log: logOrigin,
+    endpoint,
+    observer: digest,
+    seq,
+    previous: optional(digest),
+    from: integer,
+    to: integer,
+    bundles: list(tally),
+    streams: list(streamNumbers),
+  },
+  (read, path) => {
+    const { from, to, bundles, streams } = read;
+    for (const member of ["from", "to"]) {
+      if (read[member] % 256 !== 0) refuse("bad_value", under(path, member), "whole bundles of 256 entries");
+    }
+    contradiction(to > from && to - from <= 65_536, path, "to", "1 to 65,536 entries after `from`");
+    contradiction((read.seq === 1) === (from === 0), path, "from", "the first of a chain begins at 0");
+    contradiction((read.seq === 1) === (read.previous === undefined), path, "previous", "all but the first name it");
+    contradiction(read.endpoint.provider !== read.observer, path, "observer", "nobody observes itself");
+    let next = from / 256;
+    bundles.forEach(({ bundle }, index) => {
+      const at = under(under(path, "bundles"), index);
+      contradiction(bundle >= next && bundle < to / 256, at, "bundle", "of the stretch, in order, each once");
+      next = bundle + 1;
+    });
+    if (streams.length > 64) refuse("bad_value", under(path, "streams"), "at most 64");
+    streams.forEach(({ key }, index) => {
+      const at = under(under(path, "streams"), index);
+      contradiction(index === 0 || key > streams[index - 1].key, at, "key", "keys ascend, each once");
+    });
+  },
+);
+
 const KINDS = {
   "control:v1": control,
   "manifest:v1": manifest,
@@ -423,6 +475,7 @@ const KINDS = {
   "forecast:v1": forecast,
   "judgement:v1": judgement,
   "offer:v1": offer,
+  "summary:v1": summary,
 };
 
 const signer = object({ id: optional(digest), key });
@@ -476,7 +529,7 @@ async function checkSubjects({ kind, known, subjects, signer, body }) {
       const { sha256: weights } = body.weights;
       return [weights ? ["weights", weights] : ["model", toHex(await sha256(utf8(body.model)))]];
     }
-    if (kind === "forecast:v1") {
+    if (kind === "forecast:v1" || kind === "summary:v1") {
       const { provider, model } = body.endpoint;
       return [["endpoint", toHex(await sha256(utf8(`longrun endpoint v1\n${provider}\n${model}\n`)))]];
     }
