@@ -49,8 +49,10 @@ static POLICY: LazyLock<TrustPolicy> =
     LazyLock::new(|| TrustPolicy::parse(&file("history/policy.json")).expect("it is a policy"));
 
 /// Statements that somebody signed.
-static GENUINE: LazyLock<BTreeSet<Vec<u8>>> =
-    LazyLock::new(|| statements(&file("history/golden/whole.history")).collect());
+static GENUINE: LazyLock<BTreeSet<Vec<u8>>> = LazyLock::new(|| {
+    let all = ["whole", "summaries"].map(|name| file(&format!("history/golden/{name}.history")));
+    all.iter().flat_map(|bytes| statements(bytes)).collect()
+});
 
 fn statements(bytes: &[u8]) -> impl Iterator<Item = Vec<u8>> + '_ {
     let mut reader = HistoryReader::open(bytes).ok();

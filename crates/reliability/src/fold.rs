@@ -291,8 +291,10 @@ impl History {
             Predicate::Void(void) => self.void(record, void),
             Predicate::Manifest(manifest) => self.manifest(record, manifest),
             Predicate::Judgement(judged) => self.judgement(record, judged),
-            // An opinion, and an advertisement: known, and part of no figure.
-            Predicate::Forecast(_) | Predicate::Offer(_) => Applied::Counted,
+            // An opinion, an advertisement, and what is counted already: known, and part of no figure.
+            Predicate::Forecast(_) | Predicate::Offer(_) | Predicate::Summary(_) => {
+                Applied::Counted
+            }
             _ => Applied::UnknownKind,
         }
     }

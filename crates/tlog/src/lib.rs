@@ -18,6 +18,7 @@ pub mod note;
 pub mod policy;
 pub mod proof;
 pub mod shard;
+pub mod summary;
 pub mod tile;
 pub mod tlog_proof;
 pub mod verify;

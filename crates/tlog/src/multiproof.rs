@@ -85,7 +85,15 @@ impl<R: TileReader> TreeView<R> {
     /// # Errors
     /// [`TileError`] if a tile cannot be read.
     pub fn gap(&self, gap: Range<u64>) -> Result<Vec<Digest>, TileError> {
-        let nodes = cover(gap, self.size()).into_iter();
+        self.gap_before(gap, self.size())
+    }
+
+    /// The same for a proof in the tree of the first `size` leaves, to an earlier checkpoint.
+    ///
+    /// # Errors
+    /// [`TileError`] if a tile cannot be read.
+    pub fn gap_before(&self, gap: Range<u64>, size: u64) -> Result<Vec<Digest>, TileError> {
+        let nodes = cover(gap, size.min(self.size())).into_iter();
         nodes.map(|node| self.range(node.start, node.end)).collect()
     }
 }

@@ -17,7 +17,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
-use story::{Story, only, outside};
+use story::{Story, only, outside, summaries_of};
 use tlog::history::account::Account;
 use tlog::history::{Item, Plan, Selection};
 use tlog::policy::TrustPolicy;
@@ -39,6 +39,52 @@ type Case = (
     u8,
     Option<&'static str>,
 );
+
+/// The story goes on, past the first bundle, and the caller sums it up.
+fn summary_cases(story: &mut Story) -> Vec<Case> {
+    for number in CALLS + 1.. {
+        if story.size() >= 300 {
+            break;
+        }
+        let record = story::observe(&story.caller, &outside("a"), number, None);
+        story.append(record);
+    }
+    story.summarise(|_| {});
+    let more = story.size() / 256 * 256 + 256;
+    for number in 400.. {
+        if story.size() > more {
+            break;
+        }
+        let record = story::observe(&story.caller, &outside("a"), number, None);
+        story.append(record);
+    }
+    story.summarise(|_| {});
+    let selection = summaries_of(only(&[outside("a")]));
+    let mut plan = story.plan(&selection);
+    let all = story.file(&selection, &plan, story.items(&plan.entries));
+    let is_summary = |index: &u64| {
+        let record = &story.records[usize::try_from(*index).unwrap()];
+        matches!(record.statement.predicate, record::Predicate::Summary(_))
+    };
+    let first = plan.entries.iter().position(is_summary).unwrap();
+    plan.entries.remove(first);
+    vec![
+        (
+            "golden/summaries.history",
+            "two summaries of one endpoint in the place of its records",
+            all,
+            0,
+            None,
+        ),
+        (
+            "broken/summary-left-out.history",
+            "the first of two summaries is gone, and proof and account fit",
+            story.file(&selection, &plan, story.items(&plan.entries)),
+            1,
+            Some("summaries"),
+        ),
+    ]
+}
 
 fn cases(story: &Story) -> Vec<Case> {
     let whole = Selection::default();
@@ -193,13 +239,15 @@ fn account_of(story: &Story, entries: &[u64]) -> Account {
 }
 
 fn made() -> Files {
-    let story = Story::new(CALLS);
+    let mut story = Story::new(CALLS);
     let mut files = Files::from([(
         "policy.json".to_owned(),
         story.policy_file().to_json().unwrap(),
     )]);
     let mut index = Vec::new();
-    for (file, what, bytes, exit, failed) in cases(&story) {
+    let mut all = cases(&story);
+    all.extend(summary_cases(&mut story));
+    for (file, what, bytes, exit, failed) in all {
         index.push(json!({"file": file, "what": what, "exit": exit, "failed": failed}));
         files.insert(file.to_owned(), bytes);
     }
@@ -260,9 +308,11 @@ fn the_vectors_are_what_their_index_says() {
 /// What is made now must behave as the files do, which were made once.
 #[test]
 fn cases_made_anew_behave_alike() {
-    let story = Story::new(CALLS);
+    let mut story = Story::new(CALLS);
     let policy = story.policy();
-    for (name, _, bytes, exit, _) in cases(&story) {
+    let mut all = cases(&story);
+    all.extend(summary_cases(&mut story));
+    for (name, _, bytes, exit, _) in all {
         let found = verify_history(&bytes, Some(&policy), None);
         let code = found.map_or(2, |found| found.report.verdict.exit_code());
         assert_eq!(code, exit, "{name}");

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use record::control::Chain;
+use record::control::{Chain, LogPosition};
 use record::void::Reason;
 use record::{Endpoint, KeyId, NumberedKind, Predicate, Record, RecordId, SignerId, StreamId};
 use serde::{Deserialize, Serialize};
@@ -179,6 +179,24 @@ impl Account {
             controls: u64::try_from(chain.records().len()).unwrap_or(u64::MAX),
             head: chain.head(),
         })
+    }
+
+    /// The numbers of a stream.
+    #[must_use]
+    pub fn numbers(&self, stream: &StreamKey) -> Option<&Numbers> {
+        self.streams.get(stream)
+    }
+
+    /// Whether the signer's control records, as far as they came, let this key sign at this place of
+    /// the log.
+    #[must_use]
+    pub fn is_authorised(&self, record: &Record, origin: &str, index: u64) -> bool {
+        let Some(chain) = self.chains.get(&record.signer_id()) else {
+            return false;
+        };
+        let home = u32::try_from(chain.home_logs().len() - 1).unwrap_or(u32::MAX);
+        let position = LogPosition { home, index };
+        chain.home_log().as_str() == origin && chain.check(record, position).is_ok()
     }
 
     /// The signers' chains.

@@ -9,13 +9,16 @@ use serde::{Deserialize, Serialize};
 pub const SELECTED_MAX: usize = 1024;
 
 /// Records about these endpoints, or about any endpoint of these providers; everything, if neither
-/// is named. With the records come the control records of all who signed them.
+/// is named. With the records come the control records of all who signed them. Summaries stand in the place of
+/// records: a selection is of the ones or of the others.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Selection {
     /// All endpoints of these.
     pub providers: BTreeSet<Provider>,
     /// These endpoints.
     pub endpoints: BTreeSet<Endpoint>,
+    /// Summaries alone, and no records.
+    pub summaries: bool,
 }
 
 /// Why a selection was refused.
@@ -28,6 +31,8 @@ pub struct SelectionError(String);
 pub(super) struct SelectionJson {
     providers: Vec<String>,
     endpoints: Vec<EndpointJson>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    summaries: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +46,10 @@ impl Selection {
     /// Whether every record of the log belongs to it.
     #[must_use]
     pub fn is_whole(&self) -> bool {
+        !self.summaries && self.names_none()
+    }
+
+    fn names_none(&self) -> bool {
         self.providers.is_empty() && self.endpoints.is_empty()
     }
 
@@ -48,10 +57,20 @@ impl Selection {
     /// endpoint: they belong to it if their signer has signed a record that does.
     #[must_use]
     pub fn picks(&self, record: &Record) -> bool {
-        self.is_whole()
-            || endpoint_of(record).is_some_and(|endpoint| {
-                self.providers.contains(&endpoint.provider) || self.endpoints.contains(&endpoint)
-            })
+        if self.is_whole() {
+            return true;
+        }
+        let is_summary = matches!(record.statement.predicate, Predicate::Summary(_));
+        is_summary == self.summaries
+            && endpoint_of(record).is_some_and(|endpoint| self.names(&endpoint))
+    }
+
+    /// Whether the endpoint is meant.
+    #[must_use]
+    pub fn names(&self, endpoint: &Endpoint) -> bool {
+        self.names_none()
+            || self.providers.contains(&endpoint.provider)
+            || self.endpoints.contains(endpoint)
     }
 
     /// Whether a planner has to see the record: of others, nothing can get into a history.
@@ -68,6 +87,7 @@ impl Selection {
         SelectionJson {
             providers: self.providers.iter().map(Provider::to_string).collect(),
             endpoints: endpoints.collect(),
+            summaries: self.summaries,
         }
     }
 
@@ -86,6 +106,7 @@ impl Selection {
         Ok(Self {
             providers: providers.collect::<Result<_, _>>().map_err(refused)?,
             endpoints: endpoints.collect::<Result<_, _>>().map_err(refused)?,
+            summaries: json.summaries,
         })
     }
 }
@@ -104,6 +125,7 @@ pub fn endpoint_of(record: &Record) -> Option<Endpoint> {
         }),
         Predicate::Forecast(forecast) => Some(forecast.endpoint.clone()),
         Predicate::Judgement(judged) => Some(judged.endpoint.clone()),
+        Predicate::Summary(summary) => Some(summary.endpoint.clone()),
         _ => None,
     }
 }

@@ -28,7 +28,8 @@ impl<W: Write> HistoryWriter<W> {
     pub fn start(mut out: W, header: &Header) -> Result<Self, HistoryError> {
         if header.records > RECORDS_MAX {
             return Err(HistoryError::TooLarge(format!(
-                "{} records; one history has at most {RECORDS_MAX}: select endpoints and write several",
+                "{} records; one history has at most {RECORDS_MAX}: select endpoints and write several, or write \
+                 summaries (--summaries)",
                 header.records
             )));
         }

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
+use std::ops::Range;
 
 use record::leaf::{Leaf, leaf_body};
 use record::{Digest, Envelope, KeyId, Predicate, Record, SignerId, StreamId};
@@ -21,6 +22,7 @@ use crate::history::{ErasedItem, Header, HistoryError, HistoryReader, Item, Plac
 use crate::merkle::leaf_hash;
 use crate::multiproof::{MultiProofError, Rebuild};
 use crate::policy::TrustPolicy;
+use crate::summary::{BUNDLES_MAX, CHAINS_MAX, Summaries};
 
 mod finding;
 mod spot;
@@ -138,6 +140,7 @@ pub struct HistoryCheck {
     /// compared as it comes and not kept, so that it takes no memory.
     untold_streams: Option<BTreeMap<StreamId, StreamAccount>>,
     untold_signers: Option<BTreeMap<SignerId, SignerAccount>>,
+    summaries: Summaries,
     findings: Findings,
 }
 
@@ -160,6 +163,7 @@ impl HistoryCheck {
             unauthorised_signer: None,
             untold_streams: None,
             untold_signers: None,
+            summaries: Summaries::default(),
             findings: Findings::default(),
         }
     }
@@ -182,6 +186,12 @@ impl HistoryCheck {
     /// [`HistoryError::TooLarge`]; no more is to be read of such a file.
     pub fn is_within_limits(&self) -> Result<(), HistoryError> {
         let (streams, signers) = (self.account.streams_count(), self.account.chains().len());
+        if !self.summaries.is_within_limits() {
+            return Err(HistoryError::TooLarge(format!(
+                "it has more than {CHAINS_MAX} chains of summaries, or they tell of more than {BUNDLES_MAX} \
+                 bundles: select endpoints, and check several files"
+            )));
+        }
         if streams <= STREAMS_MAX && signers <= SIGNERS_MAX {
             return Ok(());
         }
@@ -329,6 +339,14 @@ impl HistoryCheck {
             let why = "it is about no endpoint of this history's selection".to_owned();
             self.findings.record("selection", index, record.id, why);
         }
+        if let Predicate::Summary(summary) = &record.statement.predicate
+            && self.header.selection.summaries
+        {
+            let origin = &self.header.checkpoint.checkpoint().origin;
+            if let Err(why) = self.summaries.add(summary, record, origin, index) {
+                self.findings.record("summaries", index, record.id, why);
+            }
+        }
         self.account.add(record, index);
         if !is_control && !self.is_authorised(record, index) {
             self.unauthorised += 1;
@@ -338,13 +356,19 @@ impl HistoryCheck {
 
     /// Whether the signer's control records, as far as they came, let this key sign here.
     fn is_authorised(&self, record: &Record, index: u64) -> bool {
-        let Some(chain) = self.account.chains().get(&record.signer_id()) else {
-            return false;
-        };
-        let home = u32::try_from(chain.home_logs().len() - 1).unwrap_or(u32::MAX);
-        let position = record::control::LogPosition { home, index };
-        let here = chain.home_log().as_str() == self.header.checkpoint.checkpoint().origin;
-        here && chain.check(record, position).is_ok()
+        let origin = &self.header.checkpoint.checkpoint().origin;
+        self.account.is_authorised(record, origin, index)
+    }
+
+    /// The summaries in the file, as far as they hold.
+    #[must_use]
+    pub fn summaries(&self) -> &Summaries {
+        &self.summaries
+    }
+
+    /// Entries of the log turned out not to be what a summary says.
+    pub fn misstated(&mut self, entries: &Range<u64>, why: String) {
+        self.findings.gap("summaries", entries, why);
     }
 
     /// Compares what the file tells with what is in it, and judges the whole. `known` is another
@@ -447,6 +471,8 @@ impl HistoryCheck {
         let mut draft = Draft::default();
         let what = if self.header.selection.is_whole() {
             "all entries of a log"
+        } else if self.header.selection.summaries {
+            "summaries of a log's entries"
         } else {
             "a selection of a log's entries"
         };
@@ -469,6 +495,10 @@ impl HistoryCheck {
             ("selection", "every record belongs to it".to_owned()),
             ("complete", self.completeness()),
             ("numbers", self.numbers()),
+            (
+                "summaries",
+                "each chain from the log's first entry on, without a gap".to_owned(),
+            ),
         ];
         let proven = self.rebuild.is_some();
         for (name, reason) in says {
@@ -478,6 +508,7 @@ impl HistoryCheck {
                     draft.not_checked(name, "what is named here kept the tree from being rebuilt");
                 }
                 None if name == "leaf" && erased == 0 => {}
+                None if name == "summaries" && self.summaries.is_empty() => {}
                 None => draft.passed(name, reason),
             }
         }

@@ -199,6 +199,7 @@ fn claimed_ms(record: &Record) -> Option<u64> {
         Predicate::Void(void) => Some(void.at_ms.ms()),
         Predicate::Forecast(forecast) => Some(forecast.at_ms.ms()),
         Predicate::Judgement(judged) => Some(judged.at_ms.ms()),
+        Predicate::Summary(summary) => Some(summary.at_ms.ms()),
         _ => None,
     }
 }

@@ -10,12 +10,13 @@
 )]
 
 use record::bucket::{duration_us, start_ms, tokens};
-use record::control::{Action, Revoke, RevokeReason};
+use record::control::{Action, LogOrigin, Revoke, RevokeReason};
 use record::leaf::Leaf;
 use record::observation::{
     self, Conditions, LoadClass, Observation, PromptClass, ReceiptCheck, Verdict, WeekTime,
 };
 use record::receipt::{self, Caller, Executed, Finish, Receipt, ResponseFormat};
+use record::summary::Summary;
 use record::void::{OutcomeCounts, Range, Reason, Void, VoidStream};
 use record::{
     CallId, Endpoint, Exchange, HttpStatus, Nonce, NumberedKind, Outcome, Place, Predicate,
@@ -28,6 +29,7 @@ use tlog::history::{
 };
 use tlog::policy::{PolicyFile, TrustPolicy};
 use tlog::proof::TreeView;
+use tlog::summary::{Maker, Stretch};
 
 use crate::common::{AT_MS, Identity, TinyLog};
 
@@ -249,6 +251,41 @@ impl Story {
         }
     }
 
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.records.len()).unwrap()
+    }
+
+    /// The summaries that the caller would sign now.
+    pub fn stretches(&self) -> Vec<Stretch> {
+        let origin = LogOrigin::new("log.example").unwrap();
+        let all = Selection::default();
+        let mut maker = Maker::new(origin, self.size(), self.caller.id, all);
+        for (index, record) in (0..).zip(&self.records) {
+            if !self.is_erased(index) {
+                maker.record(record, index).unwrap();
+            }
+        }
+        maker.finish(start_ms(AT_MS)).unwrap()
+    }
+
+    /// Signs them and puts them into the log, changed on the way; how many.
+    pub fn summarise(&mut self, change: impl Fn(&mut Summary)) -> u64 {
+        let mut logged = 0;
+        for stretch in self.stretches() {
+            let mut previous = stretch.after;
+            for mut summary in stretch.summaries {
+                summary.previous = previous;
+                change(&mut summary);
+                let record =
+                    crate::common::sign(&self.caller.instance, Some(self.caller.id), summary);
+                previous = Some(record.id);
+                self.append(record);
+                logged += 1;
+            }
+        }
+        logged
+    }
+
     fn is_erased(&self, index: u64) -> bool {
         self.erased.contains(&index)
     }
@@ -348,6 +385,14 @@ impl Story {
 
     pub fn policy(&self) -> TrustPolicy {
         TrustPolicy::parse(&self.policy_file().to_json().unwrap()).unwrap()
+    }
+}
+
+/// The summaries, and no records.
+pub fn summaries_of(names: Selection) -> Selection {
+    Selection {
+        summaries: true,
+        ..names
     }
 }
 

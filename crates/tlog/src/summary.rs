@@ -1,0 +1,136 @@
+//! Summaries of a log: made from its records, put together again, and compared with what the log holds.
+//!
+//! A [summary](record::summary) counts the observations of one observer about one endpoint, bundle by bundle.
+//! [`Maker`] makes them in one pass over a log. [`Summaries`] takes them out of a history in the order of the log
+//! and says what does not fit: each chain must begin at the log's first entry and leave nothing out. [`compare`]
+//! counts a bundle again that was drawn at random. With `k` of `n` bundles misstated, a draw of `m` meets none of
+//! them with the hypergeometric probability of [`miss`](crate::verify::history::miss).
+
+use record::observation::Observation;
+use record::summary::{BUNDLE_ENTRIES, BundleCounts};
+use record::{Endpoint, Outcome, Predicate, Provider, Record, SignerId};
+
+mod chain;
+mod make;
+
+pub use chain::{BUNDLES_MAX, CHAINS_MAX, ChainKey, ChainOf, Summaries};
+pub use make::{MakeError, Maker, Stretch};
+
+/// Attempts by how they ended, summed up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// All of them.
+    pub calls: u64,
+    /// Outcome ok.
+    pub good: u64,
+    /// Fault provider.
+    pub bad: u64,
+    /// Rate-limited.
+    pub rate_limited: u64,
+}
+
+impl Counts {
+    fn of(seen: &Observation) -> Self {
+        Self {
+            calls: 1,
+            good: u64::from(seen.outcome == Outcome::Ok),
+            bad: u64::from(seen.counts_against_endpoint()),
+            rate_limited: u64::from(seen.outcome == Outcome::RateLimited),
+        }
+    }
+
+    fn add(&mut self, other: Self) {
+        self.calls = self.calls.saturating_add(other.calls);
+        self.good = self.good.saturating_add(other.good);
+        self.bad = self.bad.saturating_add(other.bad);
+        self.rate_limited = self.rate_limited.saturating_add(other.rate_limited);
+    }
+
+    /// As a bundle of a summary; none if nothing was counted.
+    fn bundle(self, bundle: u64) -> Option<BundleCounts> {
+        let fits = |count| u32::try_from(count).unwrap_or(u32::MAX);
+        (self.calls > 0).then(|| BundleCounts {
+            bundle,
+            calls: fits(self.calls),
+            good: fits(self.good),
+            bad: fits(self.bad),
+            rate_limited: fits(self.rate_limited),
+        })
+    }
+}
+
+impl From<BundleCounts> for Counts {
+    fn from(of: BundleCounts) -> Self {
+        Self {
+            calls: of.calls.into(),
+            good: of.good.into(),
+            bad: of.bad.into(),
+            rate_limited: of.rate_limited.into(),
+        }
+    }
+}
+
+/// The observation that a record is, unless a provider observes itself.
+fn observed(record: &Record) -> Option<(&Observation, SignerId)> {
+    let Predicate::Observation(seen) = &record.statement.predicate else {
+        return None;
+    };
+    let observer = record.signer_id();
+    (seen.stream.endpoint.provider != Provider::Joined(observer)).then_some((&**seen, observer))
+}
+
+/// What a bundle turned out to hold: its records whose keys may sign there, and how many bodies are erased.
+#[derive(Debug, Default)]
+pub struct Recount {
+    found: std::collections::BTreeMap<(SignerId, Endpoint), Counts>,
+    erased: u64,
+}
+
+impl Recount {
+    /// Takes a record of the bundle, whose signature holds and whose key may sign at its place.
+    pub fn record(&mut self, record: &Record) {
+        if let Some((seen, observer)) = observed(record) {
+            let key = (observer, seen.stream.endpoint.clone());
+            self.found.entry(key).or_default().add(Counts::of(seen));
+        }
+    }
+
+    /// Takes an entry whose body was erased: it may be any of those that are not found any more.
+    pub fn erased(&mut self) {
+        self.erased += 1;
+    }
+}
+
+/// Whether a bundle holds what a chain of summaries says.
+///
+/// # Errors
+/// What it holds instead, in words.
+pub fn compare(of: &ChainOf, bundle: u64, recount: &Recount) -> Result<(), String> {
+    let told = of.bundle(bundle);
+    let key = (of.observer(), of.endpoint().clone());
+    let found = recount.found.get(&key).copied().unwrap_or_default();
+    let pairs = [
+        (told.calls, found.calls),
+        (told.good, found.good),
+        (told.bad, found.bad),
+        (told.rate_limited, found.rate_limited),
+    ];
+    let lost = told.calls.saturating_sub(found.calls);
+    if pairs.iter().all(|(told, found)| told >= found) && lost <= recount.erased {
+        return Ok(());
+    }
+    let words = |it: &Counts| {
+        format!(
+            "{} calls, {} good, {} bad, {} rate-limited",
+            it.calls, it.good, it.bad, it.rate_limited
+        )
+    };
+    Err(format!(
+        "entries {} to {}: {} by the summary, {} in the log ({} bodies erased)",
+        bundle * BUNDLE_ENTRIES,
+        bundle * BUNDLE_ENTRIES + BUNDLE_ENTRIES - 1,
+        words(&told),
+        words(&found),
+        recount.erased
+    ))
+}
