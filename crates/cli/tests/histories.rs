@@ -20,6 +20,12 @@ fn path(dir: &Path, name: &str) -> String {
 
 /// A network that has answered a few calls and was stopped.
 fn stopped_network(dir: &Path) {
+    let mut network = network(dir, 4);
+    assert!(network.interrupt().success(), "Ctrl-C stops it cleanly");
+}
+
+/// A network that has answered so many calls, all of them in its log.
+fn network(dir: &Path, calls: u64) -> Server {
     let network_dir = path(dir, "net");
     let mut network = Server::start(&[
         "up",
@@ -32,17 +38,85 @@ fn stopped_network(dir: &Path) {
         "--no-traffic",
     ]);
     let (gateway, http) = (network.url("gateway"), Http::default());
-    for _ in 0..4 {
-        let answer = http.post(
-            &format!("{gateway}/v1/chat/completions"),
-            chat("What is 3 + 4?"),
-        );
-        let call = answer.header("x-longrun-call").to_owned();
-        http.until(&format!("{gateway}/longrun/v1/calls/{call}"), |answer| {
-            answer.status == 200
-        });
+    let asked: Vec<String> = (0..calls)
+        .map(|_| {
+            let url = format!("{gateway}/v1/chat/completions");
+            let answer = http.post(&url, chat("What is 3 + 4?"));
+            answer.header("x-longrun-call").to_owned()
+        })
+        .collect();
+    for call in asked {
+        let url = format!("{gateway}/longrun/v1/calls/{call}");
+        http.until(&url, |answer| answer.status == 200);
     }
+    network
+}
+
+#[test]
+fn summaries_are_signed_carried_and_counted_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let dir = dir.path();
+    // A receipt and an observation each: more than one bundle of 256 entries.
+    let mut network = network(dir, 140);
+    let (log, to) = (path(dir, "net/log"), network.url("log"));
+    let signer = path(dir, "summariser");
+    let summarise = [
+        "history",
+        "summarise",
+        "--log",
+        &log,
+        "--to",
+        &to,
+        "--signer",
+        &signer,
+    ];
+    let written = run(&summarise);
+    assert!(written.status.success(), "{}", text(&written.stderr));
+    assert!(!text(&written.stdout).contains("wrote     0 summaries"));
+    let again = run(&summarise);
+    assert!(again.status.success(), "{}", text(&again.stderr));
+    assert!(
+        text(&again.stdout).contains("wrote     0 summaries"),
+        "nothing is said twice: {}",
+        text(&again.stdout)
+    );
     assert!(network.interrupt().success(), "Ctrl-C stops it cleanly");
+
+    let (file, trust) = (path(dir, "summaries"), path(dir, "trust"));
+    let exported = run(&[
+        "history",
+        "export",
+        "--log",
+        &log,
+        "--summaries",
+        "--out",
+        &file,
+    ]);
+    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    assert!(
+        run(&["trust", "export", "--log", &log, "--out", &trust])
+            .status
+            .success()
+    );
+    let policy = path(dir, "trust/policy.json");
+    let verify = ["history", "verify", &file, "--policy", &policy, "--json"];
+    let offline = json(&verify);
+    assert_eq!(offline["verdict"], "valid", "{offline:#}");
+    assert_eq!(offline["recounted"], Value::Null);
+    let counted = json(&[&verify[..], &["--log", &log]].concat());
+    assert_eq!(counted["verdict"], "valid", "{counted:#}");
+    assert_eq!(counted["recounted"]["drawn"], counted["recounted"]["of"]);
+    let calls = |told: &Value| -> u64 {
+        let chains = told["summaries"].as_array().expect("a list");
+        chains.iter().filter_map(|it| it["calls"].as_u64()).sum()
+    };
+    assert!((1..=256).contains(&calls(&counted)), "{counted:#}");
+    let words = run(&[&verify[..5], &["--log", &log]].concat());
+    assert!(text(&words.stdout).contains("it misses one misstated bundle with probability"));
+    let refused = run(&[
+        "history", "import", &file, "--policy", &policy, "--dir", &trust,
+    ]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
 }
 
 #[test]

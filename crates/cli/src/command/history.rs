@@ -14,8 +14,10 @@ mod export;
 mod import;
 mod owners;
 mod predicted;
+pub(crate) mod recount;
 mod source;
 pub(crate) mod spot;
+mod summarise;
 pub(crate) mod verify;
 
 use source::Source;
@@ -29,6 +31,8 @@ pub(crate) enum Command {
     Show(Show),
     /// Write a log, or what it says about some endpoints, as one file that others can check.
     Export(export::Export),
+    /// Write signed summaries of a log into that log, for histories too large to carry their records.
+    Summarise(summarise::Summarise),
     /// Check a history file offline, and fold it again.
     Verify(verify::Verify),
     /// Keep what others saw beside your own records, if it is valid under your policy.
@@ -59,6 +63,7 @@ impl Command {
             Self::Show(arguments) => arguments.run()?,
             Self::Export(arguments) => arguments.run()?,
             Self::Compute(arguments) => arguments.run()?,
+            Self::Summarise(arguments) => return arguments.run(),
             Self::Import(arguments) => return arguments.run(),
             Self::Forget(arguments) => return arguments.run(),
             Self::Verify(arguments) => return arguments.run(),

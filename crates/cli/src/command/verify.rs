@@ -10,6 +10,7 @@ use tlog::history::MAGIC;
 use tlog::policy::TrustPolicy;
 use tlog::verify::{FileKind, FileReport, Report, Status, Verdict, Verifier};
 
+use super::history::recount::Against;
 use super::history::spot::Signatures;
 use super::history::verify::check_file;
 use crate::files::{self, Unusable};
@@ -50,7 +51,12 @@ impl Arguments {
             let name = file.display().to_string();
             // Histories may be large, and are folded as well.
             if files::starts_with(file, MAGIC)? {
-                let checked = check_file(file, policy.as_ref(), None, &Signatures::default())?;
+                let checked = check_file(
+                    file,
+                    policy.as_ref(),
+                    None,
+                    (&Signatures::default(), &Against::default()),
+                )?;
                 let verdict = checked.found.report.verdict;
                 worst = worse(worst, verdict);
                 if self.json {

@@ -21,6 +21,10 @@ const FORGET_EVERY: u64 = 1 << 16;
 pub(crate) struct Export {
     #[command(flatten)]
     source: Source,
+    /// The summaries in the log in the place of its records (`longrun history summarise` writes them): for
+    /// more than 10,000,000 records, or where the records are to stay private.
+    #[arg(long)]
+    summaries: bool,
     /// The file to write.
     #[arg(long)]
     out: PathBuf,
@@ -28,9 +32,17 @@ pub(crate) struct Export {
 
 impl Export {
     pub(super) fn run(&self) -> Result<()> {
-        let selection = self.source.selection()?;
+        let selection = Selection {
+            summaries: self.summaries,
+            ..self.source.selection()?
+        };
         let log = self.source.open()?;
         let plan = source::plan(&log, &selection)?;
+        ensure!(
+            plan.records > 0 || !self.summaries,
+            "the log {} has no summaries of this selection; `longrun history summarise` writes them",
+            log.key().name()
+        );
         ensure!(
             plan.records > 0,
             "the log {} has no record of this selection; `longrun history show` names the endpoints \

@@ -16,6 +16,7 @@ use reliability::imported::{EndpointSummary, Evidence, Summary, Together};
 use tlog::policy::TrustPolicy;
 use tlog::verify::Verdict;
 
+use super::recount::Against;
 use super::spot::Signatures;
 use super::verify::{Checked, check_file};
 use crate::command::verify::read_policy;
@@ -56,7 +57,16 @@ pub(crate) struct Forget {
 impl Import {
     pub(super) fn run(&self) -> Result<ExitCode> {
         let policy = read_policy(Some(&self.policy))?.context("a policy was given")?;
-        let checked = check_file(&self.file, Some(&policy), None, &Signatures::every_one())?;
+        let checked = check_file(
+            &self.file,
+            Some(&policy),
+            None,
+            (&Signatures::every_one(), &Against::default()),
+        )?;
+        if checked.summaries.is_some() {
+            let why = "it holds summaries; only records are imported";
+            return Err(Unusable(format!("{}: {why}", self.file.display())).into());
+        }
         let verdict = checked.found.report.verdict;
         if verdict != Verdict::Valid {
             println!("{}", self.file.display());

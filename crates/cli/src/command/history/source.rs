@@ -48,6 +48,7 @@ impl Source {
         Ok(Selection {
             providers: self.provider.iter().cloned().collect(),
             endpoints: endpoints.collect::<Result<_>>()?,
+            summaries: false,
         })
     }
 }

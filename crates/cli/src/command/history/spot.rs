@@ -16,18 +16,22 @@ const FORGED_ONE_IN: u64 = 1_000;
 /// ... missed with this probability.
 const MISS_DEFAULT: f64 = 1e-6;
 
+/// Of bundles that summaries tell of, one in so many: a bundle is 256 entries to read.
+const MISSTATED_ONE_IN: u64 = 100;
+
 /// Which signatures are looked at. Order, tree, completeness, numbers and control records are
 /// checked for every record in any case.
 #[derive(Args, Clone, Default)]
 pub(crate) struct Signatures {
-    /// Verify every signature, however many there are. Up to 200,000 records that is the default.
+    /// Verify every signature, however many there are. Up to 200,000 records that is the default. Of
+    /// summaries: count every bundle again.
     #[arg(long, conflicts_with_all = ["spot", "miss", "seed"])]
     all: bool,
-    /// Verify the signatures of N records, drawn at random.
+    /// Verify the signatures of N records, drawn at random; count N bundles again.
     #[arg(long, value_name = "N", conflicts_with = "miss")]
     spot: Option<u64>,
     /// Verify as many as it takes to miss, with probability P at most, that one record in a thousand
-    /// is forged. Above 200,000 records the default is 1e-6.
+    /// is forged, or one bundle in a hundred misstated. Above 200,000 records the default is 1e-6.
     #[arg(long, value_name = "P")]
     miss: Option<f64>,
     /// Repeat the draw of an earlier run; without it a fresh seed is drawn, and printed.
@@ -64,6 +68,24 @@ impl Signatures {
         };
         Ok(Some(Sample::new(seed, wanted, records)))
     }
+
+    /// The draw of bundles to count again.
+    pub(super) fn bundles(&self, bundles: u64) -> Result<Sample> {
+        let miss = self.miss.unwrap_or(MISS_DEFAULT);
+        if !(miss > 0.0 && miss < 1.0) {
+            return Err(Unusable("--miss is a probability between 0 and 1".to_owned()).into());
+        }
+        let misstated = (bundles / MISSTATED_ONE_IN).max(1);
+        let wanted = match self.spot {
+            _ if self.all => bundles,
+            Some(wanted) => wanted,
+            None => sample_size(bundles, misstated, miss),
+        };
+        let seed = self
+            .seed
+            .map_or_else(fresh_seed, |seed| Ok(*seed.as_bytes()))?;
+        Ok(Sample::new(seed, wanted, bundles))
+    }
 }
 
 fn fresh_seed() -> Result<[u8; 32]> {
@@ -96,20 +118,23 @@ pub(super) fn to_json(sample: &Sample) -> serde_json::Value {
 
 /// What a person has to know about it.
 pub(super) fn in_words(sample: &Sample) -> String {
-    let misses: Vec<String> = misses(sample)
-        .map(|(forged, miss)| match forged {
-            1 => format!("one forged record {}", odds(miss)),
-            many => format!("{many} of them all {}", odds(miss)),
-        })
-        .collect();
     format!(
         "spot check: the signatures of {} of {} records, and of all control records; it misses {}; \
          seed {}; --all looks at every one",
         sample.wanted(),
         sample.of(),
-        misses.join(", "),
+        misses_in_words(sample, "forged record"),
         Digest::from_bytes(*sample.seed())
     )
+}
+
+/// How likely one or several of `what` go unnoticed.
+pub(super) fn misses_in_words(sample: &Sample, what: &str) -> String {
+    let misses = misses(sample).map(|(number, miss)| match number {
+        1 => format!("one {what} {}", odds(miss)),
+        many => format!("{many} of them all {}", odds(miss)),
+    });
+    misses.collect::<Vec<_>>().join(", ")
 }
 
 fn odds(miss: f64) -> String {

@@ -16,8 +16,10 @@ use serde_json::json;
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::history::{HistoryReader, Item, RecordItem};
 use tlog::policy::TrustPolicy;
+use tlog::summary::Summaries;
 use tlog::verify::history::{HistoryCheck, HistoryReport, Sample, open_if};
 
+use super::recount::{self, Against, Recounted};
 use super::spot::Signatures;
 use super::{predicted, source};
 use crate::command::verify::{in_words, print_checks, read_policy};
@@ -48,6 +50,8 @@ pub(crate) struct Verify {
     known: Option<PathBuf>,
     #[command(flatten)]
     signatures: Signatures,
+    #[command(flatten)]
+    against: Against,
     /// Print one JSON document instead of text.
     #[arg(long)]
     json: bool,
@@ -58,12 +62,16 @@ impl Verify {
         let policy = read_policy(self.policy.as_deref())?;
         let known = self.known.as_deref().map(read_checkpoint).transpose()?;
         let (policy, known) = (policy.as_ref(), known.as_ref());
-        let checked = check_file(&self.file, policy, known, &self.signatures)?;
+        let how = (&self.signatures, &self.against);
+        let checked = check_file(&self.file, policy, known, how)?;
         if self.json {
             println!("{}", serde_json::to_string_pretty(&checked.to_json()?)?);
         } else {
             println!("{}", self.file.display());
             checked.print();
+            if let Some(summaries) = &checked.summaries {
+                recount::print(summaries, checked.found.size, checked.recounted.as_ref());
+            }
             if let Some(report) = checked.report() {
                 println!();
                 super::print_endpoints(&report, |endpoint| {
@@ -95,13 +103,16 @@ pub(crate) struct Checked {
     pub(crate) tally: Tally,
     /// Which signatures were looked at, if not all.
     pub(crate) sample: Option<Sample>,
+    /// What it says, if it holds summaries in the place of records.
+    pub(super) summaries: Option<Summaries>,
+    recounted: Option<Recounted>,
 }
 
 impl Checked {
-    /// The history, unless something in the file does not hold: then there is no digest to print.
+    /// The history, unless something in the file does not hold: then there is no digest to print. Nor is there
+    /// one of summaries, which nobody folds.
     pub(crate) fn report(&self) -> Option<Report> {
-        self.found
-            .holds()
+        (self.summaries.is_none() && self.found.holds())
             .then(|| self.history.report(Alpha::FIVE_PERCENT))
     }
 
@@ -115,7 +126,13 @@ impl Checked {
         let report = self.report();
         let history = report.map(|report| predicted::document(&report, &self.forecasts));
         let history = history.transpose()?;
-        Ok(json!({"verdict": verdict, "file": self.found, "sample": sample, "history": history}))
+        let mut document =
+            json!({"verdict": verdict, "file": self.found, "sample": sample, "history": history});
+        if let Some(summaries) = &self.summaries {
+            document["summaries"] = recount::to_json(summaries);
+            document["recounted"] = self.recounted.as_ref().map(Recounted::to_json).into();
+        }
+        Ok(document)
     }
 
     /// Checks, findings and digest, as text.
@@ -136,6 +153,9 @@ impl Checked {
         }
         match self.report() {
             Some(report) => println!("  digest {}", report.digest),
+            None if self.summaries.is_some() => {
+                println!("  no digest: summaries in the place of records");
+            }
             None => println!("  no digest: something in the file does not hold"),
         }
         let verdict = in_words(self.found.report.verdict);
@@ -154,7 +174,7 @@ pub(crate) fn check_file(
     path: &Path,
     policy: Option<&TrustPolicy>,
     known: Option<&SignedCheckpoint>,
-    signatures: &Signatures,
+    (signatures, against): (&Signatures, &Against),
 ) -> Result<Checked> {
     let unusable = |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", path.display()));
     let file = File::open(path).map_err(|error| unusable(&error))?;
@@ -162,7 +182,12 @@ pub(crate) fn check_file(
         .map_err(|error| unusable(&error))?;
     let header = reader.header().clone();
     let history = source::own_log(&header.checkpoint.checkpoint().origin)?;
-    let sample = signatures.sample(header.records)?;
+    let at = header.checkpoint.checkpoint().clone();
+    let has_summaries = header.selection.summaries;
+    let sample = match has_summaries {
+        true => None,
+        false => signatures.sample(header.records)?,
+    };
     let mut checking = Checking {
         sample,
         check: HistoryCheck::new(header),
@@ -191,6 +216,11 @@ pub(crate) fn check_file(
         within.map_err(|error| unusable(&error))?;
     }
     checking.settle();
+    let mut recounted = None;
+    if has_summaries {
+        recounted = against.recount(&mut checking.check, &at, policy, signatures)?;
+    }
+    let summaries = has_summaries.then(|| checking.check.summaries().clone());
     let found = checking.check.finish(policy, known);
     Ok(Checked {
         found,
@@ -198,6 +228,8 @@ pub(crate) fn check_file(
         forecasts: checking.forecasts,
         tally: checking.tally,
         sample: checking.sample,
+        summaries,
+        recounted,
     })
 }
 
