@@ -90,7 +90,7 @@ fn read_json(bytes: &[u8]) {
     }
 }
 
-fn same(ours: &Value<'_'>, common: &serde_json::Value) -> bool {
+fn same(ours: &Value<'_>, common: &serde_json::Value) -> bool {
     use serde_json::Value as Common;
     match (ours, common) {
         (Value::Bool(a), Common::Bool(b)) => a == b,
