@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use engine::openai::ApiError;
-use engine::upstream::UpstreamError;
+use engine::upstream::{ConnectFailure, UpstreamError};
 use record::CallId;
 
 use crate::answer::Answer;
@@ -163,7 +163,22 @@ pub(crate) fn explain(live: &Live, seen: Seen, error: &UpstreamError) -> ApiErro
         (Seen::Malformed, UpstreamError::Malformed { detail }) => {
             ApiError::bad_gateway(format!("The answer of {endpoint} is unusable: {detail}."))
         }
+        (_, UpstreamError::Connect { reason, detail }) => {
+            let why = unreachable(*reason, detail);
+            ApiError::bad_gateway(format!("{endpoint} cannot be reached: {why}."))
+        }
         _ => ApiError::bad_gateway(format!("{endpoint} cannot be reached.")),
+    }
+}
+
+fn unreachable(reason: ConnectFailure, detail: &str) -> String {
+    match reason {
+        ConnectFailure::Refused => "nobody listens there".to_owned(),
+        ConnectFailure::Name => "its name does not resolve".to_owned(),
+        ConnectFailure::TimedOut => "no connection came about in time".to_owned(),
+        // What the TLS library says of the certificate is the only help there is.
+        ConnectFailure::Tls => format!("TLS failed, {detail}"),
+        ConnectFailure::Other => "no connection came about".to_owned(),
     }
 }
 

@@ -152,16 +152,10 @@ impl UpstreamError {
 
 fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure {
     for cause in causes(error) {
-        if cause.downcast_ref::<rustls::Error>().is_some() {
+        if is_tls(cause) {
             return ConnectFailure::Tls;
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
-            if io
-                .get_ref()
-                .is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some())
-            {
-                return ConnectFailure::Tls;
-            }
             match io.kind() {
                 ErrorKind::ConnectionRefused => return ConnectFailure::Refused,
                 ErrorKind::TimedOut => return ConnectFailure::TimedOut,
@@ -174,6 +168,14 @@ fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure 
         }
     }
     ConnectFailure::Other
+}
+
+/// Whether an error is one of TLS. Each layer below wraps it into an I/O error of its own, and the
+/// source of such an error is not what it wraps but the source of that.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>();
+    let wrapped = wrapped.and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_tls(inner))
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
