@@ -185,6 +185,9 @@ impl Network {
     async fn turn(&mut self, gateway: &Arc<Gateway>) {
         let (now_ms, wall_ms) = (gateway.uptime_ms(), gateway.clock.unix_ms());
         self.judge(gateway, now_ms);
+        for (provider, why) in self.follower.refused() {
+            note(&mut self.told.refused, provider, String::new(), why);
+        }
         if let Some(book) = self.follower.book() {
             let standing: BTreeMap<KeyId, StandingOffer<'_>> = book
                 .standing(wall_ms)

@@ -13,9 +13,10 @@ use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
 use record::leaf::{Leaf, leaf_hash};
-use record::offer::Book;
-use record::{Digest, Envelope, Record};
+use record::offer::{Book, Heard};
+use record::{Digest, Envelope, Record, SignerId};
 use serde::Deserialize;
+use std::collections::VecDeque;
 use std::time::Duration;
 use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
@@ -25,6 +26,8 @@ use tlog::tile::{Span, WIDTH};
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Records that do not count which are told after a step, at most: the latest.
+const REFUSED_MAX: usize = 8;
 /// Largest bundle: control records, manifests and offers have less than 64 KiB each.
 const BUNDLE_BYTES_MAX: usize = 257 << 16;
 
@@ -42,6 +45,8 @@ pub(crate) struct Follower {
     doubted: Option<Digest>,
     /// Why it is not followed further.
     condemned: Option<String>,
+    /// The latest records that do not count, and why.
+    refused: VecDeque<(SignerId, String)>,
 }
 
 /// Why a step did not succeed.
@@ -66,6 +71,7 @@ impl Follower {
             agreed: false,
             doubted: None,
             condemned: None,
+            refused: VecDeque::new(),
         }
     }
 
@@ -73,6 +79,11 @@ impl Follower {
     /// known.
     pub(crate) fn book(&self) -> Option<&Book> {
         self.book.as_ref().filter(|_| self.agreed)
+    }
+
+    /// The latest records that turned out not to count, each told once.
+    pub(crate) fn refused(&mut self) -> impl Iterator<Item = (SignerId, String)> + '_ {
+        self.refused.drain(..)
     }
 
     /// Entries that were read.
@@ -171,9 +182,20 @@ impl Follower {
                 Ok(record) => record,
                 Err(error) => return Ok(Err(format!("entry {place}: {error}"))),
             };
-            if let record::offer::Heard::Refused(why) = book.hear(&record, place) {
-                tracing::debug!(place, %why, "a record of a network does not count");
+            let why = match book.hear(&record, place) {
+                Heard::Taken | Heard::Passed => continue,
+                Heard::Contradicted => {
+                    "two offers of its key have the same number and say different \
+                                        things; neither is used"
+                        .to_owned()
+                }
+                Heard::Refused(why) => why.to_string(),
+            };
+            tracing::debug!(place, why, "a record of a network does not count");
+            if self.refused.len() >= REFUSED_MAX {
+                self.refused.pop_front();
             }
+            self.refused.push_back((record.signer_id(), why));
         }
         Ok(Ok(()))
     }
