@@ -11,6 +11,7 @@ pub(crate) mod log;
 pub(crate) mod model;
 pub(crate) mod node;
 pub(crate) mod provider;
+pub(crate) mod publish;
 pub(crate) mod record;
 pub(crate) mod report;
 pub(crate) mod route;

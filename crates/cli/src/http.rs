@@ -49,18 +49,36 @@ pub(crate) fn post(url: &str, token: Option<&str>) -> Result<Answer> {
     runtime.block_on(send(hyper::Request::post(url), url, token))
 }
 
+/// `POST url` with a JSON body.
+pub(crate) fn post_json(url: &str, body: String) -> Result<Answer> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let request = hyper::Request::post(url).header("content-type", "application/json");
+    runtime.block_on(send_body(request, url, None, Bytes::from(body)))
+}
+
 /// `GET url`, with a bearer token where one is given.
 pub(crate) async fn get_async(url: &str, token: Option<&str>) -> Result<Answer> {
     send(hyper::Request::get(url), url, token).await
 }
 
 async fn send(request: http_request::Builder, url: &str, token: Option<&str>) -> Result<Answer> {
+    send_body(request, url, token, Bytes::new()).await
+}
+
+async fn send_body(
+    request: http_request::Builder,
+    url: &str,
+    token: Option<&str>,
+    body: Bytes,
+) -> Result<Answer> {
     let mut request = request;
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
     let request = request
-        .body(Full::new(Bytes::new()))
+        .body(Full::new(body))
         .with_context(|| format!("{url} is no usable URL"))?;
     let ask = async {
         let answer = engine::http::client()

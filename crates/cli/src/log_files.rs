@@ -51,6 +51,13 @@ impl LogFiles {
         }
     }
 
+    /// Opens what the signers of a log over HTTP let anyone read.
+    pub(crate) fn open_published(log: &str, vkey: Option<&str>) -> Result<Self> {
+        let remote = RemoteLog::connect(log, None)?.with_published();
+        let key = remote.key(vkey)?;
+        Self::covering(LogReader::new(Arc::new(remote)), key, log)
+    }
+
     /// Opens a log's directory, or what anyone may read of a log over HTTP.
     pub(crate) fn open_public(log: &str, vkey: Option<&str>) -> Result<Self> {
         if log.starts_with("http://") || log.starts_with("https://") {

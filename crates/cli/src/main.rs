@@ -42,6 +42,8 @@ enum Command {
     /// Tell who a provider is over time, and change its keys.
     #[command(subcommand)]
     Provider(command::provider::Command),
+    /// Let strangers read what a gateway or node signed, or see what that would be.
+    Publish(command::publish::Arguments),
     /// Convert the configuration of another gateway.
     #[command(subcommand)]
     Import(command::import::Command),
@@ -90,6 +92,7 @@ fn main() -> ExitCode {
         Command::Node(a) => a.run(),
         Command::Gateway(a) => a.run(),
         Command::Provider(c) => c.run(),
+        Command::Publish(a) => a.run(),
         Command::Import(c) => c.run(),
         Command::Log(c) => c.run(),
         Command::Witness(a) => a.run(),

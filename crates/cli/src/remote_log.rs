@@ -19,12 +19,22 @@ const ANSWER_MAX_BYTES: usize = 257 << 20;
 /// An answer that takes longer is given up.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 
+/// Which bodies of a log are asked for.
+enum Bodies {
+    /// All, which takes the token.
+    All,
+    /// Control records, manifests and offers.
+    Public,
+    /// Those, and what signers publish.
+    Published,
+}
+
 /// A log at a URL. Nothing can be written to it.
 pub(crate) struct RemoteLog {
     url: String,
     token: Option<String>,
-    /// Whether only the bodies are read that anyone may read.
-    public: bool,
+    /// Which part of the bodies is read.
+    bodies: Bodies,
     client: Client,
     runtime: Runtime,
 }
@@ -38,7 +48,7 @@ impl RemoteLog {
         Ok(Self {
             url: url.trim_end_matches('/').to_owned(),
             token: token.map(str::to_owned),
-            public: false,
+            bodies: Bodies::All,
             client: engine::http::client(),
             runtime,
         })
@@ -47,7 +57,13 @@ impl RemoteLog {
     /// The same log, of which only what anyone may read is asked for: control records, manifests
     /// and offers. All other bodies look as if they were erased.
     pub(crate) fn in_public(mut self) -> Self {
-        self.public = true;
+        self.bodies = Bodies::Public;
+        self
+    }
+
+    /// The same log, of which what is public and what its signers publish is asked for.
+    pub(crate) fn with_published(mut self) -> Self {
+        self.bodies = Bodies::Published;
         self
     }
 
@@ -69,7 +85,11 @@ impl RemoteLog {
     async fn fetch(&self, path: &str) -> Result<Option<Vec<u8>>, String> {
         // Bodies lie beside the public files, and not below the same path.
         let url = if let Some(bundle) = path.strip_prefix("bodies/") {
-            let place = if self.public { "public" } else { "bodies" };
+            let place = match self.bodies {
+                Bodies::All => "bodies",
+                Bodies::Public => "public",
+                Bodies::Published => "published",
+            };
             format!("{}/longrun/v1/{place}/{bundle}", self.url)
         } else {
             format!("{}/{path}", self.url)

@@ -180,6 +180,80 @@ fn keys_change_under_one_id_and_no_call_goes_to_a_key_that_ended() {
     );
 }
 
+/// A certificate that is trusted, and is of another name than the one in the offer.
+#[test]
+fn a_certificate_for_another_name_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let write = |name: &str, text: String| std::fs::write(path(name), text).expect("written");
+    let made = rcgen::generate_simple_self_signed(["other.example".to_owned()]);
+    let made = made.expect("a certificate");
+    write("cert.pem", made.cert.pem());
+    write("key.pem", made.signing_key.serialize_pem());
+    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = free.local_addr().expect("bound").port();
+    drop(free);
+    write(
+        "tls.toml",
+        "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n\
+         [[endpoint]]\nurl = \"http://127.0.0.1:1/v1\"\n"
+            .to_owned(),
+    );
+    let listen = format!("127.0.0.1:{port}");
+    let (tls, tls_dir) = (path("tls.toml"), path("tls"));
+    let _there = Server::start(&[
+        "gateway", "--config", &tls, "--dir", &tls_dir, "--listen", &listen,
+    ]);
+    let deadline = std::time::Instant::now() + support::PATIENCE;
+    while std::net::TcpStream::connect(&listen).is_err() {
+        assert!(std::time::Instant::now() < deadline, "nobody listens");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let mut log = Server::start(&[
+        "log",
+        "serve",
+        "--open",
+        "--dir",
+        &path("log"),
+        "--listen",
+        "127.0.0.1:0",
+    ]);
+    let log_url = log.url("log");
+    let _node = Server::start(&[
+        "node",
+        "--model",
+        &demo_model().display().to_string(),
+        "--listen",
+        "127.0.0.1:0",
+        "--dir",
+        &path("node"),
+        "--join",
+        &log_url,
+        "--address",
+        &format!("https://localhost:{port}"),
+    ]);
+    write(
+        "longrun.toml",
+        format!("[[network]]\nlog = \"{log_url}\"\nallow_private = true\n"),
+    );
+    let mut gateway = Server::start_command(
+        support::longrun()
+            .env("SSL_CERT_FILE", path("cert.pem"))
+            .args(["gateway", "--config", &path("longrun.toml")])
+            .args(["--dir", &path("gateway"), "--listen", "127.0.0.1:0"]),
+    );
+    let status = format!("{}/longrun/v1/status", gateway.url("gateway"));
+    let told = Http::default().until(&status, |it| {
+        let network = &it.json()["networks"][0];
+        network["refused"]
+            .as_array()
+            .is_some_and(|refused| !refused.is_empty())
+    });
+    let why = told.json()["networks"][0]["refused"][0]["why"].clone();
+    let why = why.as_str().expect("a reason");
+    assert!(why.contains("not valid for name"), "{why}");
+}
+
 fn log_key(dir: &str) -> String {
     let shown = run(&["log", "show", dir]);
     let printed = text(&shown.stdout);

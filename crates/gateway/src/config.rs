@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Uri};
+use record::consent::Publish;
 use reliability::forecast::fold::Rule;
 
 pub mod alarms;
@@ -41,6 +42,11 @@ pub struct GatewayConfig {
     pub log: Option<LogConfig>,
     /// Logs in which nodes offer themselves; taken at the start.
     pub networks: Vec<NetworkConfig>,
+    /// What anyone may read of this gateway's records in its log. `None`: nothing is said, and what
+    /// was said before holds.
+    pub publish: Option<Publish>,
+    /// Whether nodes are handed what this gateway observed of them.
+    pub hand_back: bool,
     /// What can be forwarded to.
     pub endpoints: Vec<EndpointConfig>,
     /// Sizes and numbers past which a request is refused.
@@ -372,6 +378,8 @@ impl GatewayConfig {
             listen,
             log: None,
             networks: Vec::new(),
+            publish: None,
+            hand_back: false,
             endpoints: Vec::new(),
             limits: Limits::DEFAULT,
             routing: Routing::DEFAULT,

@@ -70,6 +70,7 @@ mod follow;
 mod forward;
 mod gateway;
 pub mod guard;
+mod hand_back;
 mod health;
 mod history;
 mod http;
@@ -91,6 +92,7 @@ mod pins;
 mod places;
 mod plain;
 mod preferences;
+mod publish;
 pub mod quirks;
 mod receipt;
 mod recent;
@@ -205,6 +207,8 @@ pub async fn serve(
     tasks.extend(network::start(&gateway)?);
     tasks.push(tokio::spawn(domain::keep_asking(Arc::clone(&gateway))));
     tasks.extend(merged::start(&gateway)?);
+    tasks.push(tokio::spawn(publish::keep_saying(Arc::clone(&gateway))));
+    tasks.push(tokio::spawn(hand_back::keep_handing(Arc::clone(&gateway))));
     let acceptor = certificate.as_ref().map(Certificate::acceptor);
     if let Some(certificate) = certificate {
         tasks.push(tokio::spawn(certificate.keep_following()));

@@ -180,6 +180,16 @@ impl Site {
         Ok(next)
     }
 
+    /// What requests beside its API go through, with the same limits as calls.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// A path of the node beside its API.
+    pub(crate) fn beside(&self, path: &str) -> String {
+        beside(&self.config.api, path)
+    }
+
     /// From now on it has as many places as its settings say.
     pub(crate) fn put_in_force(&self) {
         if let (Some(places), Some(most)) = (&self.places, self.config.offer.concurrency_max) {
@@ -412,12 +422,13 @@ fn model_names<'a>(names: impl Iterator<Item = &'a str>) -> Vec<ModelName> {
 
 /// Where a node describes itself: beside its API, not below `/v1`.
 fn node_url(api: &http::Uri) -> String {
+    beside(api, "/longrun/v1/node")
+}
+
+fn beside(api: &http::Uri, path: &str) -> String {
     let base = api.to_string();
     let base = base.trim_end_matches('/');
-    format!(
-        "{}/longrun/v1/node",
-        base.strip_suffix("/v1").unwrap_or(base)
-    )
+    format!("{}{path}", base.strip_suffix("/v1").unwrap_or(base))
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/healthz", get(health))
         .route("/longrun/v1/node", get(about))
         .route("/.well-known/longrun.json", get(vouching))
+        .route(
+            "/longrun/v1/observations",
+            post(crate::handed::observations),
+        )
         .route("/longrun/v1/challenge", post(crate::offer::challenge))
         .fallback(unknown)
         .method_not_allowed_fallback(wrong_method)

@@ -60,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) models: BTreeMap<String, Model>,
     /// What it offers to strangers, once it has joined.
     pub(crate) joined: OnceLock<Joined>,
+    /// What callers handed back.
+    pub(crate) handed: crate::handed::Handed,
     /// The domain that it calls its own.
     pub(crate) domain: OnceLock<String>,
     pub(crate) draining: AtomicBool,
@@ -125,6 +127,7 @@ pub async fn serve(config: NodeConfig) -> Result<Node, NodeError> {
         recorder,
         models: by_name,
         joined: OnceLock::new(),
+        handed: crate::handed::Handed::default(),
         domain: OnceLock::new(),
         draining: AtomicBool::new(false),
         running: watch::Sender::new(0),

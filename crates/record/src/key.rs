@@ -14,6 +14,7 @@ use ring::signature::{
 };
 
 use crate::challenge::Challenge;
+use crate::consent::Consent;
 use crate::digest::{KeyId, sha256};
 use crate::envelope::{Envelope, pae};
 use crate::error::{Code, Error, Result};
@@ -213,9 +214,21 @@ impl SigningKey {
     /// # Errors
     /// [`Code::BadKey`] if the random source fails.
     pub fn prove(&self, asked: &Challenge, random: &dyn SecureRandom) -> Result<Vec<u8>> {
+        self.sign_text(&asked.to_string(), random)
+    }
+
+    /// Says what strangers may read of this key's records.
+    ///
+    /// # Errors
+    /// [`Code::BadKey`] if the random source fails.
+    pub fn consent(&self, said: &Consent, random: &dyn SecureRandom) -> Result<Vec<u8>> {
+        self.sign_text(&said.to_string(), random)
+    }
+
+    fn sign_text(&self, text: &str, random: &dyn SecureRandom) -> Result<Vec<u8>> {
         let signature = self
             .pair
-            .sign(random, asked.to_string().as_bytes())
+            .sign(random, text.as_bytes())
             .map_err(|_| Error::new(Code::BadKey, "the random source of this machine failed"))?;
         Ok(signature.as_ref().to_vec())
     }

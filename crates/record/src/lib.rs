@@ -18,6 +18,7 @@
 //! | [`control`] | the chain of a signer's control records |
 //! | [`offer`] | what nodes offer, and which offers stand |
 //! | [`challenge`] | the proof that a node holds its key |
+//! | [`consent`] | a signer's word on what strangers may read |
 //! | [`outcome`] | outcome classes and faults |
 //! | [`bucket`] | coarse values |
 //! | [`content`] | salts, commitments, openings |
@@ -33,6 +34,7 @@ mod field;
 pub mod bucket;
 pub mod bundle;
 pub mod challenge;
+pub mod consent;
 pub mod content;
 pub mod digest;
 pub mod endpoint;

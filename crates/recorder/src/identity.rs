@@ -99,6 +99,18 @@ impl Identity {
         self.key.prove(asked, random)
     }
 
+    /// Says what strangers may read of this instance key's records.
+    ///
+    /// # Errors
+    /// [`record::Code::BadKey`] if the random source fails.
+    pub fn consent(
+        &self,
+        said: &record::consent::Consent,
+        random: &dyn SecureRandom,
+    ) -> Result<Vec<u8>, record::Error> {
+        self.key.consent(said, random)
+    }
+
     pub(crate) fn sign(
         &self,
         statement: &Statement,

@@ -87,6 +87,13 @@ impl Recorder {
         Ok(recorder)
     }
 
+    /// The signer's directory.
+    #[must_use]
+    pub fn directory(&self) -> &std::path::Path {
+        let spool = self.inner.spool.path();
+        spool.parent().unwrap_or(spool)
+    }
+
     /// Who signs.
     #[must_use]
     pub fn identity(&self) -> &Identity {

@@ -18,6 +18,7 @@
 
 pub mod admission;
 pub mod clock;
+pub mod consent;
 pub mod cosigning;
 pub mod erase;
 pub mod fsck;

@@ -7,6 +7,8 @@
 //! | `POST /longrun/v1/records` | envelopes, one JSON object a line; answered once published |
 //! | `GET /longrun/v1/bodies/<N>[.p/<W>]` | bodies, for whoever has the read token |
 //! | `GET /longrun/v1/public/<N>[.p/<W>]` | the same for anyone, with the bodies of control records, manifests and offers alone |
+//! | `GET /longrun/v1/published/<N>[.p/<W>]` | the same, and every record of signers who publish theirs |
+//! | `POST /longrun/v1/publish` | a signer's word on that; see [`crate::consent`] |
 //! | `GET /longrun/v1/log` | origin, key, size, limits |
 //!
 //! It listens where it is told to, by default on this machine only. Errors are
@@ -27,6 +29,7 @@ use crate::log::{Log, LogOptions};
 use crate::sequencer::OpenError;
 
 mod answer;
+mod publish;
 mod read;
 mod records;
 
@@ -171,6 +174,8 @@ pub fn router(log: Log) -> Router {
         .route("/retention.json", get(read::retention))
         .route("/longrun/v1/bodies/{*path}", get(read::bodies))
         .route("/longrun/v1/public/{*path}", get(read::public))
+        .route("/longrun/v1/published/{*path}", get(publish::published))
+        .route("/longrun/v1/publish", post(publish::hear))
         .route("/longrun/v1/log", get(read::about))
         .route("/longrun/v1/records", post(records::append))
         .fallback(answer::not_found)

@@ -16,6 +16,7 @@ use crate::log_files::LogFiles;
 use crate::{home_log, running};
 
 mod domain;
+mod receipts;
 mod show;
 mod story;
 
@@ -38,9 +39,13 @@ pub(crate) enum Command {
     Owner(HandOver),
     /// Print what a domain publishes to vouch for a provider, or check what it publishes.
     Domain(domain::Domain),
+    /// Count receipts and the observations that callers handed back, and write both.
+    Receipts(receipts::Receipts),
     /// Send records that wait, such as those of a change made while the log was away.
     Send(Signer),
 }
+
+pub(crate) use show::id_of;
 
 /// Where the first start of a node or gateway puts the recovery key, if nothing is said.
 const RECOVERY_FILE: &str = "recovery-key.pem";
@@ -173,14 +178,15 @@ impl Command {
         match self {
             Self::Show(arguments) => return arguments.run(),
             Self::Domain(arguments) => return arguments.run(),
-            Self::Rotate(arguments) => running::block_on(arguments.run())?,
-            Self::Revoke(arguments) => running::block_on(arguments.run())?,
+            Self::Receipts(arguments) => return arguments.run(),
+            Self::Rotate(arguments) => arguments.run()?,
+            Self::Revoke(arguments) => arguments.run()?,
             Self::Recover(arguments) => arguments.run()?,
-            Self::Owner(arguments) => running::block_on(arguments.run())?,
-            Self::Send(signer) => running::block_on(async {
-                let config = signer.config().await?;
-                finish(Succession::open(&config, Context::system()?)?, &config, &[]).await
-            })?,
+            Self::Owner(arguments) => arguments.run()?,
+            Self::Send(signer) => {
+                let config = running::block_on(signer.config())?;
+                finish(Succession::open(&config, Context::system()?)?, &config, &[])?;
+            }
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -191,17 +197,42 @@ impl Signer {
         config_of(&self.dir, self.log.as_deref(), self.log_vkey.as_deref()).await
     }
 
-    /// The directory, after what a crash left was put in order by the key that still can.
-    async fn open(&self) -> Result<(Succession, Config)> {
-        let config = self.config().await?;
+    /// The directory, after what a crash left was put in order by the key that still can. What its
+    /// owner did elsewhere is learned from the log first: a change that does not build on it would
+    /// contradict it.
+    fn open(&self) -> Result<(Succession, Config)> {
+        let config = running::block_on(self.config())?;
         if !config.directory.join(ID_FILE).exists() {
             let why = "holds no signer; name the directory of a node or gateway that has run";
             return Err(Unusable(format!("{}: {why}", self.dir.display())).into());
         }
-        let recorder = Recorder::open(&config, Context::system()?)?;
-        recorder.close(Duration::ZERO).await?;
-        drop(recorder);
-        Ok((Succession::open(&config, Context::system()?)?, config))
+        running::block_on(async {
+            let recorder = Recorder::open(&config, Context::system()?)?;
+            Ok(recorder.close(Duration::ZERO).await?)
+        })?;
+        let known = match &config.home_log {
+            Some(home) => self.known_to(home)?,
+            None => Vec::new(),
+        };
+        let signer = if known.is_empty() {
+            Succession::open(&config, Context::system()?)?
+        } else {
+            Succession::of(&config, Context::system()?, &known)?
+        };
+        Ok((signer, config))
+    }
+
+    /// The control records that count in the home log; none if it has not got any yet.
+    fn known_to(&self, home: &recorder::HomeLog) -> Result<Vec<record::Record>> {
+        let id = id_of(&self.dir)?;
+        let log = LogFiles::open_public(&home.url, Some(&home.vkey));
+        let log =
+            log.context("the log must answer: another change may have been made elsewhere")?;
+        let found = story::from_log(&log, id)?;
+        if found.is_empty() {
+            return Ok(Vec::new());
+        }
+        Ok(story::Story::of(id, &found)?.records().to_vec())
     }
 }
 
@@ -215,12 +246,12 @@ async fn config_of(dir: &Path, log: Option<&str>, vkey: Option<&str>) -> Result<
 }
 
 impl Rotate {
-    async fn run(self) -> Result<()> {
-        let (mut signer, config) = self.signer.open().await?;
+    fn run(self) -> Result<()> {
+        let (mut signer, config) = self.signer.open()?;
         if self.instance {
             let made = signer.rotate_instance(self.reason.word())?;
             println!("the instance key before ends; a new one signs from now on");
-            return finish(signer, &config, &made).await;
+            return finish(signer, &config, &made);
         }
         let recovery = match &self.recovery_key {
             Some(file) => Some(recovery_key(file)?),
@@ -229,7 +260,7 @@ impl Rotate {
         let made = signer.rotate_root(recovery)?;
         println!("root key  {} from now on", signer.chain().root().key_id());
         println!("A domain that vouches for the old one has to name it: longrun provider domain");
-        finish(signer, &config, &[made]).await
+        finish(signer, &config, &[made])
     }
 }
 
@@ -244,8 +275,8 @@ fn recovery_key(file: &Path) -> Result<record::PublicKey> {
 }
 
 impl Revoke {
-    async fn run(self) -> Result<()> {
-        let (mut signer, config) = self.signer.open().await?;
+    fn run(self) -> Result<()> {
+        let (mut signer, config) = self.signer.open()?;
         let own = signer.instance_key()?;
         let made = if own == self.key {
             println!("This directory signs with that key, so it gets a new one.");
@@ -254,12 +285,12 @@ impl Revoke {
             vec![signer.revoke(self.key, self.reason.word())?]
         };
         println!("revoked   {}", self.key);
-        finish(signer, &config, &made).await
+        finish(signer, &config, &made)
     }
 }
 
 impl HandOver {
-    async fn run(self) -> Result<()> {
+    fn run(self) -> Result<()> {
         let unusable = |error| Unusable(format!("--name: {error}"));
         let recovery = self.recovery_key.as_deref();
         let owner = Owner {
@@ -267,11 +298,11 @@ impl HandOver {
             key: super::key::read_public(&self.key)?,
             recovery: recovery.map(super::key::read_public).transpose()?,
         };
-        let (mut signer, config) = self.signer.open().await?;
+        let (mut signer, config) = self.signer.open()?;
         let made = signer.hand_over(owner)?;
         let (id, root) = (signer.chain().signer(), signer.chain().root().key_id());
         println!("{id} belongs to whoever has the root key {root} from now on.");
-        finish(signer, &config, &[made]).await
+        finish(signer, &config, &[made])
     }
 }
 
@@ -320,13 +351,13 @@ impl Recover {
             "directory {}: start the node with --dir",
             self.dir.display()
         );
-        running::block_on(finish(signer, &config, &made))
+        finish(signer, &config, &made)
     }
 }
 
 /// Sends what was changed, and says where it stands.
-async fn finish(signer: Succession, config: &Config, made: &[RecordId]) -> Result<()> {
-    let trouble = signer.send(config, PATIENCE).await?;
+fn finish(signer: Succession, config: &Config, made: &[RecordId]) -> Result<()> {
+    let trouble = running::block_on(async { Ok(signer.send(config, PATIENCE).await?) })?;
     for (record, index) in signer.story()? {
         if made.contains(&record.id) {
             let place = index.map_or("waits".to_owned(), |index| format!("entry {index}"));

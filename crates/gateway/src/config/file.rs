@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use record::consent::Publish;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -35,6 +36,9 @@ struct File {
     imported: Option<ImportedTable>,
     merged: Option<MergedTable>,
     log: Option<LogTable>,
+    publish: Option<Spanned<String>>,
+    #[serde(default)]
+    hand_back: bool,
     #[serde(default)]
     networks: Vec<Spanned<String>>,
     #[serde(default)]
@@ -214,10 +218,13 @@ pub(super) fn parse(
     let merged = merged
         .map(|table| merged_config(&at, table, around))
         .transpose()?;
+    let publish = publish(&at, file.publish.as_ref(), log.is_some())?;
     let hosts = file.hosts;
     Ok(GatewayConfig {
         listen,
         log,
+        publish,
+        hand_back: file.hand_back,
         networks,
         endpoints,
         limits,
@@ -242,6 +249,25 @@ pub(super) fn parse(
         }),
         merged,
     })
+}
+
+fn publish(
+    at: &Place<'_>,
+    said: Option<&Spanned<String>>,
+    has_log: bool,
+) -> Result<Option<Publish>, ConfigError> {
+    let Some(said) = said else { return Ok(None) };
+    if said.get_ref() == "summaries" {
+        let why = "there are no summaries yet; say none or records";
+        return Err(at.wrong(said, "publish", why));
+    }
+    let parsed: Result<Publish, _> = said.get_ref().parse();
+    let parsed = parsed.map_err(|error| at.wrong(said, "publish", &error.to_string()))?;
+    if !has_log && parsed != Publish::None {
+        let why = "without [log] there is nothing that anyone could read";
+        return Err(at.wrong(said, "publish", why));
+    }
+    Ok(Some(parsed))
 }
 
 fn region(at: &Place<'_>, region: Option<&Spanned<String>>) -> Result<String, ConfigError> {

@@ -106,6 +106,15 @@ pub(super) async fn public(
     State(served): State<Served>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
+    filtered(served, &path, is_public).await
+}
+
+/// Bodies that are `wanted`; all others are left out, as if they were erased.
+pub(super) async fn filtered(
+    served: Served,
+    path: &str,
+    wanted: impl Fn(&[u8]) -> bool + Send + 'static,
+) -> Result<Response, Problem> {
     let path = format!("bodies/{path}");
     let Some(Resource::Bodies(span)) = Resource::parse(&path) else {
         return Err(Problem::missing(&path));
@@ -113,9 +122,7 @@ pub(super) async fn public(
     let bytes = read(served, Resource::Bodies(span)).await?;
     let kept = tokio::task::spawn_blocking(move || {
         let bodies = decode_bodies(&bytes, span.width()).map_err(|error| error.to_string())?;
-        let public = bodies
-            .into_iter()
-            .map(|body| body.filter(|it| is_public(it)));
+        let public = bodies.into_iter().map(|body| body.filter(|it| wanted(it)));
         encode_bodies(&public.collect::<Vec<_>>()).map_err(|error| error.to_string())
     });
     match kept.await {

@@ -17,6 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::answer::{Problem, json};
 use crate::admission::{Refusal, Submission};
+use crate::consent::Consents;
 use crate::log::Log;
 use crate::sequencer::{Answer, BATCH_RECORDS_MAX, Placed, SubmitError};
 use crate::shard::closed;
@@ -36,6 +37,7 @@ pub(super) struct Served {
 
 struct Inner {
     log: Log,
+    consents: Consents,
     /// One permit a core: verification is all computation.
     cores: Semaphore,
 }
@@ -45,6 +47,7 @@ impl Served {
         let cores = available_parallelism().map_or(1, std::num::NonZero::get);
         Self {
             inner: Arc::new(Inner {
+                consents: Consents::open(log.directory(), log.origin()),
                 log,
                 cores: Semaphore::new(cores),
             }),
@@ -53,6 +56,10 @@ impl Served {
 
     pub(super) fn log(&self) -> &Log {
         &self.inner.log
+    }
+
+    pub(super) fn consents(&self) -> &Consents {
+        &self.inner.consents
     }
 
     /// Verifies envelopes on all cores, then charges for them in their order, because a signer's

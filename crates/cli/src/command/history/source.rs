@@ -30,10 +30,16 @@ pub(super) struct Source {
     /// A file with the token that opens the bodies of a log at a URL.
     #[arg(long, value_name = "FILE")]
     read_token: Option<std::path::PathBuf>,
+    /// Read what the signers of a log at a URL publish; all other bodies count as erased.
+    #[arg(long, conflicts_with = "read_token")]
+    published: bool,
 }
 
 impl Source {
     pub(super) fn open(&self) -> Result<LogFiles> {
+        if self.published {
+            return LogFiles::open_published(&self.log, self.log_vkey.as_deref());
+        }
         let token = self
             .read_token
             .as_deref()

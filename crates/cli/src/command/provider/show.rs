@@ -47,12 +47,12 @@ impl Show {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let path = Path::new(&self.what);
         let (story, known_by) = match &self.log {
-            Some(log) => self.from_log(log, path)?,
+            Some(log) => self.read_log(log, path)?,
             None if path.is_dir() => (
                 of_directory(path)?,
                 "as its own directory has it".to_owned(),
             ),
-            None if path.is_file() => self.from_file(path)?,
+            None if path.is_file() => self.read_file(path)?,
             None => {
                 let why = "is neither a directory nor a file; for an id, name its log with --log";
                 return Err(Unusable(format!("{}: {why}", self.what)).into());
@@ -74,7 +74,7 @@ impl Show {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn from_log(&self, log: &str, path: &Path) -> Result<(Story, String)> {
+    fn read_log(&self, log: &str, path: &Path) -> Result<(Story, String)> {
         let id = match self.what.parse::<SignerId>() {
             Ok(id) => id,
             Err(_) => id_of(path)?,
@@ -90,7 +90,7 @@ impl Show {
     }
 
     /// Reads what --save wrote, and believes what the log with the given key has signed.
-    fn from_file(&self, path: &Path) -> Result<(Story, String)> {
+    fn read_file(&self, path: &Path) -> Result<(Story, String)> {
         let unusable = |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", path.display()));
         let bytes = files::read(path)?;
         let own = TrustPolicy::parse(&bytes).map_err(|error| unusable(&error))?;
@@ -134,7 +134,7 @@ impl Show {
 }
 
 /// The id of the signer in a directory, which may be at work.
-pub(super) fn id_of(dir: &Path) -> Result<SignerId> {
+pub(crate) fn id_of(dir: &Path) -> Result<SignerId> {
     let file = dir.join(ID_FILE);
     let text = files::read_text(&file).with_context(|| {
         format!(

@@ -1,0 +1,241 @@
+//! Which signers let strangers read their records, by their own signed word ([`record::consent`]).
+//!
+//! Kept beside the log with the signatures, so whoever asks why something was shown gets the answer.
+//! A file that cannot be read shows nothing, and takes no word until it is put right.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use record::consent::{Consent, Publish};
+use record::control::LogOrigin;
+use record::{KeyId, PublicKey};
+use serde::{Deserialize, Serialize};
+
+use crate::admission::Refusal;
+
+/// The consents, in a log's directory.
+pub const CONSENT_FILE: &str = "publish.json";
+/// Keys whose word is kept, at most.
+pub const CONSENTS_MAX: usize = 65_536;
+/// How far a signer's clock may be ahead, ms.
+pub const AHEAD_MAX_MS: u64 = 10 * 60 * 1000;
+const VERSION: u32 = 1;
+
+/// What goes over the wire: a word and its signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Said {
+    /// The key, base64 of its SPKI.
+    pub key: String,
+    /// `none` or `records`.
+    pub publish: String,
+    /// When it was said, Unix ms.
+    pub at_ms: u64,
+    /// Base64 of the signature over [`Consent`]'s text.
+    pub signature: String,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Kept {
+    longrun_publish: u32,
+    keys: BTreeMap<KeyId, Said>,
+}
+
+/// The words of all signers of one log.
+pub struct Consents {
+    path: PathBuf,
+    origin: String,
+    kept: Mutex<Result<Kept, String>>,
+    /// Those who said `records`.
+    open: RwLock<Arc<BTreeSet<KeyId>>>,
+}
+
+impl Consents {
+    /// Those of the log in this directory.
+    #[must_use]
+    pub fn open(directory: &Path, origin: &str) -> Self {
+        let path = directory.join(CONSENT_FILE);
+        let kept = read(&path);
+        if let Err(why) = &kept {
+            tracing::error!(file = %path.display(), why, "nobody's records are shown to strangers");
+        }
+        let open = kept.as_ref().map_or_else(|_| BTreeSet::new(), open_keys);
+        Self {
+            path,
+            origin: origin.to_owned(),
+            kept: Mutex::new(kept),
+            open: RwLock::new(Arc::new(open)),
+        }
+    }
+
+    /// The keys whose records anyone may read.
+    pub fn keys(&self) -> Arc<BTreeSet<KeyId>> {
+        Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Takes a word. The latest of a key holds; what was read in between was read.
+    ///
+    /// # Errors
+    /// [`Refusal`]: `malformed`, `bad_signature`, `stale` (another word is as late or later),
+    /// `too_many_keys`, `unavailable`.
+    pub fn hear(&self, said: Said, now_ms: u64) -> Result<KeyId, Refusal> {
+        let consent = self.check(&said, now_ms)?;
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let kept = kept
+            .as_mut()
+            .map_err(|why| Refusal::new("unavailable", why.clone()))?;
+        match kept.keys.get(&consent.key) {
+            Some(before) if *before == said => return Ok(consent.key),
+            Some(before) if before.at_ms >= said.at_ms => {
+                let why = format!("this key said {} later", before.publish);
+                return Err(Refusal::new("stale", why));
+            }
+            None if kept.keys.len() >= CONSENTS_MAX => {
+                let why = format!("this log keeps the word of {CONSENTS_MAX} keys at most");
+                return Err(Refusal::new("too_many_keys", why));
+            }
+            _ => {}
+        }
+        let before = kept.keys.insert(consent.key, said);
+        if let Err(error) = write(&self.path, kept) {
+            match before {
+                Some(before) => kept.keys.insert(consent.key, before),
+                None => kept.keys.remove(&consent.key),
+            };
+            return Err(Refusal::new("unavailable", error));
+        }
+        let open = Arc::new(open_keys(kept));
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = open;
+        Ok(consent.key)
+    }
+
+    fn check(&self, said: &Said, now_ms: u64) -> Result<Consent, Refusal> {
+        let malformed = |why: &dyn std::fmt::Display| Refusal::new("malformed", why.to_string());
+        let bytes = |name: &str, text: &str| {
+            let bytes = STANDARD.decode(text);
+            bytes.map_err(|error| malformed(&format!("{name}: {error}")))
+        };
+        let key = PublicKey::from_spki(&bytes("key", &said.key)?).map_err(|e| malformed(&e))?;
+        let publish: Publish = said.publish.parse().map_err(|e| malformed(&e))?;
+        if said.at_ms > now_ms.saturating_add(AHEAD_MAX_MS) {
+            return Err(malformed(&"at_ms lies in the future"));
+        }
+        let consent = Consent {
+            log: LogOrigin::new(self.origin.clone()).map_err(|e| malformed(&e))?,
+            key: key.key_id(),
+            publish,
+            at_ms: said.at_ms,
+        };
+        let signature = bytes("signature", &said.signature)?;
+        let verified = key.verify(consent.to_string().as_bytes(), &signature);
+        let why = "the signature is not of this key over this word for this log";
+        verified.map_err(|_| Refusal::new("bad_signature", why))?;
+        Ok(consent)
+    }
+}
+
+fn open_keys(kept: &Kept) -> BTreeSet<KeyId> {
+    let open = Publish::Records.as_str();
+    let keys = kept.keys.iter().filter(|(_, said)| said.publish == open);
+    keys.map(|(key, _)| *key).collect()
+}
+
+fn read(path: &Path) -> Result<Kept, String> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Kept {
+                longrun_publish: VERSION,
+                ..Kept::default()
+            });
+        }
+        Err(error) => return Err(format!("{CONSENT_FILE} cannot be read: {error}")),
+    };
+    let kept: Kept =
+        serde_json::from_slice(&bytes).map_err(|error| format!("{CONSENT_FILE}: {error}"))?;
+    if kept.longrun_publish != VERSION {
+        let version = kept.longrun_publish;
+        return Err(format!(
+            "{CONSENT_FILE} is of version {version}; this program reads {VERSION}"
+        ));
+    }
+    Ok(kept)
+}
+
+fn write(path: &Path, kept: &Kept) -> Result<(), String> {
+    let mut bytes = serde_json::to_vec(kept).map_err(|error| error.to_string())?;
+    bytes.push(b'\n');
+    store::local::replace_file(path, &bytes).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use record::SigningKey;
+    use ring::rand::SystemRandom;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_800_000_000_000;
+
+    fn said(key: &SigningKey, log: &str, publish: Publish, at_ms: u64) -> Said {
+        let consent = Consent {
+            log: LogOrigin::new(log).expect("an origin"),
+            key: key.key_id(),
+            publish,
+            at_ms,
+        };
+        let signature = key.consent(&consent, &SystemRandom::new());
+        Said {
+            key: STANDARD.encode(key.public().spki()),
+            publish: publish.as_str().to_owned(),
+            at_ms,
+            signature: STANDARD.encode(signature.expect("randomness")),
+        }
+    }
+
+    #[test]
+    fn the_latest_word_of_the_key_itself_holds_also_after_a_restart() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let consents = Consents::open(dir.path(), "log.example");
+        let key = SigningKey::generate(&SystemRandom::new()).expect("a key");
+        let (yes, no) = (Publish::Records, Publish::None);
+        let first = said(&key, "log.example", yes, NOW_MS);
+        assert_eq!(
+            consents.hear(first.clone(), NOW_MS).ok(),
+            Some(key.key_id())
+        );
+        assert!(consents.keys().contains(&key.key_id()));
+        let again = Consents::open(dir.path(), "log.example");
+        assert!(again.keys().contains(&key.key_id()));
+
+        let code = |said: Said| consents.hear(said, NOW_MS).expect_err("refused").code;
+        assert_eq!(code(said(&key, "log.example", no, NOW_MS - 1)), "stale");
+        assert_eq!(
+            code(said(&key, "other.example", no, NOW_MS + 1)),
+            "bad_signature"
+        );
+        let ahead = NOW_MS + AHEAD_MAX_MS + 1;
+        assert_eq!(code(said(&key, "log.example", no, ahead)), "malformed");
+        let mut forged = said(&key, "log.example", no, NOW_MS + 1);
+        forged.publish = "records".to_owned();
+        assert_eq!(code(forged), "bad_signature");
+
+        let last = said(&key, "log.example", no, NOW_MS + 1);
+        consents.hear(last, NOW_MS).expect("taken");
+        assert!(consents.keys().is_empty());
+        // The old word, sent again by somebody who saw it.
+        assert_eq!(code(first), "stale");
+
+        std::fs::write(dir.path().join(CONSENT_FILE), "{").expect("written");
+        let damaged = Consents::open(dir.path(), "log.example");
+        let word = said(&key, "log.example", yes, NOW_MS + 2);
+        assert_eq!(
+            damaged.hear(word, NOW_MS).expect_err("shut").code,
+            "unavailable"
+        );
+    }
+}

@@ -1,0 +1,74 @@
+//! What strangers may read of other kinds than those that are public of everybody: the records of
+//! signers who said so.
+
+use std::collections::BTreeSet;
+
+use axum::body::Bytes;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::response::Response;
+use record::{KeyId, Predicate, Statement};
+use serde::Serialize;
+
+use super::answer::{Problem, json};
+use super::read;
+use super::records::Served;
+use crate::clock::{Clock as _, SystemClock};
+use crate::consent::Said;
+
+/// Bytes of the largest word.
+const WORD_BYTES_MAX: usize = 4096;
+
+#[derive(Serialize)]
+struct Heard {
+    key: KeyId,
+    publish: String,
+    at_ms: u64,
+}
+
+/// `POST /longrun/v1/publish`.
+pub(super) async fn hear(State(served): State<Served>, body: Bytes) -> Result<Response, Problem> {
+    let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, "malformed", why);
+    if body.len() > WORD_BYTES_MAX {
+        return Err(bad(format!("more than {WORD_BYTES_MAX} bytes")));
+    }
+    let said: Said = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
+    let (publish, at_ms) = (said.publish.clone(), said.at_ms);
+    let heard =
+        tokio::task::spawn_blocking(move || served.consents().hear(said, SystemClock.unix_ms()));
+    let heard = heard.await.map_err(|e| Problem::internal(e.to_string()))?;
+    let key = heard.map_err(|refusal| {
+        let status = match refusal.code {
+            "unavailable" | "too_many_keys" => StatusCode::SERVICE_UNAVAILABLE,
+            "stale" => StatusCode::CONFLICT,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Problem::new(status, refusal.code, refusal.message)
+    })?;
+    let heard = Heard {
+        key,
+        publish,
+        at_ms,
+    };
+    Ok(json(StatusCode::OK, &heard))
+}
+
+/// `GET /longrun/v1/published/…`: what is public of everybody, and every record of those who publish
+/// theirs. All other bodies are left out, as if they were erased.
+pub(super) async fn published(
+    State(served): State<Served>,
+    Path(path): Path<String>,
+) -> Result<Response, Problem> {
+    let keys = served.consents().keys();
+    read::filtered(served, &path, move |body| is_published(body, &keys)).await
+}
+
+fn is_published(body: &[u8], keys: &BTreeSet<KeyId>) -> bool {
+    Statement::from_payload(body).is_ok_and(|statement| {
+        let of_everybody = matches!(
+            statement.predicate,
+            Predicate::Control(_) | Predicate::Manifest(_) | Predicate::Offer(_)
+        );
+        of_everybody || keys.contains(&statement.signer.key.key_id())
+    })
+}
