@@ -1,4 +1,4 @@
-//! `publish = "records"`: this gateway's word to its log on what strangers may read of its records.
+//! `publish = "summaries"` or `"records"`: this gateway's word to its log on what strangers may read of its records.
 //!
 //! It is said at the start and whenever the configuration says something else, and again until the log
 //! has taken it. Where the configuration says nothing, nothing is said.

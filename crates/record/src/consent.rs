@@ -20,6 +20,8 @@ pub enum Publish {
     /// Nothing but what is public of everybody: control records, manifests, offers.
     #[default]
     None,
+    /// Its summaries too.
+    Summaries,
     /// Every record.
     Records,
 }
@@ -30,6 +32,7 @@ impl Publish {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::None => "none",
+            Self::Summaries => "summaries",
             Self::Records => "records",
         }
     }
@@ -41,10 +44,11 @@ impl FromStr for Publish {
     fn from_str(text: &str) -> Result<Self, Error> {
         match text {
             "none" => Ok(Self::None),
+            "summaries" => Ok(Self::Summaries),
             "records" => Ok(Self::Records),
             other => Err(Error::new(
                 Code::BadValue,
-                format!("{other:?} is neither none nor records"),
+                format!("{other:?} is neither none nor summaries nor records"),
             )),
         }
     }

@@ -3,7 +3,7 @@
 //! Kept beside the log with the signatures, so whoever asks why something was shown gets the answer.
 //! A file that cannot be read shows nothing, and takes no word until it is put right.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -30,7 +30,7 @@ const VERSION: u32 = 1;
 pub struct Said {
     /// The key, base64 of its SPKI.
     pub key: String,
-    /// `none` or `records`.
+    /// `none`, `summaries` or `records`.
     pub publish: String,
     /// When it was said, Unix ms.
     pub at_ms: u64,
@@ -50,8 +50,8 @@ pub struct Consents {
     path: PathBuf,
     origin: String,
     kept: Mutex<Result<Kept, String>>,
-    /// Those who said `records`.
-    open: RwLock<Arc<BTreeSet<KeyId>>>,
+    /// Those who said another word than `none`.
+    open: RwLock<Arc<BTreeMap<KeyId, Publish>>>,
 }
 
 impl Consents {
@@ -63,7 +63,7 @@ impl Consents {
         if let Err(why) = &kept {
             tracing::error!(file = %path.display(), why, "nobody's records are shown to strangers");
         }
-        let open = kept.as_ref().map_or_else(|_| BTreeSet::new(), open_keys);
+        let open = kept.as_ref().map_or_else(|_| BTreeMap::new(), open_keys);
         Self {
             path,
             origin: origin.to_owned(),
@@ -72,8 +72,8 @@ impl Consents {
         }
     }
 
-    /// The keys whose records anyone may read.
-    pub fn keys(&self) -> Arc<BTreeSet<KeyId>> {
+    /// The keys of whose records anyone may read some, and which.
+    pub fn keys(&self) -> Arc<BTreeMap<KeyId, Publish>> {
         Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -138,10 +138,11 @@ impl Consents {
     }
 }
 
-fn open_keys(kept: &Kept) -> BTreeSet<KeyId> {
-    let open = Publish::Records.as_str();
-    let keys = kept.keys.iter().filter(|(_, said)| said.publish == open);
-    keys.map(|(key, _)| *key).collect()
+fn open_keys(kept: &Kept) -> BTreeMap<KeyId, Publish> {
+    // A word that a newer version wrote shows nothing.
+    let word = |said: &Said| said.publish.parse().unwrap_or_default();
+    let keys = kept.keys.iter().map(|(key, said)| (*key, word(said)));
+    keys.filter(|(_, word)| *word != Publish::None).collect()
 }
 
 fn read(path: &Path) -> Result<Kept, String> {
@@ -208,9 +209,9 @@ mod tests {
             consents.hear(first.clone(), NOW_MS).ok(),
             Some(key.key_id())
         );
-        assert!(consents.keys().contains(&key.key_id()));
+        assert!(consents.keys().contains_key(&key.key_id()));
         let again = Consents::open(dir.path(), "log.example");
-        assert!(again.keys().contains(&key.key_id()));
+        assert!(again.keys().contains_key(&key.key_id()));
 
         let code = |said: Said| consents.hear(said, NOW_MS).expect_err("refused").code;
         assert_eq!(code(said(&key, "log.example", no, NOW_MS - 1)), "stale");

@@ -51,6 +51,8 @@ pub(crate) struct Arguments {
 enum What {
     /// Nothing but what is public of everybody.
     None,
+    /// The summaries that this directory's key signed (longrun history summarise --signer DIR).
+    Summaries,
     /// Every record that this directory's key signed.
     Records,
 }
@@ -69,6 +71,7 @@ impl Arguments {
         } else {
             let what = match self.what {
                 Some(What::Records) => Publish::Records,
+                Some(What::Summaries) => Publish::Summaries,
                 Some(What::None) | None => Publish::None,
             };
             say(&self.dir, &log, what)?;
@@ -183,6 +186,10 @@ fn say(dir: &Path, log: &str, what: Publish) -> Result<()> {
         bail!("the log does not take it: {}", answer.complaint());
     }
     match what {
+        Publish::Summaries => println!(
+            "Anyone may read the summaries of key {} in {origin} now.",
+            consent.key
+        ),
         Publish::Records => println!(
             "Anyone may read the records of key {} in {origin} now.",
             consent.key

@@ -257,10 +257,6 @@ fn publish(
     has_log: bool,
 ) -> Result<Option<Publish>, ConfigError> {
     let Some(said) = said else { return Ok(None) };
-    if said.get_ref() == "summaries" {
-        let why = "there are no summaries yet; say none or records";
-        return Err(at.wrong(said, "publish", why));
-    }
     let parsed: Result<Publish, _> = said.get_ref().parse();
     let parsed = parsed.map_err(|error| at.wrong(said, "publish", &error.to_string()))?;
     if !has_log && parsed != Publish::None {

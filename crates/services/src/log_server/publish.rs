@@ -1,12 +1,13 @@
 //! What strangers may read of other kinds than those that are public of everybody: the records of
 //! signers who said so.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use axum::body::Bytes;
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use record::consent::Publish;
 use record::{KeyId, Predicate, Statement};
 use serde::Serialize;
 
@@ -63,12 +64,17 @@ pub(super) async fn published(
     read::filtered(served, &path, move |body| is_published(body, &keys)).await
 }
 
-fn is_published(body: &[u8], keys: &BTreeSet<KeyId>) -> bool {
+fn is_published(body: &[u8], keys: &BTreeMap<KeyId, Publish>) -> bool {
     Statement::from_payload(body).is_ok_and(|statement| {
         let of_everybody = matches!(
             statement.predicate,
             Predicate::Control(_) | Predicate::Manifest(_) | Predicate::Offer(_)
         );
-        of_everybody || keys.contains(&statement.signer.key.key_id())
+        of_everybody
+            || match keys.get(&statement.signer.key.key_id()) {
+                Some(Publish::Records) => true,
+                Some(Publish::Summaries) => matches!(statement.predicate, Predicate::Summary(_)),
+                Some(Publish::None) | None => false,
+            }
     })
 }
