@@ -5,6 +5,10 @@ mod support;
 
 use std::path::Path;
 
+use record::bucket::start_ms;
+use record::control::LogOrigin;
+use record::summary::{BundleCounts, StreamNumbers, Summary};
+use record::{Endpoint, KeyId, Seq};
 use serde_json::Value;
 use support::{Http, Server, chat, run, text};
 
@@ -60,63 +64,127 @@ fn summaries_are_signed_carried_and_counted_again() {
     let mut network = network(dir, 140);
     let (log, to) = (path(dir, "net/log"), network.url("log"));
     let signer = path(dir, "summariser");
-    let summarise = [
-        "history",
-        "summarise",
-        "--log",
-        &log,
-        "--to",
-        &to,
-        "--signer",
-        &signer,
-    ];
-    let written = run(&summarise);
-    assert!(written.status.success(), "{}", text(&written.stderr));
-    assert!(!text(&written.stdout).contains("wrote     0 summaries"));
-    let again = run(&summarise);
-    assert!(again.status.success(), "{}", text(&again.stderr));
-    assert!(
-        text(&again.stdout).contains("wrote     0 summaries"),
-        "nothing is said twice: {}",
-        text(&again.stdout)
-    );
+    let summarise = || {
+        let from_to = ["--log", &log, "--to", &to, "--signer", &signer];
+        let written = run(&[&["history", "summarise"], &from_to[..]].concat());
+        assert!(written.status.success(), "{}", text(&written.stderr));
+        text(&written.stdout)
+    };
+    assert!(!summarise().contains("wrote     0 summaries"));
+    let again = summarise();
+    assert!(again.contains("wrote     0 summaries"), "{again}");
+    let export = |name: &str| {
+        let file = path(dir, name);
+        let export = [
+            "history",
+            "export",
+            "--log",
+            &log,
+            "--summaries",
+            "--out",
+            &file,
+        ];
+        let exported = run(&export);
+        assert!(exported.status.success(), "{}", text(&exported.stderr));
+        file
+    };
+    let file = export("summaries");
+    let told = json(&["history", "verify", &file, "--json"]);
+    misstate(dir, &to, &told["summaries"][0]);
+    let with_a_lie = export("with-a-lie");
     assert!(network.interrupt().success(), "Ctrl-C stops it cleanly");
 
-    let (file, trust) = (path(dir, "summaries"), path(dir, "trust"));
-    let exported = run(&[
-        "history",
-        "export",
-        "--log",
-        &log,
-        "--summaries",
-        "--out",
-        &file,
-    ]);
-    assert!(exported.status.success(), "{}", text(&exported.stderr));
+    let trust = path(dir, "trust");
     assert!(
         run(&["trust", "export", "--log", &log, "--out", &trust])
             .status
             .success()
     );
     let policy = path(dir, "trust/policy.json");
-    let verify = ["history", "verify", &file, "--policy", &policy, "--json"];
-    let offline = json(&verify);
+    let verify = |file: &str, more: &[&str]| {
+        json(
+            &[
+                &["history", "verify", file, "--policy", &policy, "--json"],
+                more,
+            ]
+            .concat(),
+        )
+    };
+    let offline = verify(&file, &[]);
     assert_eq!(offline["verdict"], "valid", "{offline:#}");
     assert_eq!(offline["recounted"], Value::Null);
-    let counted = json(&[&verify[..], &["--log", &log]].concat());
+    let counted = verify(&file, &["--log", &log]);
     assert_eq!(counted["verdict"], "valid", "{counted:#}");
     assert_eq!(counted["recounted"]["drawn"], counted["recounted"]["of"]);
-    let calls = |told: &Value| -> u64 {
-        let chains = told["summaries"].as_array().expect("a list");
-        chains.iter().filter_map(|it| it["calls"].as_u64()).sum()
-    };
-    assert!((1..=256).contains(&calls(&counted)), "{counted:#}");
-    let words = run(&[&verify[..5], &["--log", &log]].concat());
+    let chains = counted["summaries"].as_array().expect("a list");
+    let calls: u64 = chains.iter().filter_map(|it| it["calls"].as_u64()).sum();
+    assert!((1..=256).contains(&calls), "{counted:#}");
+    let words = run(&[
+        "history", "verify", &file, "--policy", &policy, "--log", &log,
+    ]);
     assert!(text(&words.stdout).contains("it misses one misstated bundle with probability"));
     let refused = run(&[
         "history", "import", &file, "--policy", &policy, "--dir", &trust,
     ]);
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+
+    // It fits together, and only counting again shows it.
+    assert_eq!(verify(&with_a_lie, &[])["verdict"], "valid");
+    let caught = verify(&with_a_lie, &["--log", &log]);
+    assert_eq!(caught["verdict"], "invalid", "{caught:#}");
+    let finding = &caught["file"]["findings"][0];
+    assert_eq!(finding["check"], "summaries", "{caught:#}");
+    assert_eq!(finding["entries"], serde_json::json!([0, 255]));
+}
+
+/// Somebody else's summary of the first bundle, of the endpoint and observer of `told`: one good call.
+fn misstate(dir: &Path, log_url: &str, told: &Value) {
+    let word = |member: &str| told[member].as_str().expect("text");
+    let about = Http::default()
+        .get(&format!("{log_url}/longrun/v1/log"))
+        .json();
+    let mut config = recorder::Config::new(dir.join("liar"), "liar", "summariser");
+    config.home_log = Some(recorder::HomeLog {
+        url: log_url.to_owned(),
+        vkey: about["vkey"].as_str().expect("a key").to_owned(),
+    });
+    let summary = Summary {
+        at_ms: start_ms(1_790_000_000_000),
+        log: LogOrigin::new(about["origin"].as_str().expect("text")).expect("an origin"),
+        endpoint: Endpoint {
+            provider: word("provider").parse().expect("a provider"),
+            model: word("model").parse().expect("a model"),
+        },
+        observer: word("observer").parse().expect("an id"),
+        seq: Seq::new(1).expect("a number"),
+        previous: None,
+        from: 0,
+        to: 256,
+        bundles: vec![BundleCounts {
+            bundle: 0,
+            calls: 1,
+            good: 1,
+            bad: 0,
+            rate_limited: 0,
+        }],
+        streams: vec![StreamNumbers {
+            key: KeyId::from_bytes([1; 32]),
+            highest: 1,
+            records: 1,
+            voided: 0,
+            unused: 0,
+            missing: 0,
+        }],
+    };
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let context = recorder::Context::system().expect("a machine");
+        let recorder = recorder::Recorder::open(&config, context).expect("a signer");
+        let said = recorder.say(summary).expect("a statement");
+        assert!(said.durable().await.is_some());
+        let patience = std::time::Duration::from_secs(60);
+        recorder.close(patience).await.expect("closed");
+    });
 }
 
 #[test]

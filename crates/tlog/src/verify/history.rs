@@ -141,6 +141,8 @@ pub struct HistoryCheck {
     untold_streams: Option<BTreeMap<StreamId, StreamAccount>>,
     untold_signers: Option<BTreeMap<SignerId, SignerAccount>>,
     summaries: Summaries,
+    /// Bundles that were counted again, of how many.
+    recounted: Option<(u64, u64)>,
     findings: Findings,
 }
 
@@ -164,6 +166,7 @@ impl HistoryCheck {
             untold_streams: None,
             untold_signers: None,
             summaries: Summaries::default(),
+            recounted: None,
             findings: Findings::default(),
         }
     }
@@ -366,6 +369,11 @@ impl HistoryCheck {
         &self.summaries
     }
 
+    /// So many of the bundles that the summaries cover were drawn, and counted again.
+    pub fn recounted(&mut self, drawn: u64, of: u64) {
+        self.recounted = Some((drawn, of));
+    }
+
     /// Entries of the log turned out not to be what a summary says.
     pub fn misstated(&mut self, entries: &Range<u64>, why: String) {
         self.findings.gap("summaries", entries, why);
@@ -495,10 +503,7 @@ impl HistoryCheck {
             ("selection", "every record belongs to it".to_owned()),
             ("complete", self.completeness()),
             ("numbers", self.numbers()),
-            (
-                "summaries",
-                "each chain from the log's first entry on, without a gap".to_owned(),
-            ),
+            ("summaries", self.counted_again()),
         ];
         let proven = self.rebuild.is_some();
         for (name, reason) in says {
@@ -524,6 +529,18 @@ impl HistoryCheck {
         trust::say_time(&mut draft, &facts);
         draft.content_not_checked();
         draft
+    }
+
+    fn counted_again(&self) -> String {
+        let again = match self.recounted {
+            None => {
+                "no bundle was counted again, so their counts are their signers' word".to_owned()
+            }
+            Some((drawn, of)) => {
+                format!("{drawn} of {of} bundles, drawn at random, hold what they say")
+            }
+        };
+        format!("each chain from the log's first entry on, without a gap; {again}")
     }
 
     fn signatures(&self) -> String {

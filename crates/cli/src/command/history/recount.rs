@@ -94,6 +94,7 @@ impl Against {
             |read| counting.take(read),
         )?;
         let misstated = counting.finish()?;
+        check.recounted(sample.wanted(), sample.of());
         for (bundle, why) in misstated {
             let first = bundle * BUNDLE_ENTRIES;
             check.misstated(&(first..first + BUNDLE_ENTRIES), why);
