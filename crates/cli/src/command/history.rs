@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use reliability::fold::{EndpointReport, Report};
+use reliability::fold::{EndpointReport, History, Report};
+use reliability::forecast::fold::Forecasts;
 use reliability::imported::Evidence;
 use reliability::kt::Alpha;
 
@@ -80,8 +81,7 @@ impl Show {
         let report = folded.history.report(Alpha::FIVE_PERCENT);
         let imported = self.imported()?;
         if self.json {
-            let mut document = predicted::document(&report, &folded.forecasts)?;
-            document["owner_changes"] = owners::document(&folded.history, &report)?;
+            let mut document = document(&report, &folded.history, &folded.forecasts)?;
             if let Some(imported) = &imported {
                 document["imported"] = serde_json::to_value(imported.told())?;
             }
@@ -112,6 +112,17 @@ impl Show {
         }
         Ok(read.ok())
     }
+}
+
+/// A history as JSON, the same for a log and for a file of it.
+fn document(
+    report: &Report,
+    history: &History,
+    forecasts: &Forecasts,
+) -> serde_json::Result<serde_json::Value> {
+    let mut document = predicted::document(report, forecasts)?;
+    document["owner_changes"] = owners::document(history, report)?;
+    Ok(document)
 }
 
 fn print(report: &Report, origin: &str, folded: &source::Folded) {

@@ -1,6 +1,5 @@
 //! How predictable each endpoint has been, by the forecasts that are in the log itself.
 
-use anyhow::Result;
 use record::Endpoint;
 use reliability::fold::{EndpointReport, Report};
 use reliability::forecast::fold::{Forecasts, Predicted, Rule};
@@ -21,7 +20,7 @@ pub(super) fn of(forecasts: &Forecasts, endpoint: &EndpointReport) -> Vec<Predic
 }
 
 /// A history as JSON, with how predictable each endpoint has been.
-pub(super) fn document(report: &Report, forecasts: &Forecasts) -> Result<Value> {
+pub(super) fn document(report: &Report, forecasts: &Forecasts) -> serde_json::Result<Value> {
     let mut document = serde_json::to_value(report)?;
     for (at, endpoint) in report.endpoints.iter().enumerate() {
         document["endpoints"][at]["predictability"] =

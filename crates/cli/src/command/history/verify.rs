@@ -74,6 +74,7 @@ impl Verify {
             }
             if let Some(report) = checked.report() {
                 println!();
+                super::owners::print(&checked.history, &report);
                 super::print_endpoints(&report, |endpoint| {
                     predicted::lines(&predicted::of(&checked.forecasts, endpoint))
                 });
@@ -124,7 +125,7 @@ impl Checked {
         let verdict = self.found.report.verdict;
         let sample = self.sample.as_ref().map(super::spot::to_json);
         let report = self.report();
-        let history = report.map(|report| predicted::document(&report, &self.forecasts));
+        let history = report.map(|report| super::document(&report, &self.history, &self.forecasts));
         let history = history.transpose()?;
         let mut document =
             json!({"verdict": verdict, "file": self.found, "sample": sample, "history": history});
