@@ -18,7 +18,7 @@ use crate::consent::Consent;
 use crate::digest::{KeyId, sha256};
 use crate::envelope::{Envelope, pae};
 use crate::error::{Code, Error, Result};
-use crate::statement::Statement;
+use crate::statement::{Record, Statement};
 
 /// DER of a P-256 SubjectPublicKeyInfo up to the point: 26 bytes.
 const SPKI_PREFIX: [u8; 26] = [
@@ -197,6 +197,15 @@ impl SigningKey {
         random: &dyn SecureRandom,
     ) -> Result<Envelope> {
         self.sign_checked(statement, statement.to_payload()?, random)
+    }
+
+    /// The record of a statement, signed as [`SigningKey::sign_statement`] does.
+    ///
+    /// # Errors
+    /// As [`SigningKey::sign_statement`].
+    pub fn sign_record(&self, statement: Statement, random: &dyn SecureRandom) -> Result<Record> {
+        let envelope = self.sign_statement(&statement, random)?;
+        Ok(Record::assembled(statement, envelope))
     }
 
     /// Signs the bytes of a statement as they are.

@@ -118,6 +118,14 @@ impl Identity {
     ) -> Result<Envelope, record::Error> {
         self.key.sign_statement(statement, random)
     }
+
+    pub(crate) fn sign_record(
+        &self,
+        statement: Statement,
+        random: &dyn SecureRandom,
+    ) -> Result<Record, record::Error> {
+        self.key.sign_record(statement, random)
+    }
 }
 
 impl std::fmt::Debug for Identity {

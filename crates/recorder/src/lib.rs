@@ -47,6 +47,7 @@ mod clock;
 mod config;
 mod error;
 mod filing;
+mod fresh;
 mod identity;
 mod key_files;
 mod lookup;
