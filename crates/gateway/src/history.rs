@@ -417,35 +417,38 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
     }
 }
 
-fn settle(gateway: &Gateway, folded: Folded) {
-    *write(&gateway.histories.folded) = Arc::new(folded);
+fn settle(gateway: &Gateway, folded: Arc<Folded>) {
+    *write(&gateway.histories.folded) = folded;
     let now_ms = gateway.clock.unix_ms();
     gateway.histories.judge(&gateway.catalog(), now_ms);
 }
 
 async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
     loop {
-        let before = gateway.histories.now();
-        let mut at = before.spool;
-        let mut folded = None;
+        let mut folded = gateway.histories.now();
+        let begun = folded.spool;
         // The state is copied once for many records, and whoever reads it still sees it grow.
         for _ in 0..SPOOL_BATCHES {
-            let records = gateway.recorder.records(at, SPOOL_BATCH).await?;
-            let Some((last, _)) = records.last() else {
+            let records = gateway.recorder.records(folded.spool, SPOOL_BATCH);
+            let records = records.await?;
+            if records.is_empty() {
                 break;
-            };
-            at = *last;
-            let folded = folded.get_or_insert_with(|| (*before).clone());
-            for (position, record) in &records {
-                folded.apply(record, u64::try_from(*position).unwrap_or(0));
             }
-            folded.spool = at;
+            // Milliseconds, in which no call is to wait for this thread.
+            let step = tokio::task::spawn_blocking(move || {
+                let next = Arc::make_mut(&mut folded);
+                for (position, record) in records {
+                    next.apply(&record, u64::try_from(position).unwrap_or(0));
+                    next.spool = position;
+                }
+                folded
+            });
+            folded = step.await.map_err(|_| StepError::Stopped)?;
         }
-        drop(before);
-        match folded {
-            Some(folded) => settle(gateway, folded),
-            None => return Ok(()),
+        if folded.spool == begun {
+            return Ok(());
         }
+        settle(gateway, folded);
     }
 }
 
@@ -494,7 +497,7 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
     }
     agree(&folded.frontier, target.root)?;
     folded.root = Some(target.root);
-    settle(gateway, folded);
+    settle(gateway, Arc::new(folded));
     ours.into_iter().for_each(|id| gateway.recent.published(id));
     Ok(())
 }
