@@ -12,6 +12,7 @@ use std::collections::BTreeSet;
 
 mod engine_wire;
 mod histories;
+mod identities;
 #[cfg(feature = "embedded")]
 mod models;
 mod records;
@@ -42,6 +43,7 @@ pub fn targets() -> Vec<Target> {
         verifying::TARGETS,
         histories::TARGETS,
         watching::TARGETS,
+        identities::TARGETS,
         engine_wire::TARGETS,
         #[cfg(feature = "embedded")]
         models::TARGETS,

@@ -60,12 +60,12 @@ fn every_command_that_a_document_names_exists() {
     }
 }
 
-/// A machine on which every variable is set and every file holds a token.
+/// A machine on which every key is set and every file holds a token; nothing collects traces.
 struct Anywhere;
 
 impl Surroundings for Anywhere {
-    fn variable(&self, _: &str) -> Option<String> {
-        Some("a-key".to_owned())
+    fn variable(&self, name: &str) -> Option<String> {
+        (!name.starts_with("OTEL_")).then(|| "a-key".to_owned())
     }
 
     fn file(&self, _: &Path) -> std::io::Result<String> {

@@ -340,6 +340,8 @@ impl Recover {
         config.home_log = Some(home.clone());
         let mut signer = Succession::of(&config, Context::system()?, story.records())?;
         home_log::remember(&home, &self.dir)?;
+        // As the first start would, so that the other commands find it before.
+        files::write_whole(&self.dir.join(ID_FILE), format!("{id}\n").as_bytes())?;
         let made = if by_recovery {
             signer.recover(&key)?
         } else {
