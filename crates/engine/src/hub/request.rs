@@ -109,6 +109,15 @@ impl Requests {
             Some(file) => file.clone(),
             None => only_gguf(wanted, &repository.siblings)?,
         };
+        if is_shard(&file) {
+            return Err(HubError::Refused(format!(
+                "{file} of {} is one piece of a model that is kept in several, which the embedded \
+                 engine does not read; nothing was downloaded. Look for a repository with the model in \
+                 one file, join the pieces with llama.cpp's `llama-gguf-split --merge` and give the \
+                 file with --model, or serve it with another engine and use --upstream",
+                wanted.repo
+            )));
+        }
         let pinned = HubFile {
             repo: wanted.repo.clone(),
             file: Some(file),
@@ -329,6 +338,16 @@ fn only_gguf(wanted: &HubFile, siblings: &[Sibling]) -> Result<String, HubError>
     }
 }
 
+/// Whether a name is that of a piece, as llama.cpp's `gguf-split` makes them: `…-00001-of-00003.gguf`.
+fn is_shard(name: &str) -> bool {
+    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let pieces = name.strip_suffix(".gguf").and_then(|stem| {
+        let (stem, of) = stem.rsplit_once("-of-")?;
+        Some((stem.rsplit_once('-')?.1, of))
+    });
+    pieces.is_some_and(|(piece, of)| number(piece) && number(of) && of != "00001")
+}
+
 fn read_hex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.is_ascii() {
         return None;
@@ -338,4 +357,24 @@ fn read_hex(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(&text[2 * place..2 * place + 2], 16).ok()?;
     }
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_shard;
+
+    #[test]
+    fn pieces_are_known_by_their_names() {
+        for piece in ["m-00001-of-00003.gguf", "Q4/m-q4-00002-of-00002.gguf"] {
+            assert!(is_shard(piece), "{piece}");
+        }
+        for whole in [
+            "m.gguf",
+            "m-00001-of-00001.gguf",
+            "m-1-of-2.gguf",
+            "best-of-00003.gguf",
+        ] {
+            assert!(!is_shard(whole), "{whole}");
+        }
+    }
 }
