@@ -29,11 +29,13 @@ use crate::lock::{lock, read, write};
 use crate::site::{Site, Standing};
 
 mod follow;
+mod hosts;
 pub(crate) mod member;
 pub(crate) mod reach;
 mod trial;
 
 use follow::Follower;
+use hosts::Hosts;
 pub(crate) use member::innermost;
 use trial::{Credit, Stage, Trials};
 
@@ -105,6 +107,7 @@ struct Network {
     follower: Follower,
     trials: Trials,
     sites: BTreeMap<KeyId, Seat>,
+    hosts: Hosts,
     /// Reaches addresses of the public internet alone, unless more is allowed.
     client: Client,
     /// Nobody outside knows it, so nobody can look for keys that the lot will fall on.
@@ -155,6 +158,7 @@ pub(crate) fn start(
             follower: Follower::new(&config.log, key, salt),
             trials: Trials::default(),
             sites: BTreeMap::new(),
+            hosts: Hosts::default(),
             client,
             seat_seed: u64::from_be_bytes(seat_seed),
             seats_drawn: 0,
@@ -206,7 +210,14 @@ impl Network {
                     continue;
                 };
                 match self.site(standing) {
-                    Ok(site) => made.push((key, standing.offer.until_ms.ms(), site)),
+                    Ok(site) => {
+                        let host = site.config.api.host().unwrap_or_default();
+                        if self.hosts.ask(host, now_ms) {
+                            made.push((key, standing.offer.until_ms.ms(), site));
+                        } else if !self.sites.contains_key(&key) {
+                            self.trials.later(&key);
+                        }
+                    }
                     Err(why) => {
                         self.trials.failed(&key, now_ms);
                         let address = standing.offer.addresses.first();
