@@ -190,6 +190,7 @@ fn a_killed_network_carries_on_and_accounts_for_every_number() {
     let http = Http::default();
     let mut published = Vec::new();
     let mut calls_before = 0;
+    let mut report = Value::Null;
     for round in 0..3 {
         let mut network = up(dir.path(), &[]);
         let gateway = network.url("gateway");
@@ -208,6 +209,16 @@ fn a_killed_network_carries_on_and_accounts_for_every_number() {
             })
             .json();
         calls_before = outcome_counts(&history);
+        if round == 2 {
+            // What the application is told to be recorded is, whatever comes next.
+            let last = published.last().expect("just made");
+            let url = format!("{gateway}/longrun/v1/calls/{last}/outcome");
+            let told = http.post(&url, r#"{"correct":true,"note":"as it should be"}"#);
+            network.kill();
+            assert_eq!(told.status, 200, "{}", text(&told.body));
+            report = told.json()["record"].clone();
+            break;
+        }
         // In the middle of traffic: a call is under way as the process dies.
         let url = format!("{gateway}/v1/chat/completions");
         let (send, done) = std::sync::mpsc::channel();
@@ -222,6 +233,11 @@ fn a_killed_network_carries_on_and_accounts_for_every_number() {
 
     let mut network = up(dir.path(), &["--no-traffic"]);
     let gateway = network.url("gateway");
+    let last = published.last().expect("three calls");
+    let url = format!("{gateway}/longrun/v1/calls/{last}");
+    let judged = http.get(&url).json()["judgements"][0].clone();
+    assert!(report.is_string() && judged["record"] == report, "{judged}");
+    assert_eq!(judged["note"], "as it should be");
     let history = http
         .until(&format!("{gateway}/longrun/v1/history"), |answer| {
             answer.status == 200
