@@ -87,10 +87,11 @@ impl Alarms {
         // A panic there has been reported where it happened.
         let _ = tokio::task::spawn_blocking(move || {
             let _alone = lock(&alarms.writing);
-            let kept = lock(&alarms.outbox).kept();
+            let (kept, fresh) = lock(&alarms.outbox).kept();
             if let Some(kept) = kept {
                 kept.write();
             }
+            lock(&alarms.outbox).written(fresh);
         })
         .await;
     }
@@ -139,6 +140,7 @@ fn sight(gateway: &Gateway) -> Sight {
         provider: live.id.provider.to_string(),
         model: live.id.model.to_string(),
         url: live.site.config.api.to_string(),
+        name: live.site.config.name.clone(),
         // One that limits our rate is well.
         resting: live.readiness(now_ms) == Readiness::Resting || live.breaker() != "closed",
         breaker: live.breaker(),

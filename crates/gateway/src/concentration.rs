@@ -4,7 +4,8 @@
 //! Who was called is in the records; who owns an endpoint is what the configuration says
 //! (`endpoint.owner`), and where it is, is the host of its URL. A network origin is a host name, or for
 //! an address its block (IPv4 to 24 bits, IPv6 to 48), or this machine: endpoints of one origin tend
-//! to fail together. It says nothing of who stands behind a name.
+//! to fail together. It says nothing of who stands behind a name. Calls at a joined node that is no longer
+//! there count by its provider id: where it was is not in the records.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -53,7 +54,7 @@ pub(crate) struct Window {
     /// `hour`, `day` or `week`.
     pub(crate) window: &'static str,
     pub(crate) provider: Told,
-    /// Endpoints without a known owner count as one of their own each.
+    /// Providers without a known owner count as one of their own each.
     pub(crate) owner: Told,
     pub(crate) origin: Told,
     /// Share of attempts at endpoints whose owner is not known, ppm.
@@ -160,7 +161,12 @@ struct Row<'a> {
 impl Window {
     fn of(window: &'static str, rows: &[Row<'_>]) -> Self {
         let owner = |row: &Row<'_>| row.behind.and_then(|behind| behind.owner.clone());
-        let origin = |row: &Row<'_>| row.behind.and_then(|behind| behind.origin.clone());
+        // An outside API that is not configured any more says by its name where it was.
+        let named = |row: &Row<'_>| row.provider.parse::<http::Uri>().ok()?.host().map(origin);
+        let origin = |row: &Row<'_>| {
+            let known = row.behind.and_then(|behind| behind.origin.clone());
+            known.or_else(|| named(row))
+        };
         let total: u64 = rows.iter().map(|row| row.calls).sum();
         let unowned = rows.iter().filter(|row| owner(row).is_none());
         let unowned: u64 = unowned.map(|row| row.calls).sum();
@@ -267,6 +273,8 @@ mod tests {
         assert_eq!(hour.provider.largest_ppm(), Some(600_000));
         assert_eq!(hour.owner.largest_ppm(), Some(800_000));
         assert_eq!(hour.owner_unknown_ppm, 200_000);
+        let origins: Vec<_> = hour.origin.of.parties.iter().map(|it| &it.name).collect();
+        assert_eq!(origins, ["a.example", "b.example", "c.example"]);
         assert_eq!(shares.over, BTreeSet::from([a.to_owned()]));
         let free = Shares::from_attempts(&attempts, &known, None);
         assert!(free.over.is_empty());

@@ -118,7 +118,7 @@ fn candidates(
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
     asked: &Asked,
-) -> Result<(Vec<choose::Candidate>, Vec<usize>), ApiError> {
+) -> Result<(Vec<choose::Candidate>, Vec<usize>, Vec<(u64, usize)>), ApiError> {
     let now_ms = gateway.uptime_ms();
     let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
@@ -129,7 +129,7 @@ fn candidates(
         Vec::new()
     };
     let pinned = gateway.pins.of(head.previous.as_deref());
-    let mut shortest_ms = u64::MAX;
+    let mut paused = Vec::new();
     let mut left = 0;
     let mut on_trial = Vec::new();
     let mut has_others = false;
@@ -154,7 +154,7 @@ fn candidates(
         }
         has_others |= asking != Some(Asking::Trial);
         match live.readiness(now_ms) {
-            Readiness::Paused { for_ms } => shortest_ms = shortest_ms.min(for_ms),
+            Readiness::Paused { for_ms } => paused.push((for_ms, place)),
             _ if asking == Some(Asking::Trial) => on_trial.push(place),
             Readiness::Ready | Readiness::Resting => {
                 let mut candidate = live.candidate(place, now_ms);
@@ -174,12 +174,12 @@ fn candidates(
         candidates.extend(only.map(|place| endpoints[place].candidate(place, now_ms)));
     }
     if !candidates.is_empty() {
-        Ok((candidates, on_trial))
-    } else if shortest_ms == u64::MAX {
-        Err(nothing_left(&head.model, &objections))
-    } else {
-        Err(paused(shortest_ms))
+        return Ok((candidates, on_trial, paused));
     }
+    Err(match paused.iter().min() {
+        Some((for_ms, _)) => limited(*for_ms),
+        None => nothing_left(&head.model, &objections),
+    })
 }
 
 /// Endpoints to ask, best first, and what to warn of.
@@ -191,7 +191,7 @@ fn order(
     asked: &Asked,
 ) -> Result<Order, ApiError> {
     let preferences = &head.preferences;
-    let (mut candidates, on_trial) = candidates(gateway, endpoints, head, asked)?;
+    let (mut candidates, on_trial, paused) = candidates(gateway, endpoints, head, asked)?;
     let routing = settings.config.routing;
     let draw = Draw::numbered(routing.seed, gateway.next_draw());
     let wish = preferences.asks.wish(routing.exploration_ppm);
@@ -199,6 +199,14 @@ fn order(
     let verdict = decision.verdict;
     let call = (asked.call, gateway.clock.unix_ms());
     if verdict == Verdict::NoneMeets {
+        // One that would do and has only asked for a pause comes back.
+        let would_do = |(_, place): &&(u64, usize)| {
+            let later = endpoints[*place].candidate(*place, gateway.uptime_ms());
+            choose::order(&mut vec![later], &wish, draw).verdict != Verdict::NoneMeets
+        };
+        if let Some((for_ms, _)) = paused.iter().filter(would_do).min() {
+            return Err(limited(*for_ms));
+        }
         let name = |c: &choose::Candidate| (endpoints[c.place].id.to_string(), c.figures);
         let best_first: Vec<_> = candidates.iter().map(name).collect();
         let kept = (None, false, wish);
@@ -275,11 +283,11 @@ pub(crate) fn offered(live: &Live) -> Offered<'_> {
     }
 }
 
-fn paused(for_ms: u64) -> ApiError {
+fn limited(for_ms: u64) -> ApiError {
     let seconds = u32::try_from(for_ms.div_ceil(1000)).unwrap_or(u32::MAX);
     let message = format!(
-        "Every endpoint of this model has limited this gateway's rate; the first may be asked \
-         again in {seconds} s."
+        "Every endpoint that this call may go to has limited this gateway's rate; the first may be \
+         asked again in {seconds} s."
     );
     ApiError::new(429, "rate_limit_error", message)
         .with_code("endpoints_limited")

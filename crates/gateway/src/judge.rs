@@ -75,7 +75,7 @@ impl From<RecorderError> for Refusal {
 /// Records what the application says of a call that it made.
 pub(crate) async fn report(gateway: &Gateway, call: CallId, said: Said) -> Result<Judged, Refusal> {
     // One at a time: of two that come at once, the second must see the first.
-    let _alone = gateway.judging.lock().await;
+    let alone = gateway.judging.lock().await;
     let open = gateway.recent.is_open(call);
     let unrecorded = !gateway.recent.unrecorded(call).is_empty();
     let entries = gateway.recorder.by_call(call).await?;
@@ -108,7 +108,13 @@ pub(crate) async fn report(gateway: &Gateway, call: CallId, said: Said) -> Resul
     };
     if let Some((record, before)) = reported(&entries, entry.id()) {
         if before == said.correct {
-            return Ok(judged(record, before));
+            drop(alone);
+            // It may be on its way to the disk only.
+            gateway.recorder.flush().await?;
+            return match gateway.recorder.entry(record).await? {
+                Some(_) => Ok(judged(record, before)),
+                None => Err(unrecorded_report()),
+            };
         }
         let message = format!(
             "It was reported before as correct: {before} (record {record}). The first report counts."
@@ -131,17 +137,18 @@ pub(crate) async fn report(gateway: &Gateway, call: CallId, said: Said) -> Resul
     };
     let note = said.note.unwrap_or_default().into_bytes();
     let recorded = gateway.recorder.say_of(Some(call), judgement, note)?;
+    // Whoever comes now finds it, durable or not: nobody waits for another's disk.
+    drop(alone);
     match recorded.durable().await {
         Some((record, _)) => Ok(judged(record, said.correct)),
-        None => {
-            let message =
-                "The report is not recorded: the spool is full or its disk fails. Please retry.";
-            let error = ApiError::new(503, "server_error", message);
-            Err(Refusal::Caller(
-                error.with_code("unrecorded").with_retry_after(10),
-            ))
-        }
+        None => Err(unrecorded_report()),
     }
+}
+
+fn unrecorded_report() -> Refusal {
+    let message = "The report is not recorded: the spool is full or its disk fails. Please retry.";
+    let error = ApiError::new(503, "server_error", message);
+    Refusal::Caller(error.with_code("unrecorded").with_retry_after(10))
 }
 
 /// The attempt that answered: the one that went well, else the last that got anything.

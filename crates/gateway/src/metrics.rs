@@ -67,6 +67,8 @@ struct Site {
     provider: String,
     model: String,
     url: String,
+    /// What tells two accounts at one URL apart; empty where the configuration gives no name.
+    name: String,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -290,6 +292,7 @@ fn endpoint_gauges(registry: &mut Registry, status: &Status) {
             provider: endpoint.provider.clone().unwrap_or_default(),
             model: endpoint.model.clone().unwrap_or_default(),
             url: endpoint.url.clone(),
+            name: endpoint.name.clone().unwrap_or_default(),
         };
         let set = |family: &Each, value| family.get_or_create(&site).set(value);
         set(&up, yes(endpoint.state == "ready"));

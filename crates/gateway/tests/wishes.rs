@@ -133,3 +133,34 @@ async fn new_evidence_steers_within_a_minute_and_demands_reach_fallbacks() {
     assert_eq!(one.requests().len(), before);
     gateway.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_would_do_and_asked_for_a_pause_is_waited_for() {
+    let (good, bad) = (
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+        Faulty::api(MODEL, Script::Always(Fault::Status(500))).await,
+    );
+    let gateway = in_front_of(&[&good, &bad]).await;
+    let failed_often = |history: &Value| {
+        let mut endpoints = history["endpoints"].as_array().expect("a list").iter();
+        endpoints.any(|endpoint| endpoint["failures"].as_u64() >= Some(3))
+    };
+    let begun = Instant::now();
+    while !failed_often(&gateway.history().await) {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+        assert!(begun.elapsed() < STEERS_WITHIN, "it was never asked");
+    }
+    good.now(Script::Always(Fault::After {
+        status: 429,
+        seconds: 40,
+    }));
+    gateway.post(chat(false)).await;
+    let asked = (good.requests().len(), bad.requests().len());
+    let limited = gateway.post(asking(&json!({"min_success": 0.9}))).await;
+    assert_eq!(limited.status, 429, "{}", limited.text());
+    assert_eq!(limited.json()["error"]["code"], "endpoints_limited");
+    let seconds: u64 = limited.header("retry-after").parse().expect("seconds");
+    assert!((1..=40).contains(&seconds), "{seconds}");
+    assert_eq!((good.requests().len(), bad.requests().len()), asked);
+    gateway.stop().await;
+}

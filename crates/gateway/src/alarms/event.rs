@@ -52,11 +52,14 @@ pub(crate) enum What {
     BurnEnded(Burn),
     Rests {
         url: String,
+        /// What tells two accounts at one URL apart.
+        name: Option<String>,
         breaker: &'static str,
         since_ms: u64,
     },
     Back {
         url: String,
+        name: Option<String>,
         since_ms: u64,
     },
 }
@@ -134,9 +137,20 @@ impl What {
             Self::BurnStarted(burn) | Self::BurnEnded(burn) => {
                 format!("{} {} {}", burn.objective, burn.long_s, burn.since_ms)
             }
-            Self::Rests { url, since_ms, .. } | Self::Back { url, since_ms } => {
-                format!("{url} {since_ms}")
+            Self::Rests {
+                url,
+                name,
+                since_ms,
+                ..
             }
+            | Self::Back {
+                url,
+                name,
+                since_ms,
+            } => match name {
+                Some(name) => format!("{url} {name} {since_ms}"),
+                None => format!("{url} {since_ms}"),
+            },
         }
     }
 
@@ -174,7 +188,7 @@ impl What {
 
     fn data(&self) -> serde_json::Value {
         use serde_json::json;
-        match self {
+        let mut data = match self {
             Self::IncidentOpened { start_ms, failed } => {
                 json!({"start_ms": start_ms, "failed": failed})
             }
@@ -202,8 +216,19 @@ impl What {
                 url,
                 breaker,
                 since_ms,
+                ..
             } => json!({"url": url, "breaker": breaker, "since_ms": since_ms}),
-            Self::Back { url, since_ms } => json!({"url": url, "since_ms": since_ms}),
+            Self::Back { url, since_ms, .. } => json!({"url": url, "since_ms": since_ms}),
+        };
+        if let Self::Rests {
+            name: Some(name), ..
         }
+        | Self::Back {
+            name: Some(name), ..
+        } = self
+        {
+            data["name"] = json!(name);
+        }
+        data
     }
 }

@@ -26,6 +26,9 @@ pub(crate) struct Outbox {
     /// Events that were given up.
     #[serde(default)]
     pub(crate) dropped: u64,
+    /// How many of those that wait, the last ones, are not in the file yet: they are not posted.
+    #[serde(skip)]
+    fresh: usize,
     #[serde(skip)]
     file: Option<PathBuf>,
 }
@@ -61,6 +64,7 @@ impl Outbox {
 
     /// Takes events; the oldest that wait give way where there are too many.
     pub(crate) fn add(&mut self, events: Vec<Event>) {
+        self.fresh += events.len();
         self.waiting.extend(events);
         while self.waiting.len() > WAITING_MAX {
             self.waiting.pop_front();
@@ -75,7 +79,15 @@ impl Outbox {
             self.waiting.pop_front();
             self.dropped += 1;
         }
+        if self.waiting.len() <= self.fresh {
+            return None;
+        }
         self.waiting.front().cloned()
+    }
+
+    /// The file has so many of those that were not in it, or was tried: now they may be posted.
+    pub(crate) fn written(&mut self, fresh: usize) {
+        self.fresh -= fresh.min(self.fresh);
     }
 
     /// The event with this id was taken.
@@ -87,11 +99,14 @@ impl Outbox {
         self.waiting.len()
     }
 
-    /// What is to be written, if there is a file; writing is slow and wants no lock on this.
-    pub(crate) fn kept(&self) -> Option<Kept> {
-        let file = self.file.clone()?;
-        let bytes = serde_json::to_vec(self).expect("names, numbers and texts have JSON");
-        Some(Kept { file, bytes })
+    /// What is to be written, if there is a file; writing is slow and wants no lock on this. Then
+    /// [`Outbox::written`] wants the number.
+    pub(crate) fn kept(&self) -> (Option<Kept>, usize) {
+        let kept = self.file.clone().map(|file| Kept {
+            file,
+            bytes: serde_json::to_vec(self).expect("names, numbers and texts have JSON"),
+        });
+        (kept, self.fresh)
     }
 }
 
@@ -144,12 +159,16 @@ mod tests {
         let file = Some(directory.path().join("alarms.json"));
         let mut outbox = Outbox::open(file.clone());
         outbox.add(vec![event(1, 0), event(2, 0)]);
-        outbox.kept().expect("it has a file").write();
+        assert_eq!(outbox.next(1), None, "not before it is on the disk");
+        let (kept, fresh) = outbox.kept();
+        kept.expect("it has a file").write();
+        outbox.written(fresh);
+        assert_eq!(outbox.next(1), Some(event(1, 0)));
         let mut again = Outbox::open(file.clone());
         let first = again.next(1).expect("waits");
         assert_eq!(first, event(1, 0));
         again.taken(&first.id);
-        again.kept().expect("it has a file").write();
+        again.kept().0.expect("it has a file").write();
         assert_eq!(Outbox::open(file.clone()).next(1), Some(event(2, 0)));
 
         std::fs::write(file.as_ref().expect("a file"), "nonsense").expect("written");
@@ -162,6 +181,7 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.add((0..1500).map(|n| event(n, n)).collect());
         assert_eq!((outbox.waiting(), outbox.dropped), (WAITING_MAX, 500));
+        outbox.written(1500);
         let next = outbox.next(PATIENCE_MS + 600).expect("some are left");
         assert_eq!(next.noticed_ms, 600);
         assert_eq!(outbox.dropped, 600);

@@ -20,6 +20,8 @@ use super::event::{About, Burn, Event, What};
 pub(crate) const BACK_AFTER_MS: u64 = 60_000;
 /// How long a burn rate has to stay below its threshold before that is told, ms.
 pub(crate) const BURN_OVER_AFTER_MS: u64 = 300_000;
+/// How long the state of an endpoint that is gone is remembered, ms.
+const GONE_AFTER_MS: u64 = 24 * 3_600_000;
 
 /// What there is at one moment.
 #[derive(Clone, Debug, Default)]
@@ -35,6 +37,8 @@ pub(crate) struct Rest {
     pub(crate) provider: String,
     pub(crate) model: String,
     pub(crate) url: String,
+    /// What tells two accounts at one URL apart.
+    pub(crate) name: Option<String>,
     pub(crate) resting: bool,
     pub(crate) breaker: &'static str,
 }
@@ -136,12 +140,14 @@ impl Known {
         now_ms: u64,
         events: &mut Vec<Event>,
     ) {
+        let mut present = BTreeSet::new();
         for it in objectives {
             for alarm in &it.standing.alarms {
                 let key = format!(
                     "{} {} {} {}",
                     it.provider, it.model, it.objective, alarm.long_s
                 );
+                present.insert(key.clone());
                 let change = step(
                     &mut self.burning,
                     key,
@@ -174,24 +180,35 @@ impl Known {
                 events.push(Event::new(about, &what, now_ms));
             }
         }
+        forget_gone(&mut self.burning, &present, now_ms);
     }
 
     fn rests(&mut self, gateway: &str, rests: &[Rest], now_ms: u64, events: &mut Vec<Event>) {
+        let mut present = BTreeSet::new();
         for it in rests {
-            let key = format!("{} {} {}", it.provider, it.model, it.url);
+            let mut key = format!("{} {} {}", it.provider, it.model, it.url);
+            if let Some(name) = &it.name {
+                key = format!("{key} {name}");
+            }
+            present.insert(key.clone());
             let change = step(&mut self.resting, key, it.resting, now_ms, BACK_AFTER_MS);
             let Some((began, since_ms)) = change else {
                 continue;
             };
-            let url = it.url.clone();
+            let (url, name) = (it.url.clone(), it.name.clone());
             let what = if began {
                 What::Rests {
                     url,
+                    name,
                     breaker: it.breaker,
                     since_ms,
                 }
             } else {
-                What::Back { url, since_ms }
+                What::Back {
+                    url,
+                    name,
+                    since_ms,
+                }
             };
             let about = About {
                 gateway,
@@ -200,7 +217,16 @@ impl Known {
             };
             events.push(Event::new(about, &what, now_ms));
         }
+        forget_gone(&mut self.resting, &present, now_ms);
     }
+}
+
+/// Forgets states of what is no longer there, a day after they were seen last: what comes back sooner
+/// goes on.
+fn forget_gone(states: &mut BTreeMap<String, State>, present: &BTreeSet<String>, now_ms: u64) {
+    states.retain(|key, state| {
+        present.contains(key) || now_ms.saturating_sub(state.seen_ms) < GONE_AFTER_MS
+    });
 }
 
 /// Follows one state: `(true, since)` when it begins, `(false, since)` when it has been over for
@@ -258,6 +284,7 @@ mod tests {
                 provider: "https://api.example.com".to_owned(),
                 model: "m".to_owned(),
                 url: "https://api.example.com/v1".to_owned(),
+                name: None,
                 resting,
                 breaker: "open",
             }],
@@ -316,5 +343,20 @@ mod tests {
         }
         assert_eq!(kinds(&told), ["endpoint.rests", "endpoint.back"]);
         assert_eq!(told[1].data["since_ms"], 0);
+        assert!(told[1].data.get("name").is_none());
+
+        // One that is gone while it rests is forgotten after a day, and two accounts are two.
+        let mut both = sight(Vec::new(), true);
+        let mut second = both.rests[0].clone();
+        second.name = Some("second".to_owned());
+        both.rests.push(second);
+        let told = known.look("g", &both, 1_000_000);
+        assert_eq!(kinds(&told), ["endpoint.rests"; 2]);
+        assert_ne!(told[0].id, told[1].id);
+        assert_eq!(told[1].data["name"], "second");
+        known.look("g", &Sight::default(), 1_000_000 + GONE_AFTER_MS - 1);
+        assert_eq!(known.resting.len(), 2);
+        known.look("g", &Sight::default(), 1_000_000 + GONE_AFTER_MS);
+        assert!(known.resting.is_empty());
     }
 }

@@ -193,9 +193,9 @@ fn reread(gateway: &Gateway, file: &PathBuf, seen: &mut Option<(SystemTime, u64)
     let mut now = lock(&gateway.checking.now);
     match read {
         Ok(checks) => {
-            let known =
-                |result: &CheckResult| checks.cases.iter().any(|case| case.name == result.case);
-            now.results.retain(|_, result| known(result));
+            let known = |name: &str| checks.cases.iter().any(|case| case.name == name);
+            now.results.retain(|_, result| known(&result.case));
+            now.spent.keep(known);
             now.checks = checks;
             now.trouble = None;
         }

@@ -16,7 +16,7 @@ pub(crate) struct Spent {
     day: u64,
     /// Endpoint → calls and billionths.
     endpoints: BTreeMap<String, (u64, u64)>,
-    /// Case and endpoint → when it was begun last, Unix ms.
+    /// Case and endpoint, with a line feed between them → when it was begun last, Unix ms.
     last_ms: BTreeMap<String, u64>,
 }
 
@@ -68,6 +68,14 @@ impl Spent {
 
     pub(crate) fn last_ms(&self, key: &str) -> Option<u64> {
         self.last_ms.get(key).copied()
+    }
+
+    /// Forgets cases that there are no longer.
+    pub(crate) fn keep(&mut self, is_case: impl Fn(&str) -> bool) {
+        self.last_ms.retain(|key, _| {
+            let case = key.split_once('\n').map_or(key.as_str(), |(case, _)| case);
+            is_case(case)
+        });
     }
 
     pub(crate) fn begun(&mut self, key: &str, now_ms: u64) {

@@ -38,7 +38,29 @@ pub(super) fn objectives(
         let message = format!("at most {OBJECTIVES_MAX} objectives");
         return Err(at.wrong(&table.target_ppm, "objective", &message));
     }
-    tables.iter().map(|table| rule(at, table)).collect()
+    let mut rules: Vec<Rule> = Vec::with_capacity(tables.len());
+    for table in tables {
+        let rule = rule(at, table)?;
+        if rules.iter().any(|other| is_mixed_up(other, &rule)) {
+            let message = format!(
+                "another objective of the same endpoints is called \"{}\" too; give each a name",
+                rule.name
+            );
+            return Err(at.wrong(&table.target_ppm, "objective.name", &message));
+        }
+        rules.push(rule);
+    }
+    Ok(rules)
+}
+
+/// Whether two objectives of one name can be about one endpoint: then nobody could tell them apart.
+fn is_mixed_up(one: &Rule, other: &Rule) -> bool {
+    fn meet<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+        one.zip(other).is_none_or(|(one, other)| one == other)
+    }
+    one.name == other.name
+        && meet(one.provider.as_ref(), other.provider.as_ref())
+        && meet(one.model.as_ref(), other.model.as_ref())
 }
 
 fn rule(at: &Place<'_>, table: &ObjectiveTable) -> Result<Rule, ConfigError> {

@@ -318,3 +318,27 @@ read_token_file = "read.token"
         "{error}"
     );
 }
+
+#[test]
+fn objectives_of_one_endpoint_have_different_names() {
+    let two = |first: &str, second: &str| {
+        let text = format!(
+            "[[objective]]\ntarget_ppm = 990000\n{first}\n[[objective]]\ntarget_ppm = 999000\n{second}\n"
+        );
+        parse(&text)
+    };
+    for (first, second) in [
+        ("model = \"a\"", "model = \"b\""),
+        ("", "name = \"strict\""),
+        ("", "dimension = \"total\"\nwithin_ms = 900"),
+    ] {
+        assert_eq!(two(first, second).expect("apart").objectives.len(), 2);
+    }
+    for (first, second) in [("", ""), ("", "model = \"b\""), ("model = \"a\"", "")] {
+        let error = two(first, second).expect_err("mixed up").to_string();
+        assert!(
+            error.contains("objective.name: another objective"),
+            "{error}"
+        );
+    }
+}
