@@ -29,6 +29,7 @@ use crate::log::{Log, LogOptions};
 use crate::sequencer::OpenError;
 
 mod answer;
+mod filtered;
 mod publish;
 mod read;
 mod records;

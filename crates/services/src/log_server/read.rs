@@ -106,7 +106,12 @@ pub(super) async fn public(
     State(served): State<Served>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    filtered(served, &path, is_public).await
+    if let Some(bytes) = served.filtered().made(&path) {
+        return Ok(file(bytes, BYTES, SHORT));
+    }
+    let bytes = filter(&served, &path, is_public).await?;
+    served.filtered().keep(path, &bytes);
+    Ok(file(bytes, BYTES, SHORT))
 }
 
 /// Bodies that are `wanted`; all others are left out, as if they were erased.
@@ -115,18 +120,29 @@ pub(super) async fn filtered(
     path: &str,
     wanted: impl Fn(&[u8]) -> bool + Send + 'static,
 ) -> Result<Response, Problem> {
+    let bytes = filter(&served, path, wanted).await?;
+    Ok(file(bytes, BYTES, SHORT))
+}
+
+/// Reads hundreds of statements: a few at a time, whoever asks.
+async fn filter(
+    served: &Served,
+    path: &str,
+    wanted: impl Fn(&[u8]) -> bool + Send + 'static,
+) -> Result<Vec<u8>, Problem> {
     let path = format!("bodies/{path}");
     let Some(Resource::Bodies(span)) = Resource::parse(&path) else {
         return Err(Problem::missing(&path));
     };
-    let bytes = read(served, Resource::Bodies(span)).await?;
+    let _turn = served.filtered().turn().await;
+    let bytes = read(served.clone(), Resource::Bodies(span)).await?;
     let kept = tokio::task::spawn_blocking(move || {
         let bodies = decode_bodies(&bytes, span.width()).map_err(|error| error.to_string())?;
         let public = bodies.into_iter().map(|body| body.filter(|it| wanted(it)));
         encode_bodies(&public.collect::<Vec<_>>()).map_err(|error| error.to_string())
     });
     match kept.await {
-        Ok(Ok(bytes)) => Ok(file(bytes, BYTES, SHORT)),
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) => Err(Problem::internal(error)),
         Err(error) => Err(Problem::internal(error.to_string())),
     }

@@ -16,6 +16,7 @@ use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::answer::{Problem, json};
+use super::filtered::Filtered;
 use crate::admission::{Refusal, Submission};
 use crate::consent::Consents;
 use crate::log::Log;
@@ -40,6 +41,7 @@ struct Inner {
     consents: Consents,
     /// One permit a core: verification is all computation.
     cores: Semaphore,
+    filtered: Filtered,
 }
 
 impl Served {
@@ -50,12 +52,18 @@ impl Served {
                 consents: Consents::open(log.directory(), log.origin()),
                 log,
                 cores: Semaphore::new(cores),
+                filtered: Filtered::default(),
             }),
         }
     }
 
     pub(super) fn log(&self) -> &Log {
         &self.inner.log
+    }
+
+    /// What was picked out of bundles for strangers just now.
+    pub(super) fn filtered(&self) -> &Filtered {
+        &self.inner.filtered
     }
 
     pub(super) fn consents(&self) -> &Consents {
