@@ -181,16 +181,16 @@ async fn others_are_believed_while_nothing_better_is_known_and_only_if_the_polic
     let path = format!("/longrun/v1/calls/{}/route", answer.call());
     let route = gateway.get(&path).await.json();
     assert_eq!(route["order"][0]["other_observers"], 20, "{route:#}");
-    let digest = gateway
+    let own = gateway
         .history_until(|history| history["endpoints"][0]["calls"] == 1)
-        .await["digest"]
+        .await["endpoints"]
         .clone();
 
     // The same after a restart, and gone when it is taken away.
     let directory = gateway.stop().await;
     let again = Running::start_in(directory, configured(), None).await;
     let history = history_until(&again, |it| together(it)["state"] == "averaged").await;
-    assert_eq!(history["digest"], digest);
+    assert_eq!(history["endpoints"], own);
     fs::remove_dir_all(&dir).expect("removed");
     history_until(&again, |it| it["endpoints"] == Value::Array(Vec::new())).await;
     assert_eq!(expected(&again).await[0], 97);

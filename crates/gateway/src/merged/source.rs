@@ -317,7 +317,7 @@ impl Source {
         let kind = if self.token.is_some() {
             "bodies"
         } else {
-            "public"
+            "published"
         };
         let bodies = format!("/longrun/v1/{kind}/{span}");
         let entries = self.fetch(client, &entries, BUNDLE_BYTES_MAX).await?;
