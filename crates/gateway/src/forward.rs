@@ -111,6 +111,9 @@ fn prepare<'a>(
 /// Endpoints to ask, best first, and a warning if they do not meet what is asked for.
 type Order = (Vec<Arc<Live>>, Option<HeaderValue>);
 
+/// Endpoints that may be asked, the places of those on trial, and of those that pause with how long, ms.
+type Found = (Vec<choose::Candidate>, Vec<usize>, Vec<(u64, usize)>);
+
 /// Endpoints that may be asked, and the places of those on trial; those that asked for a pause are
 /// left out. If all did, the error says when to come back.
 fn candidates(
@@ -118,7 +121,7 @@ fn candidates(
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
     asked: &Asked,
-) -> Result<(Vec<choose::Candidate>, Vec<usize>, Vec<(u64, usize)>), ApiError> {
+) -> Result<Found, ApiError> {
     let now_ms = gateway.uptime_ms();
     let preferences = &head.preferences;
     let mut candidates = Vec::with_capacity(endpoints.len());
@@ -202,7 +205,7 @@ fn order(
         // One that would do and has only asked for a pause comes back.
         let would_do = |(_, place): &&(u64, usize)| {
             let later = endpoints[*place].candidate(*place, gateway.uptime_ms());
-            choose::order(&mut vec![later], &wish, draw).verdict != Verdict::NoneMeets
+            choose::order(&mut [later], &wish, draw).verdict != Verdict::NoneMeets
         };
         if let Some((for_ms, _)) = paused.iter().filter(would_do).min() {
             return Err(limited(*for_ms));
