@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::config::{GatewayConfig, Surroundings};
 use record::{Bundle, Record};
-use recorder::wire::read_answer;
+use recorder::wire::{Sender, read_answer};
 use serde_json::{Value, json};
 use services::admission::Submission;
 use services::quota::Rules;
@@ -86,7 +86,11 @@ fn believe_answer(bytes: &[u8]) {
         envelope: sent.record.envelope.to_json(),
         pinned: false,
     };
-    let Ok(answer) = read_answer(bytes, &[row], &sent.log, sent.record.key()) else {
+    let sender = Sender {
+        key: *sent.record.key(),
+        id: sent.record.signer_id(),
+    };
+    let Ok(answer) = read_answer(bytes, &[row], &sent.log, &sender) else {
         return;
     };
     assert_eq!(answer.settled.len() + answer.again.len(), 1, "one answer");

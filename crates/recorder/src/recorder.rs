@@ -534,7 +534,10 @@ impl Recorder {
                 home: home.clone(),
                 shipping: config.shipping.clone(),
                 shipped: inner.shipped.clone(),
-                key: *inner.identity.key(),
+                sender: crate::ship::wire::Sender {
+                    key: *inner.identity.key(),
+                    id: inner.identity.id(),
+                },
                 clock: inner.context.clock.clone(),
                 jitter_seed: inner.context.jitter_seed,
             };

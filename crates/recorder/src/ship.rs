@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use record::PublicKey;
 use store::spool::{Pending, Settled, Spool};
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -36,7 +35,7 @@ pub mod wire;
 pub(crate) use client::Home;
 use client::ShipError;
 pub(crate) use once::send_all;
-use wire::Answer;
+use wire::{Answer, Sender};
 
 /// What is known about shipping.
 #[derive(Default)]
@@ -75,8 +74,7 @@ pub(crate) struct Shipper {
     pub(crate) home: Home,
     pub(crate) shipping: Shipping,
     pub(crate) shipped: Arc<Shipped>,
-    /// The signer's own instance key: most leaves name it.
-    pub(crate) key: PublicKey,
+    pub(crate) sender: Sender,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) jitter_seed: u64,
 }
@@ -178,9 +176,10 @@ impl Shipper {
                     continue;
                 }
             };
-            let (home, key, timeout) = (self.home.clone(), self.key, self.shipping.timeout);
+            let (home, sender) = (self.home.clone(), self.sender);
+            let timeout = self.shipping.timeout;
             voyage.flying.push(Box::pin(async move {
-                let outcome = home.send(&batch.rows, &key, timeout).await;
+                let outcome = home.send(&batch.rows, &sender, timeout).await;
                 (batch, outcome)
             }));
         }

@@ -216,7 +216,11 @@ impl Succession {
         };
         check_home(config, &self.chain)?;
         let (home, shipping) = (Home::new(log)?, &config.shipping);
-        ship::send_all(&self.spool, &home, shipping, self.chain.root(), patience).await
+        let sender = ship::wire::Sender {
+            key: *self.chain.root(),
+            id: self.chain.signer(),
+        };
+        ship::send_all(&self.spool, &home, shipping, &sender, patience).await
     }
 
     /// Its control records, in order, with their indices in the log as far as they are there.

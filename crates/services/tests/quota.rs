@@ -311,6 +311,14 @@ fn a_delegation_counts_once_and_only_from_a_root() {
     gate.charge(&delegation).unwrap();
     gate.charge(&rotation).unwrap();
 
+    // Whoever still has the root that was rotated away ends nobody and begins nobody.
+    for word in [revokes(&instance), revokes(&next), delegates(&other)] {
+        gate.charge(&control_at(&root, 1_000_000, word)).unwrap();
+    }
+    gate.charge_key(instance.key_id()).unwrap();
+    gate.charge_key(next.key_id()).unwrap();
+    gate.charge_key(other.key_id()).unwrap_err();
+
     // An instance key neither brings another in nor puts one out.
     gate.charge(&control_at(&instance, 4, delegates(&other)))
         .unwrap();

@@ -10,7 +10,6 @@ use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
-use record::PublicKey;
 use store::spool::Pending;
 use tlog::note::NoteVerifier;
 
@@ -102,7 +101,7 @@ impl Home {
     pub(super) async fn send(
         &self,
         rows: &[Pending],
-        own: &PublicKey,
+        sender: &wire::Sender,
         timeout: Duration,
     ) -> Result<Answer, ShipError> {
         let exchange = async {
@@ -120,7 +119,7 @@ impl Home {
         let bytes = tokio::time::timeout(timeout, exchange)
             .await
             .map_err(|_| ShipError::Timeout(timeout))??;
-        Ok(wire::read_answer(&bytes, rows, &self.verifier, own)?)
+        Ok(wire::read_answer(&bytes, rows, &self.verifier, sender)?)
     }
 }
 

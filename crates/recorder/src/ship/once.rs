@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use record::PublicKey;
-use store::spool::Spool;
+use store::spool::{Settled, Spool};
 use tokio::time::Instant;
 
 use super::Home;
+use super::wire::Sender;
 use crate::config::Shipping;
 use crate::error::RecorderError;
 
 /// Sends everything that waits, for at most `patience`. What the log said last, if something waits
-/// still. `key` is the one that most leaves name.
+/// still, or if it refuses one of the signer's control records for good.
 ///
 /// # Errors
 /// The spool's.
@@ -19,19 +19,23 @@ pub(crate) async fn send_all(
     spool: &Spool,
     home: &Home,
     shipping: &Shipping,
-    key: &PublicKey,
+    sender: &Sender,
     patience: Duration,
 ) -> Result<Option<String>, RecorderError> {
     let begun = Instant::now();
+    let mut refusal = None;
     loop {
         let mut rows = spool.pending(0, shipping.batch_records, shipping.batch_bytes)?;
         let Some(pinned) = rows.first().map(|row| row.pinned) else {
-            return Ok(None);
+            return Ok(refusal);
         };
         let alike = rows.iter().take_while(|row| row.pinned == pinned).count();
         rows.truncate(alike);
-        let why = match home.send(&rows, key, shipping.timeout).await {
+        let why = match home.send(&rows, sender, shipping.timeout).await {
             Ok(answer) => {
+                if pinned {
+                    refusal = answer.settled.iter().find_map(refused).or(refusal);
+                }
                 spool.settle(&answer.checkpoint, answer.settled)?;
                 answer.again.into_iter().next().map(|(_, message)| message)
             }
@@ -43,5 +47,12 @@ pub(crate) async fn send_all(
             }
             tokio::time::sleep(shipping.retry_min).await;
         }
+    }
+}
+
+fn refused(settled: &Settled) -> Option<String> {
+    match settled {
+        Settled::Refused { reason, .. } => Some(format!("the log refuses it for good: {reason}")),
+        Settled::Published { .. } => None,
     }
 }

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use record::leaf::{Leaf, leaf_body, leaf_hash};
-use record::{Digest, Envelope, PublicKey};
+use record::{Digest, Envelope, PublicKey, SignerId};
 use serde::Deserialize;
 use store::spool::{Pending, Settled};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -14,13 +14,33 @@ use tlog::proof::verify_inclusion;
 /// Codes under which the log may take the same record later.
 const AGAIN: &[&str] = &[
     "busy",
-    "not_admitted",
+    NOT_ADMITTED,
     "overloaded",
     "rate_limited",
     "unavailable",
     "internal",
     "timeout",
 ];
+
+/// The code for a record whose key the log knows nobody for.
+const NOT_ADMITTED: &str = "not_admitted";
+
+/// Who sends.
+#[derive(Clone, Copy, Debug)]
+pub struct Sender {
+    /// The key that most of the rows are signed with.
+    pub key: PublicKey,
+    /// The identity that the sender's own rows name.
+    pub id: SignerId,
+}
+
+impl Sender {
+    /// Whether a row is somebody else's, kept for its proof alone.
+    fn only_keeps(&self, row: &Pending) -> bool {
+        let record = Envelope::from_json(&row.envelope).and_then(Envelope::open_unverified);
+        !row.pinned && record.is_ok_and(|record| record.signer_id() != self.id)
+    }
+}
 
 /// What the log said about a batch, checked.
 #[derive(Debug)]
@@ -79,8 +99,10 @@ pub(super) fn body(rows: &[Pending]) -> Vec<u8> {
     body
 }
 
-/// Reads an answer to these rows and checks every proof in it. `own` is the key that most of
-/// them are signed with.
+/// Reads an answer to these rows and checks every proof in it.
+///
+/// A record of one's own that the log admits nobody for may be admitted later. Somebody else's is
+/// refused for good then: its signer can end the key at any time, and what is sent after it must not wait for that.
 ///
 /// # Errors
 /// [`Unbelievable`], which says what is not proven.
@@ -88,7 +110,7 @@ pub fn read_answer(
     bytes: &[u8],
     rows: &[Pending],
     log: &NoteVerifier,
-    own: &PublicKey,
+    sender: &Sender,
 ) -> Result<Answer, Unbelievable> {
     let reply: Reply = serde_json::from_slice(bytes).map_err(not("not the expected JSON"))?;
     if reply.entries.len() != rows.len() {
@@ -106,7 +128,10 @@ pub fn read_answer(
     let mut checkpoint = None;
     for (row, entry) in rows.iter().zip(reply.entries) {
         match entry {
-            EntryReply::Error { error } if AGAIN.contains(&error.code.as_str()) => {
+            EntryReply::Error { error }
+                if AGAIN.contains(&error.code.as_str())
+                    && !(error.code == NOT_ADMITTED && sender.only_keeps(row)) =>
+            {
                 answer
                     .again
                     .push((row.n, format!("{}: {}", error.code, error.message)));
@@ -133,7 +158,7 @@ pub fn read_answer(
                 }
                 answer
                     .settled
-                    .push(logged(row, index, &leaf, &proof, checkpoint, own)?);
+                    .push(logged(row, index, &leaf, &proof, checkpoint, &sender.key)?);
             }
         }
     }

@@ -119,6 +119,28 @@ async fn a_signer_that_is_not_admitted_yet_keeps_its_records() {
 }
 
 #[tokio::test]
+async fn a_record_of_others_that_nobody_admits_holds_nothing_up() {
+    let other = Signer::new(None);
+    let other = other.open();
+    let theirs = record_one(&other, "m", 1, Outcome::Ok).await;
+    let theirs = other.entry(theirs).await.expect("read").expect("kept");
+    let log = FakeLog::start().await;
+    let signer = Signer::new(Some(log.home()));
+    let recorder = signer.open();
+    log.set(Mood::Admitting(recorder.identity().id()));
+    recorder.keep(theirs.record.envelope.clone(), None, Vec::new());
+    let ours = record_one(&recorder, "m", 1, Outcome::Ok).await;
+    all_published(&recorder).await;
+    let entry = async |id| {
+        let entry = recorder.entry(id).await.expect("read");
+        entry.expect("kept").state
+    };
+    let kept = entry(theirs.id()).await;
+    assert!(matches!(kept, State::Refused { reason } if reason.contains("not_admitted")));
+    assert!(matches!(entry(ours).await, State::Published(_)));
+}
+
+#[tokio::test]
 async fn a_narrow_log_gets_smaller_requests() {
     let log = FakeLog::start().await;
     log.set(Mood::Down);

@@ -35,6 +35,8 @@ struct Known {
     payers: BTreeMap<KeyId, KeyId>,
     /// Those of them that are root keys, so that their control records count.
     roots: BTreeSet<KeyId>,
+    /// Root keys that rotated themselves away: whoever has an old one ends and begins nothing.
+    superseded: BTreeSet<KeyId>,
     /// By listed key: which keys ended, and with which control record.
     ended: BTreeMap<KeyId, BTreeMap<KeyId, u64>>,
 }
@@ -46,6 +48,8 @@ struct Kept {
     keys: BTreeMap<KeyId, KeyId>,
     #[serde(default)]
     roots: BTreeSet<KeyId>,
+    #[serde(default)]
+    superseded: BTreeSet<KeyId>,
     #[serde(default)]
     ended: BTreeMap<KeyId, BTreeMap<KeyId, u64>>,
 }
@@ -88,7 +92,8 @@ impl Delegated {
         payer: KeyId,
         listed: impl Fn(&KeyId) -> bool,
     ) -> Result<(), Refusal> {
-        if by != payer && !self.known.roots.contains(&by) {
+        let obeyed = by == payer || self.known.roots.contains(&by);
+        if !obeyed || self.known.superseded.contains(&by) {
             return Ok(());
         }
         let before = self.known.clone();
@@ -98,6 +103,7 @@ impl Delegated {
                 let begun = self.begin(key, change.seq, payer, listed);
                 if begun == Ok(true) {
                     self.known.roots.insert(key);
+                    self.known.superseded.insert(by);
                 }
                 if begun.is_ok() && self.known.roots.remove(&by) {
                     self.known.note_end(by, change.seq, payer);
@@ -174,6 +180,7 @@ impl Delegated {
             longrun_delegated: VERSION,
             keys: self.known.payers.clone(),
             roots: self.known.roots.clone(),
+            superseded: self.known.superseded.clone(),
             ended: self.known.ended.clone(),
         };
         let unavailable =
@@ -211,6 +218,7 @@ fn parse(bytes: &[u8]) -> Result<Known, String> {
     Ok(Known {
         payers: kept.keys,
         roots: kept.roots,
+        superseded: kept.superseded,
         ended: kept.ended,
     })
 }

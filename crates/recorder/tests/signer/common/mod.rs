@@ -42,6 +42,8 @@ pub(crate) enum Mood {
     Refusing,
     /// Has not admitted the signer's key yet.
     Unadmitted,
+    /// Has admitted this signer and nobody else.
+    Admitting(record::SignerId),
     /// Takes its time over control records, so that others could overtake them.
     SlowControls,
     /// Takes its time over all but control records.
@@ -173,6 +175,7 @@ fn reply(
         places.push(match mood {
             Mood::Refusing => Err(error("bad_signature")),
             Mood::Unadmitted => Err(error("not_admitted")),
+            Mood::Admitting(id) if record.signer_id() != id => Err(error("not_admitted")),
             Mood::Busy if i % 2 == 1 => Err(error("overloaded")),
             _ => Ok(*logged.index.entry(record.id).or_insert_with(|| {
                 logged.ids.push(record.id);
