@@ -1,6 +1,6 @@
 //! Clients that people already have, unmodified, against the built gateway with keys in force:
-//! `openai` for Python, the Vercel `ai` package, the `llm` command and `curl`; and the parser of
-//! `prometheus-client` against its metrics.
+//! `openai` for Python and Node.js, the Vercel `ai` package, the `llm` command and `curl`; and the parsers of
+//! `prometheus-client` and OpenTelemetry against its metrics and traces.
 //!
 //! What the demonstration model cannot do (tools, schemas, embeddings) is answered by a scripted
 //! upstream, `conformance/clients/upstream.py`. Ignored unless asked for: `scripts/test` installs
@@ -11,7 +11,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Server, longrun, root, text};
+use support::{Http, Server, longrun, root, text};
 
 /// A scripted upstream and a gateway in front of it that wants a key.
 struct Pair {
@@ -23,6 +23,11 @@ struct Pair {
 
 impl Pair {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With more variables in the gateway's environment.
+    fn start_with(variables: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut upstream = Server::start_command(
             Command::new(python()).arg(root().join("conformance/clients/upstream.py")),
@@ -38,6 +43,7 @@ impl Pair {
         let _operator = key(&directory, &["ops", "--operator"]);
         let mut gateway = Server::start_command(
             longrun()
+                .envs(variables.iter().copied())
                 .args(["gateway", "--listen", "127.0.0.1:0"])
                 .args([
                     Path::new("--config"),
@@ -148,6 +154,15 @@ fn openai_for_python_embeds_and_gets_responses() {
     client("python", &["openai_more.py", &pair.url, &key]);
 }
 
+#[test]
+#[ignore = "needs conformance/node_modules; scripts/test makes it"]
+fn openai_for_node_does_all_of_it() {
+    let mut pair = Pair::start();
+    let key = pair.key(&["app"]);
+    let upstream = pair.upstream.url("upstream");
+    client("node", &["openai_full.mjs", &pair.url, &upstream, &key]);
+}
+
 fn key_for_one_call(pair: &Pair) -> String {
     pair.key(&[
         "limited",
@@ -198,6 +213,62 @@ fn prometheus_reads_the_metrics() {
     let mut arguments = vec!["metrics.py", &pair.url, &operator];
     arguments.extend(names);
     client("python", &arguments);
+}
+
+#[test]
+#[ignore = "needs conformance/.venv; scripts/test makes it"]
+fn opentelemetrys_own_messages_read_the_traces() {
+    let otlp = root().join("conformance/clients/otlp.py");
+    let mut receiver = Server::start_command(Command::new(python()).arg(otlp));
+    let url = receiver.url("receiver");
+    let pair = Pair::start_with(&[
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", &url),
+        ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+        (
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "deployment.environment.name=test",
+        ),
+        (
+            "OTEL_SEMCONV_STABILITY_OPT_IN",
+            "gen_ai_latest_experimental",
+        ),
+    ]);
+    let key = pair.key(&["app"]);
+    let (trace, parent) = ("0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331");
+    let body = r#"{"model":"scripted","messages":[{"role":"user","content":"hi"}],"stream":true}"#;
+    let options = format!(
+        "-H 'authorization: Bearer {key}' -H 'traceparent: 00-{trace}-{parent}-01' -d '{body}'"
+    );
+    assert_eq!(pair.curl(&options, "/v1/chat/completions").0, 200);
+    let both = |answer: &support::Answer| answer.json().as_array().is_some_and(|it| it.len() == 2);
+    let spans = Http::default().until(&format!("{url}/spans"), both).json();
+    let of = |kind: &str| {
+        let mut spans = spans.as_array().expect("spans").iter();
+        spans
+            .find(|it| it["kind"] == kind)
+            .expect("one of this kind")
+    };
+    let (call, attempt) = (of("SPAN_KIND_SERVER"), of("SPAN_KIND_CLIENT"));
+    assert_eq!(
+        [&call["trace"], &attempt["trace"]],
+        [trace, trace],
+        "{spans:#}"
+    );
+    assert_eq!(
+        [&call["parent"], &attempt["parent"]],
+        [&parent.into(), &call["span"]]
+    );
+    assert_eq!(
+        attempt["attributes"]["gen_ai.response.finish_reasons"][0],
+        "stop"
+    );
+    assert_eq!(attempt["attributes"]["gen_ai.request.stream"], true);
+    assert!(attempt["attributes"]["gen_ai.response.time_to_first_chunk"].is_f64());
+    assert_eq!(call["attributes"]["longrun.caller"], "app");
+    assert_eq!(call["attributes"]["http.response.status_code"], 200);
+    assert_eq!(call["resource"]["service.name"], "longrun-gateway");
+    assert_eq!(call["resource"]["deployment.environment.name"], "test");
+    assert!(!spans.to_string().contains(&key), "{spans:#}");
 }
 
 #[test]

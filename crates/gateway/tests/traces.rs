@@ -8,7 +8,7 @@ use std::time::Duration;
 use http::StatusCode;
 use support::faulty::{Fault, Faulty, Script};
 use support::otlp::{self, Receiver};
-use support::{MODEL, Running, chat, config, endpoint, prompt};
+use support::{MODEL, PATIENCE, Running, chat, config, endpoint, prompt};
 
 const KEY: &str = "the-key-of-the-receiver";
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -191,6 +191,33 @@ async fn what_a_caller_does_not_sample_is_only_passed_on() {
     );
     gateway.stop().await;
     assert!(receiver.spans().is_empty());
+}
+
+#[tokio::test]
+async fn a_caller_that_leaves_ends_both_spans() {
+    let (receiver, url) = Receiver::start().await;
+    let upstream = Faulty::api(MODEL, always(Fault::Stall(3))).await;
+    let mut config = config();
+    let mut patient = endpoint(&upstream);
+    // Only the caller's leaving can end this.
+    patient.timeouts.gap = PATIENCE * 3;
+    patient.timeouts.total = PATIENCE * 3;
+    config.endpoints = vec![patient];
+    config.traces = otlp::traces(&url, &[]);
+    let gateway = Running::start(config, None).await;
+    let answer = gateway.open(chat(true)).await;
+    assert_eq!(answer.status(), 200);
+    drop(answer);
+    fates(&gateway, "exported", 2).await;
+    gateway.stop().await;
+    let spans = receiver.spans();
+    let of = |kind| spans.iter().find(|span| span.kind == kind).expect("a span");
+    let (call, attempt) = (of(2), of(3));
+    assert_eq!(call.attributes["error.type"], "canceled");
+    assert!(call.failed);
+    // That is nobody's error at the endpoint.
+    assert_eq!(attempt.attributes["longrun.outcome"], "canceled");
+    assert!(!attempt.failed && !attempt.attributes.contains_key("error.type"));
 }
 
 #[tokio::test]

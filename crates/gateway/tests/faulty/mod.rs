@@ -182,6 +182,8 @@ impl Connection {
             let Some(surface) = Surface::of(request.path()) else {
                 match request.path() {
                     "/v1/models" => self.models().await?,
+                    // Routers for vLLM ask for it before they send anything.
+                    "/health" => self.plain(200, "text/plain", b"", &[]).await?,
                     "/longrun/v1/node" => self.describe().await?,
                     _ => self.plain(404, "application/json", b"{}", &[]).await?,
                 }
