@@ -160,7 +160,7 @@ impl Attempt {
         let facts = &self.open().facts;
         let mut headers = HeaderMap::new();
         if let Some(trace) = &facts.trace {
-            trace.tell(&mut headers);
+            trace.tell(&facts.live, &mut headers);
         }
         let (Provider::Joined(_), Some(number)) = (&facts.live.id.provider, &facts.number) else {
             return headers;
@@ -299,6 +299,9 @@ impl Attempt {
         }
         facts.total_us = micros(started, Instant::now());
         facts.seen = seen;
+        if let Some(trace) = &facts.trace {
+            trace.ended(seen);
+        }
         if seen == Seen::Complete {
             let tokens = facts.usage.map(|(_, completion)| completion);
             facts

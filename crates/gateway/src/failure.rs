@@ -178,6 +178,9 @@ fn unreachable(reason: ConnectFailure, detail: &str) -> String {
         ConnectFailure::TimedOut => "no connection came about in time".to_owned(),
         // What the TLS library says of the certificate is the only help there is.
         ConnectFailure::Tls => format!("TLS failed, {detail}"),
+        ConnectFailure::Untrusted => format!(
+            "its certificate is not trusted here; look at this machine's clock and roots, too ({detail})"
+        ),
         ConnectFailure::Other => "no connection came about".to_owned(),
     }
 }

@@ -50,6 +50,8 @@ pub enum Seen {
     ConnectTimeout,
     /// The TLS handshake failed (an expired certificate, for instance).
     Tls,
+    /// A certificate of an unknown issuer, or not valid yet.
+    Untrusted,
     /// No connection, for another reason.
     NoConnection,
     /// Nothing of the answer arrived before the deadline.
@@ -142,6 +144,7 @@ pub const TABLE: &[Row] = &[
         true,
     ),
     row(Seen::Tls, Outcome::Connection, Fault::Provider, true),
+    row(Seen::Untrusted, Outcome::Connection, Fault::Unknown, true),
     row(
         Seen::NoConnection,
         Outcome::Connection,
@@ -181,6 +184,7 @@ impl Seen {
             | Self::NoName
             | Self::ConnectTimeout
             | Self::Tls
+            | Self::Untrusted
             | Self::NoConnection => Sign::Gone,
             // A limit is no illness; the rest may be anyone's doing.
             Self::RateLimited
@@ -267,6 +271,7 @@ impl Seen {
                 ConnectFailure::Name => Self::NoName,
                 ConnectFailure::TimedOut => Self::ConnectTimeout,
                 ConnectFailure::Tls => Self::Tls,
+                ConnectFailure::Untrusted => Self::Untrusted,
                 ConnectFailure::Other => Self::NoConnection,
             },
             UpstreamError::Timeout { stage, .. } => match stage {
@@ -332,6 +337,7 @@ mod tests {
             (Seen::NoName, "connection", "unknown", true),
             (Seen::ConnectTimeout, "connection", "network", true),
             (Seen::Tls, "connection", "provider", true),
+            (Seen::Untrusted, "connection", "unknown", true),
             (Seen::NoConnection, "connection", "network", true),
             (Seen::FirstTokenTimeout, "timeout", "provider", true),
             (Seen::GapTimeout, "timeout", "provider", true),
@@ -446,6 +452,7 @@ mod tests {
                 Seen::ConnectTimeout,
             ),
             (connect(ConnectFailure::Tls), false, Seen::Tls),
+            (connect(ConnectFailure::Untrusted), false, Seen::Untrusted),
             (connect(ConnectFailure::Other), false, Seen::NoConnection),
             (timeout(Stage::Head), false, Seen::FirstTokenTimeout),
             (timeout(Stage::Idle), false, Seen::FirstTokenTimeout),

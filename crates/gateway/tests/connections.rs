@@ -35,8 +35,11 @@ enum Wrong {
 }
 
 impl Authority {
-    fn new() -> Self {
+    fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).expect("no names");
+        // One of the same name with another key would be an impostor, not a stranger.
+        let common_name = rcgen::DnType::CommonName;
+        params.distinguished_name.push(common_name, name);
         params.is_ca = IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         Self(CertifiedIssuer::self_signed(params, key).expect("made"))
@@ -134,7 +137,7 @@ fn an_observation_names_the_tls_key_that_answered() {
     again(
         "an_observation_names_the_tls_key_that_answered",
         |directory| {
-            let authority = Authority::new();
+            let authority = Authority::new("ours");
             let digest = authority.issue(directory, Wrong::Nothing);
             std::fs::write(directory.join("spki.sha256"), digest).expect("written");
             authority
@@ -168,14 +171,14 @@ async fn tls_keys_are_named(directory: &Path) {
 const BROKEN: [Wrong; 4] = [Wrong::Expired, Wrong::NotYet, Wrong::Name, Wrong::Issuer];
 
 #[test]
-fn a_certificate_that_does_not_hold_is_the_providers_fault() {
+fn a_certificate_that_does_not_hold_is_told_and_nothing_is_sent() {
     if let Some(directory) = std::env::var_os(OWN_CA) {
         return block_on(certificates_do_not_hold(directory.as_ref()));
     }
     again(
-        "a_certificate_that_does_not_hold_is_the_providers_fault",
+        "a_certificate_that_does_not_hold_is_told_and_nothing_is_sent",
         |directory| {
-            let (authority, stranger) = (Authority::new(), Authority::new());
+            let (authority, stranger) = (Authority::new("ours"), Authority::new("theirs"));
             for wrong in BROKEN {
                 let issuer = match wrong {
                     Wrong::Issuer => &stranger,
@@ -202,15 +205,14 @@ async fn certificates_do_not_hold(directory: &Path) {
             assert_eq!(answer.status, 502, "{wrong:?}: {}", answer.text());
             let error = &answer.json()["error"];
             let message = error["message"].as_str().expect("a message");
-            let said = ["TLS", "certificate"];
-            let says = said.iter().all(|word| message.contains(word));
-            assert!(says, "{wrong:?}: {message}");
+            assert!(message.contains("certificate"), "{wrong:?}: {message}");
+            // A clock or a root of this machine's own may be what is wrong.
+            let fault = match wrong {
+                Wrong::NotYet | Wrong::Issuer => "unknown",
+                _ => "provider",
+            };
             let seen = gateway.outcomes(&answer.call()).await;
-            assert_eq!(
-                seen,
-                [("connection".into(), "provider".into())],
-                "{wrong:?}"
-            );
+            assert_eq!(seen, [("connection".into(), fault.into())], "{wrong:?}");
             gateway.stop().await;
         }
         // Nothing of the request was shown to whoever shows such a certificate.

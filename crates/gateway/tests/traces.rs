@@ -98,7 +98,8 @@ async fn a_call_is_a_span_and_so_is_each_of_its_attempts() {
         let told = &upstream.requests()[0];
         let expected = format!("00-{TRACE}-{}-01", span.id);
         assert_eq!(told.header("traceparent"), Some(expected.as_str()));
-        assert_eq!(told.header("tracestate"), Some("vendor=1"));
+        // What the caller's own systems say among themselves is not for outside APIs.
+        assert_eq!(told.header("tracestate"), None);
         let attribute = |key: &str| span.attributes[key].as_str();
         assert_eq!(attribute("gen_ai.operation.name"), "chat");
         assert_eq!(attribute("gen_ai.provider.name"), "openai");
@@ -218,6 +219,21 @@ async fn a_caller_that_leaves_ends_both_spans() {
     // That is nobody's error at the endpoint.
     assert_eq!(attempt.attributes["longrun.outcome"], "canceled");
     assert!(!attempt.failed && !attempt.attributes.contains_key("error.type"));
+}
+
+#[tokio::test]
+async fn an_answer_that_breaks_off_is_an_error_of_the_call_too() {
+    let (receiver, url) = Receiver::start().await;
+    let upstream = Faulty::api(MODEL, always(Fault::Cut(3))).await;
+    let gateway = traced(&[&upstream], &url, &[]).await;
+    assert_eq!(gateway.post(chat(true)).await.status, 200);
+    gateway.stop().await;
+    let spans = receiver.spans();
+    assert_eq!(spans.len(), 2);
+    for span in spans {
+        assert!(span.failed, "{span:#?}");
+        assert_eq!(span.attributes["error.type"], "truncated", "{span:#?}");
+    }
 }
 
 #[tokio::test]

@@ -21,6 +21,9 @@ pub enum ConnectFailure {
     TimedOut,
     /// The TLS handshake failed.
     Tls,
+    /// The certificate is of an issuer that is not known here, or not valid yet: that may as well be
+    /// the doing of this machine's roots, of its clock, or of whoever looks into its connections.
+    Untrusted,
     /// Anything else.
     Other,
 }
@@ -152,8 +155,8 @@ impl UpstreamError {
 
 fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure {
     for cause in causes(error) {
-        if is_tls(cause) {
-            return ConnectFailure::Tls;
+        if let Some(error) = tls_error(cause) {
+            return tls_failure(error);
         }
         if let Some(io) = cause.downcast_ref::<std::io::Error>() {
             match io.kind() {
@@ -170,12 +173,23 @@ fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure 
     ConnectFailure::Other
 }
 
-/// Whether an error is one of TLS. Each layer below wraps it into an I/O error of its own, and the
+fn tls_failure(error: &rustls::Error) -> ConnectFailure {
+    use rustls::CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
+    match error {
+        rustls::Error::InvalidCertificate(
+            UnknownIssuer | NotValidYet | NotValidYetContext { .. },
+        ) => ConnectFailure::Untrusted,
+        _ => ConnectFailure::Tls,
+    }
+}
+
+/// The error of TLS in another one. Each layer below wraps it into an I/O error of its own, and the
 /// source of such an error is not what it wraps but the source of that.
-fn is_tls(error: &(dyn Error + 'static)) -> bool {
-    let wrapped = error.downcast_ref::<std::io::Error>();
-    let wrapped = wrapped.and_then(std::io::Error::get_ref);
-    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_tls(inner))
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref().or_else(|| {
+        let wrapped = error.downcast_ref::<std::io::Error>()?;
+        tls_error(wrapped.get_ref()?)
+    })
 }
 
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {

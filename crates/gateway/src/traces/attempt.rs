@@ -1,13 +1,14 @@
 //! The span of an attempt, made of the facts that its observation is made of.
 //!
 //! A client span of the `GenAI` conventions (see [`super::attributes`]). Of the answer it has the
-//! model, the id and the finish reasons that the endpoint names, if they look like names: short, and
-//! without white space. So no word of what was said can pass for one.
+//! finish reasons that are known words, and, where the endpoint was configured and not found in a network, the
+//! id and the model that it names, if they look like names: short, and without white space.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderMap;
+use record::Provider;
 use record::outcome::Outcome;
 use serde::Deserialize;
 use std::borrow::Cow;
@@ -17,12 +18,22 @@ use super::attributes::{self, Convention};
 use super::call::CallTrace;
 use super::context::SpanId;
 use super::otlp::{self, KeyValue, SpanKind};
+use crate::catalog::Live;
 use crate::observe::Facts;
+use crate::outcome::Seen;
 
 /// Longest name that an endpoint gives.
 const NAME_BYTES_MAX: usize = 128;
 /// Finish reasons that are told, one for each choice.
 const REASONS_MAX: usize = 16;
+/// Those that are told at all: an endpoint could write anything there.
+const REASONS: &[&str] = &[
+    "stop",
+    "length",
+    "tool_calls",
+    "function_call",
+    "content_filter",
+];
 
 /// What is gathered of an attempt for its span, besides the facts.
 pub(crate) struct AttemptTrace {
@@ -31,7 +42,7 @@ pub(crate) struct AttemptTrace {
     begun: Instant,
     model: Option<String>,
     id: Option<String>,
-    reasons: Vec<String>,
+    reasons: Vec<&'static str>,
 }
 
 /// What an answer, or an event of one, says about itself.
@@ -75,9 +86,17 @@ impl AttemptTrace {
         })
     }
 
-    /// Tells the endpoint of the trace.
-    pub(crate) fn tell(&self, headers: &mut HeaderMap) {
-        self.trace.tell(self.span, headers);
+    /// Tells the endpoint of the trace; what tracing systems of the caller's say along the way, only
+    /// one that has joined and was configured.
+    pub(crate) fn tell(&self, live: &Live, headers: &mut HeaderMap) {
+        let joined = matches!(live.id.provider, Provider::Joined(_));
+        let with_state = joined && live.site.member.is_none();
+        self.trace.tell(self.span, with_state, headers);
+    }
+
+    /// The attempt ended, though its span is not made yet: the call's own span may end before.
+    pub(crate) fn ended(&self, seen: Seen) {
+        self.trace.attempt_ended(error(seen));
     }
 
     /// An answer in one piece came, or an event of a stream.
@@ -96,7 +115,8 @@ impl AttemptTrace {
         let reasons = said.choices.into_iter().flatten();
         let reasons = reasons.filter_map(|choice| choice.finish_reason);
         let room = REASONS_MAX.saturating_sub(self.reasons.len());
-        let named = reasons.filter_map(|reason| name(&reason)).take(room);
+        let known = |reason: Cow<'_, str>| REASONS.iter().find(|it| **it == reason).copied();
+        let named = reasons.filter_map(known).take(room);
         self.reasons.extend(named);
     }
 
@@ -108,9 +128,7 @@ impl AttemptTrace {
         if !trace.context.sampled {
             return;
         }
-        let outcome = facts.seen.row().outcome;
-        // A hedge that lost, or a caller that left, is nobody's error.
-        let failed = !matches!(outcome, Outcome::Ok | Outcome::Refused | Outcome::Canceled);
+        let error = error(facts.seen);
         let operation = attributes::operation(trace.surface);
         let model = facts.live.id.model.as_str();
         let total = Duration::from_micros(facts.total_us);
@@ -123,13 +141,13 @@ impl AttemptTrace {
             kind: SpanKind::Client.into(),
             start_time_unix_nano: trace.unix_ns(*begun),
             end_time_unix_nano: trace.unix_ns(*begun + total),
-            attributes: self.attributes(facts, failed.then_some(outcome)),
-            status: attributes::status(failed),
+            attributes: self.attributes(facts, error),
+            status: attributes::status(error.is_some()),
             flags: u32::from(trace.context.flags()) | otlp::FLAG_HAS_IS_REMOTE,
         });
     }
 
-    fn attributes(&self, facts: &Facts, error: Option<Outcome>) -> Vec<KeyValue> {
+    fn attributes(&self, facts: &Facts, error: Option<&str>) -> Vec<KeyValue> {
         let Self { trace, .. } = self;
         let convention = trace.spans.convention;
         let (live, row) = (&facts.live, facts.seen.row());
@@ -151,11 +169,14 @@ impl AttemptTrace {
             all.extend(value.map(|value| KeyValue::new(key, value)));
         };
         add(attributes::FAULT, row.fault.map(|it| it.as_str().into()));
-        add("error.type", error.map(|it| it.as_str().into()));
+        add("error.type", error.map(Into::into));
         let status = facts.status.map(|it| u64::from(it).into());
         add("http.response.status_code", status);
-        add("gen_ai.response.id", self.id.clone().map(Into::into));
-        add("gen_ai.response.model", self.model.clone().map(Into::into));
+        // A stranger could put what it was told into them.
+        if live.site.member.is_none() {
+            add("gen_ai.response.id", self.id.clone().map(Into::into));
+            add("gen_ai.response.model", self.model.clone().map(Into::into));
+        }
         let reasons = Some(self.reasons.clone()).filter(|them| !them.is_empty());
         add("gen_ai.response.finish_reasons", reasons.map(Into::into));
         let (prompt, completion) = facts.usage.unzip();
@@ -169,6 +190,13 @@ impl AttemptTrace {
         }
         all
     }
+}
+
+/// What went wrong, in a word. A hedge that lost, or a caller that left, is nobody's error.
+fn error(seen: Seen) -> Option<&'static str> {
+    let outcome = seen.row().outcome;
+    let well = matches!(outcome, Outcome::Ok | Outcome::Refused | Outcome::Canceled);
+    (!well).then(|| outcome.as_str())
 }
 
 /// Keeps the first name that is given.

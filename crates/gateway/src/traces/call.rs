@@ -4,7 +4,7 @@
 //! names the call. Attempts are its children.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::task::{Context as Waker, Poll};
 
 use axum::body::Body;
@@ -20,6 +20,7 @@ use super::context::{Context, Parent, SpanId};
 use super::otlp::{self, KeyValue, SpanKind};
 use super::{Spans, attributes};
 use crate::callers::Caller;
+use crate::lock::lock;
 
 /// A call that is traced, or whose trace at least goes on to endpoints.
 pub(crate) struct CallTrace {
@@ -34,6 +35,8 @@ pub(crate) struct CallTrace {
     begun_unix_ms: u64,
     /// Whether endpoints are told of the trace.
     propagate: bool,
+    /// What went wrong with the latest attempt.
+    attempt_error: Mutex<Option<&'static str>>,
 }
 
 /// When and as what a call came.
@@ -63,14 +66,20 @@ impl CallTrace {
             begun: Instant::now(),
             begun_unix_ms: arrival.unix_ms,
             propagate,
+            attempt_error: Mutex::default(),
         }
     }
 
     /// Tells an endpoint which attempt of which trace asks it.
-    pub(super) fn tell(&self, attempt: SpanId, headers: &mut HeaderMap) {
+    pub(super) fn tell(&self, attempt: SpanId, with_state: bool, headers: &mut HeaderMap) {
         if self.propagate {
-            self.context.tell(attempt, headers);
+            self.context.tell(attempt, with_state, headers);
         }
+    }
+
+    /// How the latest attempt ended. A stream that breaks off has said 200 by then.
+    pub(super) fn attempt_ended(&self, error: Option<&'static str>) {
+        *lock(&self.attempt_error) = error;
     }
 
     /// The Unix time of a moment of this call, in ns. All of a call's times rest on one look at the
@@ -114,6 +123,9 @@ impl CallTrace {
             failed = Some(status.as_u16().to_string());
         } else if !sent {
             failed = Some("canceled".to_owned());
+        } else if status.is_success() {
+            // The answer ended in an error event.
+            failed = lock(&self.attempt_error).map(str::to_owned);
         }
         if let Some(error) = &failed {
             attributes.push(KeyValue::new("error.type", error.as_str()));

@@ -160,12 +160,12 @@ impl Context {
     }
 
     /// Tells the next one in the chain that `span` causes its request.
-    pub(crate) fn tell(&self, span: SpanId, headers: &mut HeaderMap) {
+    pub(crate) fn tell(&self, span: SpanId, with_state: bool, headers: &mut HeaderMap) {
         let (trace, span) = (hex::encode(self.trace.0), hex::encode(span.0));
         let text = format!("00-{trace}-{span}-{:02x}", self.flags());
         let value = HeaderValue::from_str(&text).expect("hex and dashes are a header");
         headers.insert(TRACEPARENT, value);
-        if let Some(state) = &self.state {
+        if let Some(state) = self.state.as_ref().filter(|_| with_state) {
             headers.insert(TRACESTATE, state.clone());
         }
     }
@@ -204,7 +204,9 @@ mod tests {
         );
         let context = Context::new(Some(parent), TraceId([9; 16]), true);
         let mut sent = HeaderMap::new();
-        context.tell(SpanId([0xab; 8]), &mut sent);
+        context.tell(SpanId([0xab; 8]), false, &mut sent);
+        assert!(!sent.contains_key("tracestate"));
+        context.tell(SpanId([0xab; 8]), true, &mut sent);
         let text = "00-0af7651916cd43dd8448eb211c80319c-abababababababab-01";
         assert_eq!(sent["traceparent"], text);
         assert_eq!(sent["tracestate"], "congo=t61rcWkgMzE");

@@ -194,9 +194,9 @@ impl From<f64> for Value {
     }
 }
 
-impl From<Vec<String>> for Value {
-    fn from(texts: Vec<String>) -> Self {
-        let values = texts.into_iter().map(|text| Self::String(text).into());
+impl From<Vec<&str>> for Value {
+    fn from(texts: Vec<&str>) -> Self {
+        let values = texts.into_iter().map(|text| Self::from(text).into());
         Self::Array(ArrayValue {
             values: values.collect(),
         })
