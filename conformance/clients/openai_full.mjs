@@ -21,7 +21,7 @@ async function refused(kind, how) {
   try {
     await how();
   } catch (error) {
-    check(`${kind.name}, but it is ${error}`, error instanceof kind);
+    if (!(error instanceof kind)) check(`${kind.name}, but it is ${error}`, false);
     return error;
   }
   check(`${kind.name}, but nothing was raised`, false);
@@ -69,9 +69,11 @@ const wrong = await refused(OpenAI.AuthenticationError, () => open("sk-longrun-n
 check("errors: a wrong key", wrong.code === "invalid_api_key" && !wrong.message.includes("nobody"));
 const unknown = await refused(OpenAI.NotFoundError, () => client.chat.completions.create({ ...ask, model: "no-such" }));
 check("errors: an unknown model", unknown.code === "model_not_found");
-await refused(OpenAI.BadRequestError, () => client.chat.completions.create({ ...ask, messages: 17 }));
+const typed = await refused(OpenAI.BadRequestError, () => client.chat.completions.create({ ...ask, messages: 17 }));
+check("errors: a wrong type names the field", typed.message.includes("messages"));
 const failing = { ...ask, messages: [{ role: "user", content: "fail" }] };
-await refused(OpenAI.InternalServerError, () => client.chat.completions.create(failing));
+const failed = await refused(OpenAI.InternalServerError, () => client.chat.completions.create(failing));
+check("errors: the endpoint's failure keeps its status", failed.status === 500);
 
 const slow = await client.chat.completions.create({ ...ask, messages: [{ role: "user", content: "slowly" }], stream: true });
 for await (const _ of slow) break;
