@@ -197,7 +197,6 @@ pub(crate) fn open(
         records.push(delegate);
     }
     let chain = Chain::of(&records)?;
-    say_id(&config.directory, chain.signer())?;
     let keys = chain.instances().iter().map(|span| span.key.key_id());
     Ok((
         Identity {
@@ -214,13 +213,17 @@ pub(crate) fn open(
 const ENDED: &str = "is an instance key that this signer has revoked; \
                      `longrun provider rotate --instance` makes another";
 
-/// Who a directory's signer is, for those who may not open its spool because it is at work.
-fn say_id(directory: &Path, id: SignerId) -> Result<(), RecorderError> {
-    let file = directory.join(ID_FILE);
-    if file.exists() {
+/// Who a directory's signer is, for those who may not open its spool because it is at work. Said
+/// once its first record is durable, and corrected: a spool that was lost left another id behind.
+pub(crate) fn say_id(directory: &Path, id: SignerId) -> Result<(), RecorderError> {
+    let (file, line) = (directory.join(ID_FILE), format!("{id}\n"));
+    if std::fs::read_to_string(&file).is_ok_and(|said| said == line) {
         return Ok(());
     }
-    std::fs::write(&file, format!("{id}\n"))
+    // Whole or not at all.
+    let new = directory.join(format!("{ID_FILE}.new"));
+    std::fs::write(&new, line)
+        .and_then(|()| std::fs::rename(&new, &file))
         .map_err(|error| refuse(&file, &format!("cannot be written: {error}")))
 }
 
@@ -347,8 +350,8 @@ fn check_root(file: &Path, chain: &Chain, root: &SigningKey) -> Result<(), Recor
     Err(refuse(
         file,
         &format!(
-            "holds key {}, but this signer's root key is {}; put the right file back, or start a new \
-         directory",
+            "holds key {}, but this signer's root key is {}; put the right file back, or go on with \
+         `longrun provider recover`",
             root.key_id(),
             chain.root().key_id()
         ),

@@ -25,7 +25,9 @@ pub(crate) fn next(file: &Path) -> PathBuf {
 
 /// Finishes or undoes what a crash cut short. A new key is on the disk before the control record
 /// that introduces it is durable in the spool, and takes its place in `keys/` after: so either the
-/// chain knows the key that waits, and it moves in, or nobody ever heard of it, and it goes.
+/// chain knows the key that waits, and it moves in, or nobody ever heard of it, and it goes. An
+/// instance key moves in as well where no other lies or the other has ended: the next start
+/// delegates it.
 pub(crate) fn settle(
     keys: &Path,
     chain: &Chain,
@@ -37,12 +39,10 @@ pub(crate) fn settle(
     }
     if let Some(new) = read_if_there(&next(&instance), random)? {
         let begun = chain.valid_instances().any(|it| it.key == *new.public());
-        // Its end comes first in the chain, so the new one may not be delegated yet.
-        let ended = match read_if_there(&instance, random)? {
-            Some(old) => has_ended(chain, old.public()),
-            None => false,
-        };
-        move_in_or_drop(&instance, begun || ended, random)?;
+        // The end of the old one comes first in the chain, so the new one may not be delegated yet.
+        let vacant =
+            read_if_there(&instance, random)?.is_none_or(|old| has_ended(chain, old.public()));
+        move_in_or_drop(&instance, begun || vacant, random)?;
     }
     Ok(())
 }
@@ -84,14 +84,16 @@ pub(crate) fn private_dir(path: &Path) -> Result<(), RecorderError> {
         .map_err(|error| refuse(path, &format!("cannot be created: {error}")))
 }
 
-/// With control records in the spool, both keys must be there: making new ones would not help.
+/// Refuses to go on without a key of a signer that has begun: another one in its place would speak
+/// for nobody.
 pub(crate) fn demand(file: &Path) -> Result<(), RecorderError> {
     if file.exists() {
         return Ok(());
     }
     Err(refuse(
         file,
-        "is missing, and this signer cannot go on without it; put it back, or start a new directory",
+        "is missing, and this signer cannot go on without it; put it back, or make another with \
+         `longrun provider recover`",
     ))
 }
 

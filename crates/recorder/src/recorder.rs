@@ -84,6 +84,7 @@ impl Recorder {
             }),
         };
         recorder.keep_controls(&controls)?;
+        identity::say_id(&config.directory, recorder.identity().id())?;
         recorder.void_lost(&lost)?;
         recorder.resume(&resumed)?;
         recorder.start(config);

@@ -2,8 +2,7 @@
 //!
 //! It works on a directory that no process uses, writes control records into its spool, and leaves
 //! shipping them to whoever opens it next. Each change has this order, so that a crash at any place
-//! leaves the signer before the change or after it (`keys` in [`crate::Recorder::open`] settles
-//! which):
+//! leaves the signer before the change or after it (whoever opens the directory next settles which):
 //!
 //! 1. new keys lie in `keys/`, under names of their own, synced;
 //! 2. the control record is durable in the spool: from here on the change holds;
@@ -15,10 +14,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use record::control::{Action, Chain, Delegate, Owner, Revoke, RevokeReason, Rotate, SignerName};
-use record::{KeyId, PublicKey, Record, RecordId, SigningKey};
+use record::{Bundle, KeyId, PublicKey, Record, RecordId, SigningKey};
 use ring::rand::SecureRandom;
 use store::spool::dir::Claim;
-use store::spool::{self, NewRow, Opened, RowState, SPOOL_FILE, Spool};
+use store::spool::{self, NewRow, Opened, Pending, Row, RowState, SPOOL_FILE, Spool};
 
 use crate::clerk::append_all;
 use crate::config::{Config, Context};
@@ -41,7 +40,8 @@ pub struct Succession {
 
 impl Succession {
     /// Opens the directory of a signer that has begun. Numbers that a crash lost stay lost until
-    /// the directory is opened by [`crate::Recorder::open`], so do that before a key ends.
+    /// the directory is opened by [`crate::Recorder::open`], so do that before a key ends, while it
+    /// [`Succession::signs`].
     ///
     /// # Errors
     /// A directory without a signer, in use or damaged.
@@ -58,13 +58,14 @@ impl Succession {
     /// elsewhere: from its log, in their order. What the directory lacks of them is added.
     ///
     /// # Errors
-    /// [`record::Error`] if they are no chain, or another than the one in the directory.
+    /// [`record::Error`] if they are no chain, or another than the one in the directory; a
+    /// configuration with another home log than theirs. Nothing was written then.
     pub fn of(
         config: &Config,
         context: Context,
         controls: &[Record],
     ) -> Result<Self, RecorderError> {
-        Chain::of(controls)?;
+        check_home(config, &Chain::of(controls)?)?;
         Self::take(config, context, controls)
     }
 
@@ -74,31 +75,76 @@ impl Succession {
         private_dir(&keys)?;
         let Opened { spool, resumed, .. } = Spool::open_in(claim, config.spool.clone())?;
         let known = known_controls(&spool.pinned()?)?;
-        let (chain, missing) = match Chain::of(&known) {
-            Ok(mut chain) => {
-                let missing = add(&mut chain, controls)?;
-                (chain, missing)
-            }
-            // Nothing is known: all is missing.
-            Err(_) if known.is_empty() && !controls.is_empty() => {
-                (Chain::of(controls)?, controls.iter().collect())
-            }
-            Err(_) if known.is_empty() => {
-                let why = "holds no signer yet; start the node or gateway once";
-                return Err(refuse(&config.directory, why));
-            }
-            Err(error) => return Err(error.into()),
-        };
-        key_files::settle(&keys, &chain, context.random.as_ref())?;
-        let succession = Self {
+        let begun = if known.is_empty() { controls } else { &known };
+        if begun.is_empty() {
+            let why = "holds no signer yet; start the node or gateway once";
+            return Err(refuse(&config.directory, why));
+        }
+        let mut succession = Self {
             keys,
             context,
             spool,
             unused: resumed.iter().map(|block| block.range).collect(),
-            chain,
+            chain: Chain::of(begun)?,
         };
-        succession.keep(&missing)?;
+        if known.is_empty() {
+            succession.keep(&controls.iter().collect::<Vec<_>>())?;
+        }
+        succession.add(controls)?;
         Ok(succession)
+    }
+
+    /// Adds what its home log has of its control records, in their order, and the directory lacks.
+    ///
+    /// # Errors
+    /// [`record::Error`] if they are another chain than the one in the directory; a configuration
+    /// with another home log than this signer's; the spool's.
+    pub fn learn(&mut self, config: &Config, controls: &[Record]) -> Result<(), RecorderError> {
+        check_home(config, &self.chain)?;
+        self.add(controls)
+    }
+
+    fn add(&mut self, controls: &[Record]) -> Result<(), RecorderError> {
+        let mut chain = self.chain.clone();
+        let missing = add(&mut chain, controls)?;
+        self.keep(&missing)?;
+        self.chain = chain;
+        key_files::settle(&self.keys, &self.chain, self.random())
+    }
+
+    /// Notes that its home log has these of its control records, so that they are not sent: the log
+    /// may not admit any more whoever signed them, and would hold up all that comes after. A crash
+    /// between learning and noting leaves them to be sent; noting them again helps.
+    ///
+    /// # Errors
+    /// No home log, or a proof that does not hold under its key; the spool's.
+    pub fn note_logged(&self, config: &Config, logged: &[Bundle]) -> Result<(), RecorderError> {
+        let bad = |reason: String| RecorderError::Config {
+            field: "home log",
+            reason,
+        };
+        let none = || bad("no log was named".to_owned());
+        let home = Home::new(config.home_log.as_ref().ok_or_else(none)?)?;
+        let rows = self.spool.pinned()?;
+        for bundle in logged {
+            let id = *bundle.envelope.record_id().as_bytes();
+            let waits = |row: &&Row| row.id == id && matches!(row.state, RowState::Pending);
+            let Some(row) = rows.iter().find(waits) else {
+                continue;
+            };
+            let row = Pending {
+                n: row.n,
+                id,
+                envelope: row.envelope.clone(),
+                pinned: true,
+            };
+            let (log, own) = (home.verifier(), self.chain.root());
+            let settled = ship::wire::logged_before(&row, &bundle.entry, log, own);
+            let settled = settled.map_err(|why| bad(why.to_string()))?;
+            let checkpoint = bundle.entry.checkpoint.as_bytes();
+            self.spool.settle(checkpoint, vec![settled])?;
+        }
+        Ok(())
     }
 
     /// What its control records say.
@@ -113,6 +159,13 @@ impl Succession {
     /// It is not here.
     pub fn instance_key(&self) -> Result<KeyId, RecorderError> {
         Ok(self.key(INSTANCE)?.key_id())
+    }
+
+    /// Whether the instance key that lies here may sign: without, the signer cannot work in this
+    /// directory.
+    #[must_use]
+    pub fn signs(&self) -> bool {
+        self.instance_key().is_ok_and(|key| self.holds(key))
     }
 
     /// Another root key, made here. With `recovery`, that is the recovery key from now on.
@@ -196,8 +249,12 @@ impl Succession {
             return Err(refuse(Path::new(&format!("key {}", root.key_id())), &why));
         }
         let instance = *self.make(INSTANCE)?.public();
-        // It is the one in force already.
-        key_files::write(&self.keys.join(ROOT), root)?;
+        let file = self.keys.join(ROOT);
+        let there = key_files::read_if_there(&file, self.random())?;
+        if there.is_none_or(|it| it.public() != root.public()) {
+            // It is the one in force already, so it moves in, and what lay there stays beside.
+            key_files::write(&next(&file), root)?;
+        }
         Ok(vec![self.change(root, delegate(instance, None))?])
     }
 

@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use record::leaf::{Leaf, leaf_body, leaf_hash};
-use record::{Digest, Envelope, PublicKey, SignerId};
+use record::{Digest, Envelope, LogEntry, PublicKey, SignerId};
 use serde::Deserialize;
 use store::spool::{Pending, Settled};
 use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
@@ -182,11 +182,42 @@ fn logged(
             Digest::from_slice(&bytes).map_err(not("proof"))
         })
         .collect::<Result<Vec<Digest>, Unbelievable>>()?;
+    published(row, index, leaf, &hashes, checkpoint, own)
+}
+
+/// What the log said elsewhere of a row, checked as if it were its answer.
+pub(crate) fn logged_before(
+    row: &Pending,
+    entry: &LogEntry,
+    log: &NoteVerifier,
+    own: &PublicKey,
+) -> Result<Settled, Unbelievable> {
+    let signed = SignedCheckpoint::open(entry.checkpoint.as_bytes(), log);
+    let signed = signed.map_err(not("checkpoint"))?;
+    let leaf = entry.canonical_body.clone();
+    published(
+        row,
+        entry.index,
+        leaf,
+        &entry.hashes,
+        signed.checkpoint(),
+        own,
+    )
+}
+
+fn published(
+    row: &Pending,
+    index: u64,
+    leaf: Vec<u8>,
+    hashes: &[Digest],
+    checkpoint: &Checkpoint,
+    own: &PublicKey,
+) -> Result<Settled, Unbelievable> {
     verify_inclusion(
         &leaf_hash(&leaf),
         index,
         checkpoint.size,
-        &hashes,
+        hashes,
         &checkpoint.root,
     )
     .map_err(not("proof"))?;

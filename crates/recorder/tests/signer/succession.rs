@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use record::control::{Chain, Owner, RevokeReason};
-use record::{Envelope, Outcome, Record, SigningKey};
+use record::{Bundle, Envelope, Outcome, Record, SigningKey};
 use recorder::{Context, Recorder, Succession};
 use ring::rand::SystemRandom;
 
@@ -202,6 +202,104 @@ async fn a_lost_directory_is_replaced_by_the_recovery_key_and_no_other() {
     old.close().expect("closed");
 }
 
+/// As after a theft: the log lists the recovery key and the stolen root key no more.
+#[tokio::test]
+async fn what_the_log_has_is_not_sent_again_by_a_key_that_it_admits_no_more() {
+    let log = FakeLog::start().await;
+    let mut signer = Signer::new(Some(log.home()));
+    let recovery = signer.config.directory.with_extension("recovery.pem");
+    signer.config.recovery_file = Some(recovery.clone());
+    let recorder = signer.open();
+    let stolen = recorder.identity().root_key_id();
+    all_published(&recorder).await;
+    let public = controls(&recorder);
+    let logged: Vec<Bundle> = {
+        let entries = recorder.pinned().await.expect("read");
+        let bundles = entries.iter().map(|entry| entry.bundle().expect("logged"));
+        bundles.collect()
+    };
+    drop(recorder);
+    log.set(Mood::Without(stolen));
+
+    let new = Signer::new(Some(log.home()));
+    let mut owner = Succession::of(&new.config, context(), &public).expect("opens");
+    let mut damaged = logged.clone();
+    damaged[0].entry.hashes.clear();
+    let refused = owner.note_logged(&new.config, &damaged);
+    let refused = refused.expect_err("proves nothing").to_string();
+    assert!(refused.contains("proof"), "{refused}");
+    owner.note_logged(&new.config, &logged).expect("proven");
+    let places = |owner: &Succession| {
+        let story = owner.story().expect("read");
+        let places = story.into_iter().map(|(_, index)| index);
+        places.collect::<Vec<_>>()
+    };
+    assert_eq!(places(&owner), [Some(0), Some(1)]);
+    owner.recover(&key(&recovery)).expect("recovered");
+    let patience = std::time::Duration::from_secs(60);
+    let trouble = owner.send(&new.config, patience).await.expect("sent");
+    assert_eq!(trouble, None);
+    assert_eq!(places(&owner), [Some(0), Some(1), Some(2), Some(3)]);
+    owner.close().expect("closed");
+
+    let recorder = new.open();
+    let after = record_one(&recorder, "m", 1, Outcome::Ok).await;
+    all_published(&recorder).await;
+    assert!(log.ids().contains(&after));
+    let first = recorder.entry(public[0].id).await.expect("read");
+    assert!(is_published(&first.expect("kept")), "with its proof");
+}
+
+#[tokio::test]
+async fn a_recovery_cut_short_in_a_new_directory_is_finished_at_the_next_start() {
+    let mut signer = Signer::new(None);
+    let file = signer.config.directory.with_extension("recovery.pem");
+    signer.config.recovery_file = Some(file.clone());
+    let public = controls(&signer.open());
+
+    let whole = Signer::new(None);
+    let mut owner = Succession::of(&whole.config, context(), &public).expect("opens");
+    owner.recover(&key(&file)).expect("recovered");
+    let story = owner.story().expect("read");
+    owner.close().expect("closed");
+
+    // The same directory as it is when the second of its two records was not written.
+    let cut = Signer::new(None);
+    let without_last: Vec<Record> = story[..3].iter().map(|(it, _)| it.clone()).collect();
+    let owner = Succession::of(&cut.config, context(), &without_last).expect("opens");
+    owner.close().expect("closed");
+    for name in ["root", "instance"] {
+        let made = keys(&whole).join(format!("{name}.pem"));
+        fs::copy(made, keys(&cut).join(format!("{name}.next.pem"))).expect("copied");
+    }
+    let recorder = cut.open();
+    let now = chain(&recorder);
+    assert_eq!((now.records().len(), now.valid_instances().count()), (4, 1));
+    assert_eq!(
+        recorder.identity().key_id(),
+        key(&keys(&whole).join("instance.pem")).key_id()
+    );
+}
+
+#[tokio::test]
+async fn the_directory_says_who_its_signer_is_also_after_another_began() {
+    let signer = Signer::new(None);
+    let said = || fs::read_to_string(signer.config.directory.join(recorder::ID_FILE));
+    let first = signer.open().identity().id();
+    assert_eq!(said().expect("written"), format!("{first}\n"));
+    for file in fs::read_dir(&signer.config.directory).expect("read") {
+        let file = file.expect("read").path();
+        let name = file.file_name().and_then(|it| it.to_str()).unwrap_or("");
+        if name.starts_with(store::spool::SPOOL_FILE) {
+            fs::remove_file(file).expect("removed");
+        }
+    }
+    fs::remove_file(keys(&signer).join("root.pem")).expect("removed");
+    let second = signer.open().identity().id();
+    assert_ne!(first, second);
+    assert_eq!(said().expect("written"), format!("{second}\n"));
+}
+
 #[tokio::test]
 async fn a_new_owner_goes_on_with_a_root_key_made_elsewhere() {
     let signer = Signer::new(None);
@@ -219,20 +317,12 @@ async fn a_new_owner_goes_on_with_a_root_key_made_elsewhere() {
         refused.to_string().contains("not the root key"),
         "{refused}"
     );
+    assert!(!seller.signs());
+    let public = seller.story().expect("read");
+    let public: Vec<Record> = public.into_iter().map(|(record, _)| record).collect();
     seller.close().expect("closed");
     assert!(Recorder::open(&signer.config, context()).is_err());
 
-    let public: Vec<Record> = {
-        let spool = store::spool::Spool::open(
-            &signer.config.directory.join(store::spool::SPOOL_FILE),
-            store::spool::Limits::default(),
-        );
-        let rows = spool.expect("opens").spool.pinned().expect("read");
-        let open = |row: store::spool::Row| Envelope::from_json(&row.envelope)?.open();
-        rows.into_iter()
-            .map(|row| open(row).expect("signed"))
-            .collect()
-    };
     let bought = Signer::new(None);
     let mut buyer = Succession::of(&bought.config, context(), &public).expect("opens");
     buyer.take_root(&root).expect("taken");
@@ -245,4 +335,13 @@ async fn a_new_owner_goes_on_with_a_root_key_made_elsewhere() {
         (now.owner_changes().len(), now.valid_instances().count()),
         (1, 1)
     );
+    drop(recorder);
+
+    // In the seller's own directory the same, and the key from before stays beside.
+    let sold = key(&keys(&signer).join("root.pem")).key_id();
+    let mut buyer = succession(&signer);
+    buyer.take_root(&root).expect("taken");
+    buyer.close().expect("closed");
+    assert_eq!(key(&keys(&signer).join("root.pem")).key_id(), root.key_id());
+    assert_eq!(key(&retired(&signer, "root")).key_id(), sold);
 }

@@ -128,7 +128,8 @@ async fn a_record_of_others_that_nobody_admits_holds_nothing_up() {
     let signer = Signer::new(Some(log.home()));
     let recorder = signer.open();
     log.set(Mood::Admitting(recorder.identity().id()));
-    recorder.keep(theirs.record.envelope.clone(), None, Vec::new());
+    let kept = recorder.keep(theirs.record.envelope.clone(), None, Vec::new());
+    assert!(kept.durable().await.is_some());
     let ours = record_one(&recorder, "m", 1, Outcome::Ok).await;
     all_published(&recorder).await;
     let entry = async |id| {

@@ -44,6 +44,8 @@ pub(crate) enum Mood {
     Unadmitted,
     /// Has admitted this signer and nobody else.
     Admitting(record::SignerId),
+    /// Does not list this key any more.
+    Without(record::KeyId),
     /// Takes its time over control records, so that others could overtake them.
     SlowControls,
     /// Takes its time over all but control records.
@@ -176,6 +178,7 @@ fn reply(
             Mood::Refusing => Err(error("bad_signature")),
             Mood::Unadmitted => Err(error("not_admitted")),
             Mood::Admitting(id) if record.signer_id() != id => Err(error("not_admitted")),
+            Mood::Without(key) if record.key().key_id() == key => Err(error("not_admitted")),
             Mood::Busy if i % 2 == 1 => Err(error("overloaded")),
             _ => Ok(*logged.index.entry(record.id).or_insert_with(|| {
                 logged.ids.push(record.id);
