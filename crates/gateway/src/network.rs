@@ -29,13 +29,11 @@ use crate::lock::{lock, read, write};
 use crate::site::{Site, Standing};
 
 mod follow;
-mod hosts;
 pub(crate) mod member;
 pub(crate) mod reach;
 mod trial;
 
 use follow::Follower;
-use hosts::Hosts;
 pub(crate) use member::innermost;
 use trial::{Credit, Stage, Trials};
 
@@ -107,7 +105,6 @@ struct Network {
     follower: Follower,
     trials: Trials,
     sites: BTreeMap<KeyId, Seat>,
-    hosts: Hosts,
     /// Reaches addresses of the public internet alone, unless more is allowed.
     client: Client,
     /// Nobody outside knows it, so nobody can look for keys that the lot will fall on.
@@ -158,7 +155,6 @@ pub(crate) fn start(
             follower: Follower::new(&config.log, key, salt),
             trials: Trials::default(),
             sites: BTreeMap::new(),
-            hosts: Hosts::default(),
             client,
             seat_seed: u64::from_be_bytes(seat_seed),
             seats_drawn: 0,
@@ -210,14 +206,7 @@ impl Network {
                     continue;
                 };
                 match self.site(standing) {
-                    Ok(site) => {
-                        let host = site.config.api.host().unwrap_or_default();
-                        if self.hosts.ask(host, now_ms) {
-                            made.push((key, standing.offer.until_ms.ms(), site));
-                        } else if !self.sites.contains_key(&key) {
-                            self.trials.later(&key);
-                        }
-                    }
+                    Ok(site) => made.push((key, standing.offer.until_ms.ms(), site)),
                     Err(why) => {
                         self.trials.failed(&key, now_ms);
                         let address = standing.offer.addresses.first();

@@ -98,11 +98,6 @@ impl Trials {
         seated
     }
 
-    /// It cannot be asked yet: it gives its seat back and waits on.
-    pub(crate) fn later(&mut self, key: &KeyId) {
-        self.set(key, Stage::Waiting);
-    }
-
     /// It failed.
     pub(crate) fn failed(&mut self, key: &KeyId, now_ms: u64) {
         if let Some(node) = self.nodes.get_mut(key) {
