@@ -361,6 +361,36 @@ fn a_delegation_counts_once_and_only_from_a_root() {
     gate.charge_key(other.key_id()).unwrap();
 }
 
+/// A recovery key only rotates; it is needed again the next time that a root is lost.
+#[test]
+fn a_listed_recovery_key_replaces_a_lost_root_more_than_once() {
+    let random = SystemRandom::new();
+    let new = || SigningKey::generate(&random).unwrap();
+    let (recovery, second, third, instance) = (new(), new(), new(), new());
+    let directory = TempDir::new().unwrap();
+    let gate = Gate::open(directory.path(), Arc::new(SetClock::at(NOON_MS))).unwrap();
+    gate.update(|rules| {
+        rules.admit(AdmittedKey {
+            key: recovery.key_id(),
+            name: String::new(),
+            quota: None,
+        });
+    })
+    .unwrap();
+    let rotates = |key: &SigningKey| {
+        let (key, recovery) = (*key.public(), None);
+        Action::Rotate(Rotate { key, recovery })
+    };
+    for (seq, root) in [(5, &second), (9, &third)] {
+        gate.charge(&control_at(&recovery, seq, rotates(root)))
+            .unwrap();
+        gate.charge(&control_at(root, seq + 1, delegates(&instance)))
+            .unwrap();
+        gate.charge_key(root.key_id()).unwrap();
+    }
+    gate.charge_key(instance.key_id()).unwrap();
+}
+
 #[test]
 fn an_ipv6_network_is_one_address() {
     let mut rules = Rules::new(Who::Anyone);

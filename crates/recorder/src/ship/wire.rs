@@ -14,7 +14,7 @@ use tlog::proof::verify_inclusion;
 /// Codes under which the log may take the same record later.
 const AGAIN: &[&str] = &[
     "busy",
-    NOT_ADMITTED,
+    "not_admitted",
     "overloaded",
     "rate_limited",
     "unavailable",
@@ -22,8 +22,8 @@ const AGAIN: &[&str] = &[
     "timeout",
 ];
 
-/// The code for a record whose key the log knows nobody for.
-const NOT_ADMITTED: &str = "not_admitted";
+/// Those of them that are about the key that signed.
+const ABOUT_THE_KEY: &[&str] = &["not_admitted", "rate_limited"];
 
 /// Who sends.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +101,9 @@ pub(super) fn body(rows: &[Pending]) -> Vec<u8> {
 
 /// Reads an answer to these rows and checks every proof in it.
 ///
-/// A record of one's own that the log admits nobody for may be admitted later. Somebody else's is
-/// refused for good then: its signer can end the key at any time, and what is sent after it must not wait for that.
+/// A record of one's own that the log admits nobody for, or has taken enough of, is taken later.
+/// Somebody else's is given up then: its signer can end its key, or use up what it may append, at any
+/// time, and what is sent after it must not wait for that. Its signer logs it as well.
 ///
 /// # Errors
 /// [`Unbelievable`], which says what is not proven.
@@ -130,7 +131,8 @@ pub fn read_answer(
         match entry {
             EntryReply::Error { error }
                 if AGAIN.contains(&error.code.as_str())
-                    && !(error.code == NOT_ADMITTED && sender.only_keeps(row)) =>
+                    && !(ABOUT_THE_KEY.contains(&error.code.as_str())
+                        && sender.only_keeps(row)) =>
             {
                 answer
                     .again

@@ -35,7 +35,9 @@ struct Known {
     payers: BTreeMap<KeyId, KeyId>,
     /// Those of them that are root keys, so that their control records count.
     roots: BTreeSet<KeyId>,
-    /// Root keys that rotated themselves away: whoever has an old one ends and begins nothing.
+    /// Listed keys that began or ended others: root keys. A recovery key only rotates, and stays one.
+    acted: BTreeSet<KeyId>,
+    /// Listed root keys that were rotated away: whoever has an old one ends and begins nothing.
     superseded: BTreeSet<KeyId>,
     /// By listed key: which keys ended, and with which control record.
     ended: BTreeMap<KeyId, BTreeMap<KeyId, u64>>,
@@ -48,6 +50,8 @@ struct Kept {
     keys: BTreeMap<KeyId, KeyId>,
     #[serde(default)]
     roots: BTreeSet<KeyId>,
+    #[serde(default)]
+    acted: BTreeSet<KeyId>,
     #[serde(default)]
     superseded: BTreeSet<KeyId>,
     #[serde(default)]
@@ -97,13 +101,18 @@ impl Delegated {
             return Ok(());
         }
         let before = self.known.clone();
+        if by == payer && !matches!(change.says, KeyWord::Rotates(_)) {
+            self.known.acted.insert(by);
+        }
         let done = match change.says {
             KeyWord::Begins(key) => self.begin(key, change.seq, payer, listed).map(|_| ()),
             KeyWord::Rotates(key) => {
                 let begun = self.begin(key, change.seq, payer, listed);
                 if begun == Ok(true) {
                     self.known.roots.insert(key);
-                    self.known.superseded.insert(by);
+                    if self.known.acted.remove(&by) {
+                        self.known.superseded.insert(by);
+                    }
                 }
                 if begun.is_ok() && self.known.roots.remove(&by) {
                     self.known.note_end(by, change.seq, payer);
@@ -180,6 +189,7 @@ impl Delegated {
             longrun_delegated: VERSION,
             keys: self.known.payers.clone(),
             roots: self.known.roots.clone(),
+            acted: self.known.acted.clone(),
             superseded: self.known.superseded.clone(),
             ended: self.known.ended.clone(),
         };
@@ -218,6 +228,7 @@ fn parse(bytes: &[u8]) -> Result<Known, String> {
     Ok(Known {
         payers: kept.keys,
         roots: kept.roots,
+        acted: kept.acted,
         superseded: kept.superseded,
         ended: kept.ended,
     })
