@@ -311,12 +311,15 @@ fn vouch(gateway: &Gateway, facts: &Facts) -> Result<Vouched, Vouched> {
         why: Some(why),
     };
     match receipt::check(json, &provider, &expected) {
-        Checked::Verified(record) => Ok(Vouched {
-            check: ReceiptCheck::Verified,
-            id: Some(record.id),
-            kept: Some(record.envelope),
-            why: None,
-        }),
+        Checked::Verified(record) => {
+            facts.live.site.proves(record.signer_id());
+            Ok(Vouched {
+                check: ReceiptCheck::Verified,
+                id: Some(record.id),
+                kept: Some(record.envelope),
+                why: None,
+            })
+        }
         Checked::Invalid { id, why } => Ok(invalid(id, why)),
         Checked::Stale { id, why } => Err(invalid(Some(id), why)),
     }

@@ -14,7 +14,7 @@ use engine::upstream::{ApiKey, Deadlines, Upstream, UpstreamError};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use record::control::Chain;
-use record::{Envelope, ModelName, Origin, Predicate, Provider, Record, RecordId};
+use record::{Envelope, ModelName, Origin, Predicate, Provider, Record, RecordId, SignerId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -48,6 +48,8 @@ pub(crate) struct Site {
     asked: Upstream,
     client: Client,
     known: RwLock<Known>,
+    /// Whose key was seen at work here: a description alone, anyone can pass on.
+    proven: RwLock<Option<SignerId>>,
     /// When it was last asked because of a receipt.
     pub(crate) refreshed: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
@@ -143,6 +145,7 @@ impl Site {
             member: config.membership.as_ref().map(|_| Member::default()),
             client,
             known: RwLock::new(known),
+            proven: RwLock::default(),
             refreshed: tokio::sync::Mutex::new(None),
             config,
         })
@@ -176,6 +179,7 @@ impl Site {
                 known.models = read(&next.known).models.clone();
             }
             next.known = RwLock::new(known);
+            next.proven = RwLock::new(*read(&self.proven));
         }
         Ok(next)
     }
@@ -208,6 +212,20 @@ impl Site {
 
     pub(crate) fn joined(&self) -> Option<Arc<Joined>> {
         read(&self.known).joined.clone()
+    }
+
+    /// A receipt from here held, signed by a key of this provider.
+    pub(crate) fn proves(&self, provider: SignerId) {
+        *write(&self.proven) = Some(provider);
+    }
+
+    /// Which domain the provider here calls its own, once its key was seen at work here: by the
+    /// challenge that every node of a network answers, or by a receipt.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        let joined = self.joined()?;
+        let signer = joined.chain.signer();
+        let is_proven = self.member.is_some() || *read(&self.proven) == Some(signer);
+        joined.claim().filter(|_| is_proven)
     }
 
     /// Asks the site who it is and what it serves.
@@ -255,6 +273,7 @@ impl Site {
             )));
         }
         if let (Some(membership), Some(joined)) = (&self.config.membership, &joined) {
+            membership.check_keys(joined)?;
             membership.check_manifests(joined)?;
         }
         let models = if self.config.models.is_empty() {
@@ -388,7 +407,7 @@ impl Joined {
     }
 
     /// Which domain it calls its own, if it names one.
-    pub(crate) fn claim(&self) -> Option<Claim> {
+    fn claim(&self) -> Option<Claim> {
         let domain = self.domain.clone()?;
         Some(Claim {
             provider: self.chain.signer(),

@@ -223,7 +223,7 @@ impl Status {
 }
 
 fn vouched(gateway: &Gateway, site: &Site) -> Option<String> {
-    let claim = site.joined()?.claim()?;
+    let claim = site.claim()?;
     let vouches = gateway.domains.vouch(&claim);
     vouches.then_some(claim.domain)
 }

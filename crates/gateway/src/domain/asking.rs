@@ -90,8 +90,8 @@ pub(crate) async fn keep_asking(gateway: Arc<Gateway>) {
 
 fn claims(gateway: &Gateway) -> BTreeSet<Claim> {
     let catalog = gateway.catalog();
-    let joined = catalog.endpoints().filter_map(|live| live.site.joined());
-    joined.filter_map(|it| it.claim()).collect()
+    let claims = catalog.endpoints().filter_map(|live| live.site.claim());
+    claims.collect()
 }
 
 async fn ask(client: &Client, claim: &Claim) -> Result<(), String> {

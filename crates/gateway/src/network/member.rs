@@ -217,6 +217,18 @@ impl Membership {
         })
     }
 
+    /// Refuses a description that does not have the offer's key: root, owner and domain are shown by
+    /// it, and who bought a provider could tell the story from before the sale.
+    pub(crate) fn check_keys(&self, joined: &Joined) -> Result<(), Standing> {
+        let mut valid = joined.chain.valid_instances();
+        if valid.any(|span| span.key == self.key) {
+            return Ok(());
+        }
+        let why =
+            "the key that signed its offer is no valid one in the control records that it shows";
+        Err(Standing::Refused(why.to_owned()))
+    }
+
     /// Holds the manifests of the offer against those that the node names.
     pub(crate) fn check_manifests(&self, joined: &Joined) -> Result<(), Standing> {
         for (model, manifest) in &self.manifests {
