@@ -266,3 +266,22 @@ fn the_architecture_page_shows_this_table() {
         assert!(page.contains(&row), "ARCHITECTURE.md has no row `{row}`");
     }
 }
+
+/// A decision is cited by its number.
+#[test]
+fn every_decision_has_a_number_of_its_own() {
+    let folder = root().join("docs/decisions");
+    let mut numbers = Vec::new();
+    for file in std::fs::read_dir(folder).expect("readable") {
+        let file = file.expect("an entry");
+        let name = file.file_name().into_string().expect("a name in UTF-8");
+        let number: usize = name[..4].parse().expect("four digits first");
+        let text = std::fs::read_to_string(file.path()).expect("readable");
+        let title = format!("# {number}. ");
+        assert!(text.starts_with(&title), "{name} begins with {title:?}");
+        numbers.push(number);
+    }
+    numbers.sort_unstable();
+    let counted: Vec<usize> = (1..=numbers.len()).collect();
+    assert_eq!(numbers, counted, "decisions are numbered from 1 on");
+}
