@@ -14,6 +14,7 @@ use record::consent::{Consent, Publish};
 use record::control::LogOrigin;
 use record::{KeyId, PublicKey};
 use serde::{Deserialize, Serialize};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::admission::Refusal;
 
@@ -52,6 +53,7 @@ pub struct Consents {
     kept: Mutex<Result<Kept, String>>,
     /// Those who said another word than `none`.
     open: RwLock<Arc<BTreeMap<KeyId, Publish>>>,
+    turns: Arc<Semaphore>,
 }
 
 impl Consents {
@@ -69,6 +71,7 @@ impl Consents {
             origin: origin.to_owned(),
             kept: Mutex::new(kept),
             open: RwLock::new(Arc::new(open)),
+            turns: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -77,12 +80,24 @@ impl Consents {
         Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes a word. The latest of a key holds; what was read in between was read.
+    /// Waits until no other word is being taken; it is one's turn as long as the permit is held.
+    pub(crate) async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.turns).acquire_owned().await.ok()
+    }
+
+    /// Takes a word. The latest of a key holds; what was read in between was read. `charge` is asked
+    /// before a key may show something. Whoever takes a word back needs no leave, also with a key that
+    /// ended; where nothing of a key is shown, `none` changes nothing and is not kept.
     ///
     /// # Errors
     /// [`Refusal`]: `malformed`, `bad_signature`, `stale` (another word is as late or later),
-    /// `too_many_keys`, `unavailable`.
-    pub fn hear(&self, said: Said, now_ms: u64) -> Result<KeyId, Refusal> {
+    /// `too_many_keys`, `unavailable`, and those of `charge`.
+    pub fn hear(
+        &self,
+        said: Said,
+        now_ms: u64,
+        charge: impl FnOnce(KeyId) -> Result<(), Refusal>,
+    ) -> Result<KeyId, Refusal> {
         let consent = self.check(&said, now_ms)?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept
@@ -94,11 +109,16 @@ impl Consents {
                 let why = format!("this key said {} later", before.publish);
                 return Err(Refusal::new("stale", why));
             }
+            before if consent.publish == Publish::None => {
+                if before.is_none_or(|before| before.publish == said.publish) {
+                    return Ok(consent.key);
+                }
+            }
             None if kept.keys.len() >= CONSENTS_MAX => {
                 let why = format!("this log keeps the word of {CONSENTS_MAX} keys at most");
                 return Err(Refusal::new("too_many_keys", why));
             }
-            _ => {}
+            _ => charge(consent.key)?,
         }
         let before = kept.keys.insert(consent.key, said);
         if let Err(error) = write(&self.path, kept) {
@@ -206,14 +226,19 @@ mod tests {
         let (yes, no) = (Publish::Records, Publish::None);
         let first = said(&key, "log.example", yes, NOW_MS);
         assert_eq!(
-            consents.hear(first.clone(), NOW_MS).ok(),
+            consents.hear(first.clone(), NOW_MS, |_| Ok(())).ok(),
             Some(key.key_id())
         );
         assert!(consents.keys().contains_key(&key.key_id()));
         let again = Consents::open(dir.path(), "log.example");
         assert!(again.keys().contains_key(&key.key_id()));
 
-        let code = |said: Said| consents.hear(said, NOW_MS).expect_err("refused").code;
+        let code = |said: Said| {
+            consents
+                .hear(said, NOW_MS, |_| Ok(()))
+                .expect_err("refused")
+                .code
+        };
         assert_eq!(code(said(&key, "log.example", no, NOW_MS - 1)), "stale");
         assert_eq!(
             code(said(&key, "other.example", no, NOW_MS + 1)),
@@ -226,7 +251,9 @@ mod tests {
         assert_eq!(code(forged), "bad_signature");
 
         let last = said(&key, "log.example", no, NOW_MS + 1);
-        consents.hear(last, NOW_MS).expect("taken");
+        consents
+            .hear(last, NOW_MS, |_| panic!("taking it back needs no leave"))
+            .expect("taken");
         assert!(consents.keys().is_empty());
         // The old word, sent again by somebody who saw it.
         assert_eq!(code(first), "stale");
@@ -235,8 +262,26 @@ mod tests {
         let damaged = Consents::open(dir.path(), "log.example");
         let word = said(&key, "log.example", yes, NOW_MS + 2);
         assert_eq!(
-            damaged.hear(word, NOW_MS).expect_err("shut").code,
+            damaged
+                .hear(word, NOW_MS, |_| Ok(()))
+                .expect_err("shut")
+                .code,
             "unavailable"
         );
+    }
+
+    /// Keys are free to make, so one that may not append shows nothing and takes no room.
+    #[test]
+    fn a_key_without_leave_is_not_kept_and_none_of_a_stranger_takes_no_room() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let consents = Consents::open(dir.path(), "log.example");
+        let key = SigningKey::generate(&SystemRandom::new()).expect("a key");
+        let never = |_| Err(Refusal::new("not_admitted", "no"));
+        let word = |publish, at_ms| said(&key, "log.example", publish, at_ms);
+        let heard = consents.hear(word(Publish::Records, NOW_MS), NOW_MS, never);
+        assert_eq!(heard.expect_err("refused").code, "not_admitted");
+        let heard = consents.hear(word(Publish::None, NOW_MS), NOW_MS, never);
+        assert_eq!(heard, Ok(key.key_id()));
+        assert!(!dir.path().join(CONSENT_FILE).exists());
     }
 }

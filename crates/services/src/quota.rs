@@ -47,6 +47,10 @@ pub const ADMISSION_BYTES_MAX: u64 = 64 * 1024 * 1024;
 /// Keys and addresses that are remembered, each. When there are more, those that used nothing
 /// lately are forgotten; a stranger who makes up keys pays with a signature for each.
 pub const REMEMBERED_MAX: usize = 100_000;
+/// Words on publishing by keys that no listed key vouches for, from one address in a day. Keys are free
+/// to make, and those whose word is kept have a limit ([`crate::consent::CONSENTS_MAX`]).
+pub const WORDS_PER_ADDRESS_MAX: u32 = 64;
+const DAY_MS: u64 = 86_400_000;
 /// How often the file is looked at, ms.
 const LOOK_MS: u64 = 1000;
 
@@ -244,6 +248,8 @@ struct State {
     delegated: Delegated,
     keys: Meters<KeyId>,
     addresses: Meters<IpAddr>,
+    /// A day since 1970, and the words on publishing that each address said on it.
+    words: (u64, HashMap<IpAddr, u32>),
     looked_ms: u64,
     modified: Option<SystemTime>,
 }
@@ -274,6 +280,7 @@ impl Gate {
             rules,
             keys: Meters::default(),
             addresses: Meters::default(),
+            words: (0, HashMap::new()),
             looked_ms: clock.unix_ms(),
             modified: None,
         };
@@ -355,6 +362,39 @@ impl Gate {
             true => Ok(()),
             false => Err(limited(&format!("key {key}"), quota)),
         }
+    }
+
+    /// Charges a word by which a key lets its records be read ([`crate::consent`]): as for a record,
+    /// and where addresses are counted, a key that no listed one vouches for takes one of
+    /// [`WORDS_PER_ADDRESS_MAX`].
+    ///
+    /// # Errors
+    /// [`Refusal`] with `not_admitted` or `rate_limited`.
+    pub fn charge_word(&self, key: KeyId, address: Option<IpAddr>) -> Result<(), Refusal> {
+        self.charge_key(key)?;
+        let day = self.clock.unix_ms() / DAY_MS;
+        let mut state = self.lock();
+        let is_listed = state.admitted.contains_key(&state.payer(key));
+        let counted = address.filter(|_| !is_listed && state.rules.per_address.is_some());
+        let Some(address) = counted.map(whole) else {
+            return Ok(());
+        };
+        if state.words.0 != day {
+            state.words = (day, HashMap::new());
+        }
+        let words = &mut state.words.1;
+        let said = words.get(&address).copied();
+        let full = said.is_none() && words.len() >= REMEMBERED_MAX;
+        let said = said.unwrap_or(0);
+        if full || said >= WORDS_PER_ADDRESS_MAX {
+            let message = format!(
+                "address {address} may say {WORDS_PER_ADDRESS_MAX} words a day for keys that are \
+                 not listed; try again tomorrow"
+            );
+            return Err(Refusal::new("rate_limited", message));
+        }
+        words.insert(address, said + 1);
+        Ok(())
     }
 
     /// Changes the rules, in the file and at once.

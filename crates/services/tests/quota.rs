@@ -16,7 +16,8 @@ use record::{KeyId, RecordId, Seq, Signer, SignerId, SigningKey, Statement, buck
 use ring::rand::SystemRandom;
 use services::admission::Submission;
 use services::quota::{
-    ADMISSION_FILE, AdmittedKey, DELEGATED_PER_KEY_MAX, Gate, Quota, Rules, Who,
+    ADMISSION_FILE, AdmittedKey, DELEGATED_PER_KEY_MAX, Gate, Quota, Rules, WORDS_PER_ADDRESS_MAX,
+    Who,
 };
 use tempfile::TempDir;
 
@@ -65,6 +66,41 @@ fn a_burst_at_once_and_the_rate_in_the_long_run() {
     );
     let refusal = gate.charge_key(key(1)).unwrap_err();
     assert_eq!(refusal.code, "rate_limited");
+}
+
+/// Made-up keys would fill the table of words, and then no honest key could say one.
+#[test]
+fn words_on_publishing_need_leave_and_strangers_have_few_a_day() {
+    let clock = SetClock::at(NOON_MS);
+    let closed = Gate::new(Rules::new(Who::Admitted), Arc::new(clock.clone()));
+    let code = |gate: &Gate, number, address| {
+        let charged = gate.charge_word(key(number), address);
+        charged.err().map(|refusal| refusal.code)
+    };
+    assert_eq!(code(&closed, 1, None), Some("not_admitted"));
+
+    let mut rules = Rules::open();
+    rules.admit(AdmittedKey {
+        key: key(255),
+        name: String::new(),
+        quota: None,
+    });
+    let open = Gate::new(rules, Arc::new(clock.clone()));
+    let address = |text: &str| Some(text.parse::<IpAddr>().unwrap());
+    let one = address("2001:db8::1");
+    for number in 0..WORDS_PER_ADDRESS_MAX {
+        assert_eq!(code(&open, number as u8, one), None);
+    }
+    let same = address("2001:db8::2");
+    assert_eq!(code(&open, 200, same), Some("rate_limited"));
+    assert_eq!(code(&open, 200, address("192.0.2.1")), None);
+    assert_eq!(
+        code(&open, 255, same),
+        None,
+        "a listed key is not a stranger"
+    );
+    clock.set(NOON_MS + 86_400_000);
+    assert_eq!(code(&open, 200, same), None);
 }
 
 #[test]

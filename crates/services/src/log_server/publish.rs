@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 
 use axum::body::Bytes;
-use axum::extract::{Path, State};
+use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::response::Response;
+use engine::http::Peer;
 use record::consent::Publish;
 use record::{KeyId, Predicate, Statement};
 use serde::Serialize;
@@ -14,6 +15,7 @@ use serde::Serialize;
 use super::answer::{Problem, json};
 use super::read;
 use super::records::Served;
+use crate::admission::Refusal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::consent::Said;
 
@@ -28,30 +30,48 @@ struct Heard {
 }
 
 /// `POST /longrun/v1/publish`.
-pub(super) async fn hear(State(served): State<Served>, body: Bytes) -> Result<Response, Problem> {
+pub(super) async fn hear(
+    State(served): State<Served>,
+    peer: Option<Extension<Peer>>,
+    body: Bytes,
+) -> Result<Response, Problem> {
+    let address = peer.map(|Extension(Peer(address))| address.ip());
+    if let Some(address) = address {
+        let charged = served.log().gate().charge_address(address, 1);
+        charged.map_err(refused)?;
+    }
     let bad = |why: String| Problem::new(StatusCode::BAD_REQUEST, "malformed", why);
     if body.len() > WORD_BYTES_MAX {
         return Err(bad(format!("more than {WORD_BYTES_MAX} bytes")));
     }
     let said: Said = serde_json::from_slice(&body).map_err(|error| bad(error.to_string()))?;
     let (publish, at_ms) = (said.publish.clone(), said.at_ms);
-    let heard =
-        tokio::task::spawn_blocking(move || served.consents().hear(said, SystemClock.unix_ms()));
+    // Each word writes the file, so they wait here: the threads that read tiles are left to reading.
+    let turn = served.consents().turn().await;
+    let heard = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        let charge = |key| served.log().gate().charge_word(key, address);
+        served.consents().hear(said, SystemClock.unix_ms(), charge)
+    });
     let heard = heard.await.map_err(|e| Problem::internal(e.to_string()))?;
-    let key = heard.map_err(|refusal| {
-        let status = match refusal.code {
-            "unavailable" | "too_many_keys" => StatusCode::SERVICE_UNAVAILABLE,
-            "stale" => StatusCode::CONFLICT,
-            _ => StatusCode::BAD_REQUEST,
-        };
-        Problem::new(status, refusal.code, refusal.message)
-    })?;
+    let key = heard.map_err(refused)?;
     let heard = Heard {
         key,
         publish,
         at_ms,
     };
     Ok(json(StatusCode::OK, &heard))
+}
+
+fn refused(refusal: Refusal) -> Problem {
+    let status = match refusal.code {
+        "unavailable" | "too_many_keys" => StatusCode::SERVICE_UNAVAILABLE,
+        "rate_limited" => StatusCode::TOO_MANY_REQUESTS,
+        "not_admitted" => StatusCode::FORBIDDEN,
+        "stale" => StatusCode::CONFLICT,
+        _ => StatusCode::BAD_REQUEST,
+    };
+    Problem::new(status, refusal.code, refusal.message)
 }
 
 /// `GET /longrun/v1/published/…`: what is public of everybody, and every record of those who publish
