@@ -18,6 +18,7 @@ use engine::ApiError;
 use record::{Envelope, Predicate, Provider, Record, RecordId};
 use recorder::Recorder;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::intake;
 use crate::respond;
@@ -29,14 +30,32 @@ pub const HANDED_FILE: &str = "observations.jsonl";
 pub const HANDED_BYTES_MAX: u64 = 256 << 20;
 /// Observations in one request, at most.
 pub const HANDED_LINES_MAX: usize = 256;
+/// Bytes of an observation as it came, at most. Members that nobody knows are kept with it, and there
+/// is one for each receipt: so it takes some sixty thousand calls of one's own to fill the file.
+pub const HANDED_LINE_BYTES_MAX: usize = 4096;
 
 /// What was handed back so far.
-#[derive(Default)]
-pub(crate) struct Handed(Mutex<Option<Kept>>);
+pub(crate) struct Handed {
+    kept: Mutex<Option<Kept>>,
+    /// One request after the other: checking them costs signatures and reads of the spool, and must
+    /// not get in the way of answers.
+    turns: Semaphore,
+}
+
+impl Default for Handed {
+    fn default() -> Self {
+        Self {
+            kept: Mutex::default(),
+            turns: Semaphore::new(1),
+        }
+    }
+}
 
 struct Kept {
     file: File,
     bytes: u64,
+    /// A write failed, perhaps after a part of a line.
+    is_torn: bool,
     /// By receipt.
     observations: HashMap<RecordId, RecordId>,
 }
@@ -70,6 +89,7 @@ pub(crate) async fn observations(
         let message = format!("At most {HANDED_LINES_MAX} observations in one request.");
         return respond::error(&ApiError::bad_request(message)).0;
     }
+    let _turn = shared.handed.turns.acquire().await;
     let mut told = Told {
         kept: 0,
         refused: Vec::new(),
@@ -84,7 +104,14 @@ pub(crate) async fn observations(
 }
 
 async fn take(shared: &Arc<Shared>, envelope: &[u8]) -> Result<(), String> {
-    let record = Envelope::from_json(envelope).and_then(Envelope::open);
+    if envelope.len() > HANDED_LINE_BYTES_MAX {
+        return Err(format!("it has more than {HANDED_LINE_BYTES_MAX} bytes"));
+    }
+    let envelope = envelope.to_vec();
+    let opened = tokio::task::spawn_blocking(move || {
+        Envelope::from_json(&envelope).and_then(Envelope::open)
+    });
+    let record = opened.await.map_err(|error| error.to_string())?;
     let record = record.map_err(|error| error.to_string())?;
     let receipt = check(&shared.recorder, &record).await?;
     let shared = Arc::clone(shared);
@@ -123,30 +150,40 @@ async fn check(recorder: &Recorder, record: &Record) -> Result<RecordId, String>
 
 impl Handed {
     fn keep(&self, directory: &Path, receipt: RecordId, record: &Record) -> Result<(), String> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         if kept.is_none() {
             *kept = Some(Kept::open(&directory.join(HANDED_FILE)).map_err(|e| e.to_string())?);
         }
-        let kept = kept.as_mut().ok_or("nothing can be kept")?;
-        match kept.observations.get(&receipt) {
+        let open = kept.as_mut().ok_or("nothing can be kept")?;
+        let line = open.keep(receipt, record);
+        if open.is_torn {
+            // Read again by the next, which cuts off what there is of a line.
+            *kept = None;
+        }
+        line
+    }
+}
+
+impl Kept {
+    fn keep(&mut self, receipt: RecordId, record: &Record) -> Result<(), String> {
+        match self.observations.get(&receipt) {
             Some(known) if *known == record.id => return Ok(()),
             Some(known) => return Err(format!("observation {known} names this receipt already")),
             None => {}
         }
         let line = [record.envelope.to_json(), b"\n".to_vec()].concat();
-        if kept.bytes + line.len() as u64 > HANDED_BYTES_MAX {
+        if self.bytes + line.len() as u64 > HANDED_BYTES_MAX {
             return Err(format!("{HANDED_FILE} is full; move it away"));
         }
-        kept.file
-            .write_all(&line)
-            .map_err(|error| error.to_string())?;
-        kept.bytes += line.len() as u64;
-        kept.observations.insert(receipt, record.id);
+        if let Err(error) = self.file.write_all(&line) {
+            self.is_torn = true;
+            return Err(error.to_string());
+        }
+        self.bytes += line.len() as u64;
+        self.observations.insert(receipt, record.id);
         Ok(())
     }
-}
 
-impl Kept {
     /// Opens the file for appending. What a crash left of a line is cut off.
     fn open(path: &Path) -> std::io::Result<Self> {
         let mut options = OpenOptions::new();
@@ -174,6 +211,7 @@ impl Kept {
         Ok(Self {
             file,
             bytes: whole as u64,
+            is_torn: false,
             observations,
         })
     }
@@ -194,4 +232,52 @@ pub fn handed_back(directory: &Path) -> std::io::Result<Vec<Record>> {
 fn records(text: &[u8]) -> impl Iterator<Item = Record> {
     let lines = text.split(|byte| *byte == b'\n');
     lines.filter_map(|line| Envelope::from_json(line).ok()?.open_unverified().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use record::bucket::start_ms;
+    use record::control::{Control, Create, LogOrigin};
+    use record::{Signer, SigningKey, Statement};
+    use ring::rand::SystemRandom;
+
+    use super::*;
+
+    fn record() -> Record {
+        let random = SystemRandom::new();
+        let key = SigningKey::generate(&random).expect("randomness");
+        let create = Create {
+            name: "node".parse().expect("a name"),
+            roles: vec!["provider".parse().expect("a word")],
+            home_log: LogOrigin::new("log.example").expect("an origin"),
+            recovery: None,
+        };
+        let by = Signer {
+            id: None,
+            key: *key.public(),
+        };
+        let statement = Statement::new(by, Control::create(start_ms(0), create)).expect("valid");
+        let signed = key.sign_statement(&statement, &random).expect("signs");
+        signed.open().expect("a record")
+    }
+
+    /// The piece of a line that a full disk leaves must not be glued to the next one.
+    #[test]
+    fn what_a_failed_write_left_is_cut_off_before_the_next() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let file = dir.path().join(HANDED_FILE);
+        let (handed, record) = (Handed::default(), record());
+        let keep = |number| handed.keep(dir.path(), RecordId::from_bytes([number; 32]), &record);
+        assert_eq!(keep(1), Ok(()));
+        let whole = fs::read(&file).expect("a line");
+        {
+            // A handle that cannot be written to, after a write that got half-way.
+            let mut kept = handed.kept.lock().expect("whole");
+            kept.as_mut().expect("open").file = File::open(&file).expect("a file");
+            fs::write(&file, [&whole[..], b"{\"payl"].concat()).expect("written");
+        }
+        assert!(keep(2).is_err());
+        assert_eq!(keep(2), Ok(()));
+        assert_eq!(fs::read(&file).expect("lines"), whole.repeat(2));
+    }
 }

@@ -63,7 +63,9 @@ mod turn;
 
 pub use config::{Backend, Files, IN_FLIGHT_MAX, NodeConfig, Served};
 pub use error::{ErrorKind, NodeError};
-pub use handed::{HANDED_BYTES_MAX, HANDED_FILE, HANDED_LINES_MAX, handed_back};
+pub use handed::{
+    HANDED_BYTES_MAX, HANDED_FILE, HANDED_LINE_BYTES_MAX, HANDED_LINES_MAX, handed_back,
+};
 pub use headers::{NONCE, OBSERVER, RECEIPT, RECEIPT_EVENT, SECRET, SEQ};
 pub use inference::RECEIPT_WAIT;
 pub use intake::{BODY_BYTES_MAX, BODY_TIMEOUT};
