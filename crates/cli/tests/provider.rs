@@ -180,6 +180,59 @@ fn keys_change_under_one_id_and_no_call_goes_to_a_key_that_ended() {
     );
 }
 
+/// Two processes under one id: each learns from the log what the other one's owner did.
+#[test]
+fn a_directory_whose_key_was_ended_from_elsewhere_makes_another() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let serve = |name: &str| {
+        let listen = ["--listen", "127.0.0.1:0"];
+        Server::start(
+            &[
+                &["log", "serve", "--open", "--dir", &path(name)],
+                &listen[..],
+            ]
+            .concat(),
+        )
+    };
+    let (mut log, mut other_log) = (serve("log"), serve("other-log"));
+    let (log_url, other_url) = (log.url("log"), other_log.url("log"));
+    let (first, second) = (path("first"), path("second"));
+    let mut first_node = node(Path::new(&first), &log_url);
+    first_node.url("address");
+    assert!(first_node.interrupt().success());
+    let sent = provider(&["send", "--dir", &first]);
+    assert!(sent.contains("Everything is in the log."), "{sent}");
+    let shown = provider(&["show", &first, "--json"]);
+    let story: Value = serde_json::from_str(&shown).expect("JSON");
+    let (id, key) = (&story["provider"], &story["instance_keys"][0]);
+    let (id, key) = (id.as_str().expect("an id"), key.as_str().expect("a key"));
+
+    let root = path("first/keys/root.pem");
+    let recover = ["recover", "--provider", id, "--key", &root];
+    provider(&[&recover[..], &["--dir", &second, "--log", &log_url]].concat());
+    provider(&["revoke", key, "--dir", &second]);
+    // As in a directory from before this file was written.
+    std::fs::remove_file(path("first/signer-id")).expect("removed");
+    for change in [&["rotate"][..], &["rotate", "--instance"]] {
+        let said = provider(&[change, &["--dir", &first]].concat());
+        assert!(said.contains("Everything is in the log."), "{said}");
+    }
+
+    // A log with another key than the one that the directory remembers is not believed.
+    let there = ["--dir", &first, "--log", &other_url];
+    let refused = run(&[&["provider"], &recover[..], &there].concat());
+    let why = text(&refused.stderr);
+    assert!(
+        !refused.status.success() && why.contains("checkpoint"),
+        "{why}"
+    );
+
+    let mut again = node(Path::new(&first), &log_url);
+    again.url("address");
+    assert!(again.interrupt().success());
+}
+
 /// A certificate that is trusted, and is of another name than the one in the offer.
 #[test]
 fn a_certificate_for_another_name_is_refused() {

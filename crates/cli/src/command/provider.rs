@@ -20,6 +20,8 @@ mod receipts;
 mod show;
 mod story;
 
+use story::Story;
+
 /// How long the log may take to answer before the records are left for later.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -197,43 +199,40 @@ impl Signer {
         config_of(&self.dir, self.log.as_deref(), self.log_vkey.as_deref()).await
     }
 
-    /// The directory, after what a crash left was put in order by the key that still can. What its
-    /// owner did elsewhere is learned from the log first: a change that does not build on it would
-    /// contradict it.
+    /// The directory, after what its owner did elsewhere was learned from the log (a change that does
+    /// not build on it would contradict it), and what a crash left was put in order by the key that
+    /// still can: after its end it may sign nothing.
     fn open(&self) -> Result<(Succession, Config)> {
         let config = running::block_on(self.config())?;
-        if !config.directory.join(ID_FILE).exists() {
-            let why = "holds no signer; name the directory of a node or gateway that has run";
-            return Err(Unusable(format!("{}: {why}", self.dir.display())).into());
+        let mut signer = Succession::open(&config, Context::system()?)?;
+        learn(&mut signer, &config)?;
+        if signer.signs() {
+            signer.close()?;
+            running::block_on(async {
+                let recorder = Recorder::open(&config, Context::system()?)?;
+                Ok(recorder.close(Duration::ZERO).await?)
+            })?;
+            signer = Succession::open(&config, Context::system()?)?;
         }
-        running::block_on(async {
-            let recorder = Recorder::open(&config, Context::system()?)?;
-            Ok(recorder.close(Duration::ZERO).await?)
-        })?;
-        let known = match &config.home_log {
-            Some(home) => self.known_to(home)?,
-            None => Vec::new(),
-        };
-        let signer = if known.is_empty() {
-            Succession::open(&config, Context::system()?)?
-        } else {
-            Succession::of(&config, Context::system()?, &known)?
-        };
         Ok((signer, config))
     }
+}
 
-    /// The control records that count in the home log; none if it has not got any yet.
-    fn known_to(&self, home: &recorder::HomeLog) -> Result<Vec<record::Record>> {
-        let id = id_of(&self.dir)?;
-        let log = LogFiles::open_public(&home.url, Some(&home.vkey));
-        let log =
-            log.context("the log must answer: another change may have been made elsewhere")?;
-        let found = story::from_log(&log, id)?;
-        if found.is_empty() {
-            return Ok(Vec::new());
-        }
-        Ok(story::Story::of(id, &found)?.records().to_vec())
+/// Takes up the control records that count in the home log; there are none if it has not got any yet.
+fn learn(signer: &mut Succession, config: &Config) -> Result<()> {
+    let Some(home) = &config.home_log else {
+        return Ok(signer.learn(config, &[])?);
+    };
+    let id = signer.chain().signer();
+    let log = LogFiles::open_public(&home.url, Some(&home.vkey));
+    let log = log.context("the log must answer: another change may have been made elsewhere")?;
+    let found = story::from_log(&log, id)?;
+    if found.is_empty() {
+        return Ok(signer.learn(config, &[])?);
     }
+    let story = Story::of(id, &found)?;
+    signer.learn(config, story.records())?;
+    Ok(signer.note_logged(config, &story.bundles(&log)?)?)
 }
 
 async fn config_of(dir: &Path, log: Option<&str>, vkey: Option<&str>) -> Result<Config> {
@@ -312,8 +311,11 @@ impl Recover {
             Some(id) => id,
             None => show::id_of(&self.dir)?,
         };
-        let log = LogFiles::open_public(&self.log, self.log_vkey.as_deref())?;
-        let story = story::Story::of(id, &story::from_log(&log, id)?)?;
+        // The key that this directory remembers goes before what the log says of itself.
+        let vkey = self.log_vkey.as_deref();
+        let home = running::block_on(home_log::find(&self.log, vkey, &self.dir))?;
+        let log = LogFiles::open_public(&home.url, Some(&home.vkey))?;
+        let story = Story::of(id, &story::from_log(&log, id)?)?;
         let unusable =
             |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", self.key.display()));
         let pem = files::read_text(&self.key)?;
@@ -333,12 +335,9 @@ impl Recover {
             .into());
         }
         let mut config = Config::new(&self.dir, "", "provider");
-        let home = recorder::HomeLog {
-            url: self.log.trim_end_matches('/').to_owned(),
-            vkey: log.key().to_vkey(),
-        };
         config.home_log = Some(home.clone());
         let mut signer = Succession::of(&config, Context::system()?, story.records())?;
+        signer.note_logged(&config, &story.bundles(&log)?)?;
         home_log::remember(&home, &self.dir)?;
         // As the first start would, so that the other commands find it before.
         files::write_whole(&self.dir.join(ID_FILE), format!("{id}\n").as_bytes())?;
@@ -359,20 +358,29 @@ impl Recover {
 
 /// Sends what was changed, and says where it stands.
 fn finish(signer: Succession, config: &Config, made: &[RecordId]) -> Result<()> {
-    let trouble = running::block_on(async { Ok(signer.send(config, PATIENCE).await?) })?;
+    let sent = running::block_on(async { Ok(signer.send(config, PATIENCE).await?) });
     for (record, index) in signer.story()? {
         if made.contains(&record.id) {
             let place = index.map_or("waits".to_owned(), |index| format!("entry {index}"));
             println!("record    {} {place}", record.id);
         }
     }
+    // After a change of owner no node starts in this directory.
+    let by_whom = if signer.signs() {
+        "the next start of the node sends it, or `longrun provider send`"
+    } else {
+        "`longrun provider send` sends it"
+    };
     signer.close().context("the spool")?;
-    match trouble {
-        None => println!("Everything is in the log."),
-        Some(why) => println!(
-            "Not in the log yet ({why}). It counts once it is: the next start of the node sends \
-             it, or `longrun provider send`."
-        ),
+    match sent {
+        Ok(None) => println!("Everything is in the log."),
+        Ok(Some(why)) => {
+            println!("Not in the log yet ({why}). It counts once it is: {by_whom}.");
+        }
+        Err(error) => {
+            println!("What was changed holds in this directory, and waits: {by_whom}.");
+            return Err(error);
+        }
     }
     Ok(())
 }

@@ -73,7 +73,7 @@ function nameOf(endpoint) {
   const lines = [element("span", endpoint.name || endpoint.model || "not known yet")];
   lines.push(element("small", (endpoint.name && endpoint.model ? endpoint.model + " at " : "") + endpoint.url));
   if (endpoint.domain) lines.push(element("small", endpoint.domain + " vouches for it"));
-  if (endpoint.owner_changes) lines.push(element("small", "changed its owner " + count(endpoint.owner_changes) + " times"));
+  if (endpoint.owner_changes) lines.push(element("small", "changed its owner " + (endpoint.owner_changes === 1 ? "once" : count(endpoint.owner_changes) + " times")));
   if (endpoint.state !== "ready") lines.push(element("small", endpoint.state + ": " + (endpoint.why || ""), "bad"));
   else if (endpoint.resting) lines.push(element("small", "resting: asked when nothing else is left", "bad"));
   const head = element("th", lines);

@@ -54,16 +54,16 @@ impl Domain {
 
 /// A directory that is at work gives its id alone.
 fn of_directory(dir: &Path) -> Result<(SignerId, Option<KeyId>)> {
-    let id = id_of(dir)?;
     let config = Config::new(PathBuf::from(dir), "", "provider");
     let Ok(signer) = Succession::open(&config, Context::system()?) else {
+        let id = id_of(dir)?;
         eprintln!(
             "longrun: {} is at work, so its root key is left out",
             dir.display()
         );
         return Ok((id, None));
     };
-    let root = signer.chain().root().key_id();
+    let (id, root) = (signer.chain().signer(), signer.chain().root().key_id());
     signer.close()?;
     Ok((id, Some(root)))
 }

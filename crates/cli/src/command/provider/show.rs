@@ -147,10 +147,12 @@ pub(crate) fn id_of(dir: &Path) -> Result<SignerId> {
 }
 
 fn of_directory(dir: &Path) -> Result<Story> {
-    let id = id_of(dir)?;
     let signer = Succession::open(&Config::new(dir, "", "provider"), Context::system()?);
-    let signer = signer.with_context(|| format!("or read it in its log: --log URL ({id})"))?;
-    let story = Story::of(id, &signer.story()?);
+    let signer = signer.with_context(|| match id_of(dir) {
+        Ok(id) => format!("or read it in its log: --log URL ({id})"),
+        Err(_) => "or read it in its log: --log URL".to_owned(),
+    })?;
+    let story = Story::of(signer.chain().signer(), &signer.story()?);
     signer.close()?;
     story
 }
@@ -160,10 +162,7 @@ fn save(log: &LogFiles, story: &Story, file: &Path) -> Result<()> {
     lines.extend(log.witness_lines()?);
     let mut policy = PolicyFile::new(lines);
     let chain = story.chain();
-    let mut bundles = Vec::new();
-    for (record, position) in story.records().iter().zip(chain.positions()) {
-        bundles.push(log.bundle(record, position.index)?);
-    }
+    let bundles = story.bundles(log)?;
     let roles: Vec<&str> = chain.roles().iter().map(record::Word::as_str).collect();
     policy.add_signer(chain.signer(), chain.name().as_str(), &roles, &bundles)?;
     files::write_whole(file, &policy.to_json()?)
@@ -222,7 +221,9 @@ fn print(story: &Story, known_by: &str, vouched: Option<&Vouched<'_>>) {
     for span in chain.valid_instances() {
         println!("instance  {}", span.key.key_id());
     }
-    if !chain.owner_changes().is_empty() {
-        println!("owners    changed {} times", chain.owner_changes().len());
+    match chain.owner_changes().len() {
+        0 => {}
+        1 => println!("owners    changed once"),
+        times => println!("owners    changed {times} times"),
     }
 }

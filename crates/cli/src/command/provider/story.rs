@@ -3,7 +3,7 @@
 use anyhow::{Context as _, Result, ensure};
 use record::control::{Action, Chain, RevokeReason};
 use record::leaf::leaf_hash;
-use record::{Envelope, KeyId, Predicate, PublicKey, Record, RecordId, SignerId};
+use record::{Bundle, Envelope, KeyId, Predicate, PublicKey, Record, RecordId, SignerId};
 use serde::Serialize;
 use tlog::merkle::Frontier;
 
@@ -49,8 +49,11 @@ impl Story {
                 None => Chain::start(record, index.unwrap_or(0)).map(|begun| chain = Some(begun)),
                 Some(chain) => {
                     let next = chain.position().index + 1;
-                    let applied = chain.apply(record, index.unwrap_or(next));
-                    applied.map(|_| ())
+                    match chain.apply(record, index.unwrap_or(next)) {
+                        // A copy, which anybody may have logged: it was told before.
+                        Ok(false) => continue,
+                        applied => applied.map(|_| ()),
+                    }
                 }
             };
             if counts.is_ok() {
@@ -82,6 +85,14 @@ impl Story {
 
     pub(super) fn records(&self) -> &[Record] {
         &self.records
+    }
+
+    /// The records that count, with their proofs in the log that the story was read in.
+    pub(super) fn bundles(&self, log: &LogFiles) -> Result<Vec<Bundle>> {
+        let placed = self.records.iter().zip(self.chain.positions());
+        placed
+            .map(|(record, position)| log.bundle(record, position.index))
+            .collect()
     }
 }
 
