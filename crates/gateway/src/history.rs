@@ -333,10 +333,15 @@ impl Histories {
         Arc::clone(&read(&self.merged))
     }
 
-    /// Puts the merged history in the place of the one before.
-    pub(crate) fn merge(&self, merged: Merged) {
+    /// Puts the merged history in the place of the one before; whether it says anything new about
+    /// endpoints.
+    pub(crate) fn merge(&self, merged: Merged) -> bool {
+        let is_news = !self.merged().weighs_as(&merged);
         *write(&self.merged) = Arc::new(merged);
-        self.weigh_others();
+        if is_news {
+            self.weigh_others();
+        }
+        is_news
     }
 
     /// Whoever is in imported histories and in merged logs counts once.

@@ -11,8 +11,8 @@
 //! for whatever others saw ([`reliability::imported`]): each observer counts as one, and fewer than
 //! twenty say nothing.
 //!
-//! **Order and time.** A checkpoint carries no time, so the log time of a record is when this journal
-//! first saw a checkpoint that covers it. Records are folded in the order of [`reliability::merge`].
+//! **Order and time.** A checkpoint carries no time, so the log time of a record is when this gateway
+//! read it. Log time never goes back. Records are folded in the order of [`reliability::merge`].
 //! Which buckets were closed, and without whom, is in the journal too, since it depends on a clock and
 //! on who could be reached: so a rebuilt fold is the same fold, here and on another machine.
 //!
@@ -26,8 +26,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use http::Uri;
-use record::SignerId;
 use record::control::LogOrigin;
+use record::{Digest, SignerId};
 use reliability::fold::Report;
 use reliability::imported::Tally;
 use serde::Serialize;
@@ -43,12 +43,14 @@ mod source;
 
 use fold::Fold;
 use journal::{Journal, JournalError, Line};
-use source::{Source, SourceError};
+use source::{Source, SourceError, Step};
 
 /// What a signer has to be trusted as for its observations to count.
 pub(crate) const ROLE: &str = "observer";
 /// Logs are looked at so often in the length of a bucket.
 const LOOKS: u64 = 2;
+/// Lines of the journal that are made again before the logs and the policy are looked at again.
+const REPLAYED_AT_ONCE: usize = 100;
 
 /// What the rest of the gateway sees of the merged history.
 #[derive(Default)]
@@ -109,6 +111,11 @@ pub(crate) struct Told<'a> {
 }
 
 impl Merged {
+    /// Whether both say the same as evidence.
+    pub(crate) fn weighs_as(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.figures, &other.figures) && self.observers == other.observers
+    }
+
     pub(crate) fn told(&self) -> Told<'_> {
         Told {
             state: &self.state,
@@ -138,9 +145,26 @@ enum StepError {
     Journal(#[from] JournalError),
     #[error("the fold was stopped")]
     Stopped,
+    #[error(
+        "the clock is {} s behind that of the last reading; set it right. If it was wrong then, start \
+         the gateway again, and if that does not help move the journal away to begin a new history",
+        .0 / 1000
+    )]
+    ClockWentBack(u64),
 }
 
-/// Opens policy and journal, and keeps merging for good.
+/// Log time goes on from what the journal last said: with a clock that was set back, records would come
+/// before others that they were written after. A little is waited out; much is a clock that is wrong,
+/// or was, and all that is read would wait for it.
+fn log_time_ms(now_ms: u64, last_ms: u64, wait_ms: u64) -> Result<u64, StepError> {
+    if now_ms.saturating_add(wait_ms) < last_ms {
+        return Err(StepError::ClockWentBack(last_ms - now_ms));
+    }
+    Ok(now_ms.max(last_ms))
+}
+
+/// Opens policy and journal, and keeps merging for good. A journal that is damaged keeps nobody from
+/// being answered: the gateway starts without what others saw, and says so.
 ///
 /// # Errors
 /// [`StartError`] naming the file that cannot be used.
@@ -150,10 +174,19 @@ pub(crate) fn start(
     let Some(config) = gateway.settings().config.merged.clone() else {
         return Ok(None);
     };
-    let merging = Merging::open(&config).map_err(|error| StartError::Value {
-        key: "merged",
-        reason: error.to_string(),
-    })?;
+    let merging = match Merging::open(&config) {
+        Ok(merging) => merging,
+        Err(MergedError::Journal(error @ JournalError::Damaged { .. })) => {
+            tracing::error!(%error, "logs are not merged");
+            Merging::idle(&config, error.to_string())
+        }
+        Err(error) => {
+            return Err(StartError::Value {
+                key: "merged",
+                reason: error.to_string(),
+            });
+        }
+    };
     let gateway = Arc::clone(gateway);
     Ok(Some(tokio::spawn(keep_merging(gateway, config, merging))))
 }
@@ -161,10 +194,9 @@ pub(crate) fn start(
 async fn keep_merging(gateway: Arc<Gateway>, config: MergedConfig, mut merging: Merging) {
     let pause = Duration::from_millis(config.rule.bucket_ms / LOOKS);
     loop {
+        merging.show(&gateway);
         let has_more = merging.step(&gateway).await;
-        gateway.histories.merge(merging.merged(&gateway));
-        let now_ms = gateway.clock.unix_ms();
-        gateway.histories.judge(&gateway.catalog(), now_ms);
+        merging.show(&gateway);
         if !has_more {
             tokio::time::sleep(pause).await;
         }
@@ -173,16 +205,30 @@ async fn keep_merging(gateway: Arc<Gateway>, config: MergedConfig, mut merging: 
             continue;
         }
         // Another policy, or a log less, is another fold: it is made again from the journal, which is
-        // let go first. Until it is done the figures are those of before.
+        // let go first, and may be long.
         merging.journal = None;
-        match Merging::open(&config) {
+        let again = config.clone();
+        let opening = tokio::task::spawn_blocking(move || Merging::open(&again));
+        let Ok(opened) = opening.await else { return };
+        match opened {
+            // What holds records of a log that was refused is shown no longer; else the figures are
+            // those of before until there are new ones.
+            Ok(again) if merging.is_outdated => merging = again,
             Ok(again) => {
                 let figures = Arc::clone(&merging.figures);
                 merging = Merging { figures, ..again };
             }
             Err(error) => {
-                merging.policy_trace = trace;
-                merging.error = Some(error.to_string());
+                merging.fail(error.to_string());
+                // A file that is wrong stays so until somebody changes it; what else keeps a journal
+                // from being opened may pass.
+                let passes = match &error {
+                    MergedError::Policy { .. } => false,
+                    MergedError::Journal(why) => !matches!(why, JournalError::Damaged { .. }),
+                };
+                if !passes {
+                    merging.policy_trace = trace;
+                }
             }
         }
     }
@@ -200,12 +246,17 @@ struct Merging {
     replay: VecDeque<Line>,
     /// Sizes of logs that the lines to apply end at.
     marks: BTreeMap<String, BTreeSet<u64>>,
+    /// Log → the last signed note that the journal has of it.
+    notes: BTreeMap<String, String>,
+    /// The latest log time so far, Unix ms.
+    last_ms: u64,
+    wait_ms: u64,
     fold: Fold,
     figures: Arc<Figures>,
     observers: BTreeSet<SignerId>,
     policy_trace: Option<(SystemTime, u64)>,
     changed: u64,
-    /// A log was refused: what was folded so far holds records of it.
+    /// The fold is to be made again: a log was refused of which it holds records, or it was lost.
     is_outdated: bool,
     error: Option<String>,
 }
@@ -243,11 +294,21 @@ impl Merging {
             let named = origins.iter().any(|it| it.as_str() == log);
             named && !refused.contains_key(log)
         };
+        let last_ms = lines.iter().filter_map(Line::latest_ms).max().unwrap_or(0);
         let (mut replay, mut marks) = (VecDeque::new(), BTreeMap::<_, BTreeSet<_>>::new());
-        for line in lines {
-            match &line {
-                Line::Read { log, upto, .. } if counts(log) => {
+        let mut notes = BTreeMap::new();
+        for mut line in lines {
+            match &mut line {
+                Line::Read {
+                    log,
+                    upto,
+                    checkpoint,
+                    ..
+                } if counts(log) => {
                     marks.entry(log.clone()).or_default().insert(*upto);
+                    if !checkpoint.is_empty() {
+                        notes.insert(log.clone(), std::mem::take(checkpoint));
+                    }
                 }
                 Line::Closed { .. } => {}
                 _ => continue,
@@ -266,11 +327,51 @@ impl Merging {
             journal: Some(journal),
             replay,
             marks,
+            notes,
+            last_ms,
+            wait_ms: config.rule.timeout_ms,
             policy_trace,
             changed: 0,
             is_outdated: false,
             error: None,
         })
+    }
+
+    /// Nothing is merged, and this is why.
+    fn idle(config: &MergedConfig, why: String) -> Self {
+        Self {
+            sources: Vec::new(),
+            refused: BTreeMap::new(),
+            heard_ms: BTreeMap::new(),
+            journal: None,
+            replay: VecDeque::new(),
+            marks: BTreeMap::new(),
+            notes: BTreeMap::new(),
+            last_ms: 0,
+            wait_ms: config.rule.timeout_ms,
+            fold: Fold::default(),
+            figures: Arc::default(),
+            observers: BTreeSet::new(),
+            policy_trace: trace(&config.policy_file),
+            changed: 0,
+            is_outdated: false,
+            error: Some(why),
+        }
+    }
+
+    /// Shows how it goes. Endpoints are judged again only where there is news for that.
+    fn show(&self, gateway: &Gateway) {
+        if gateway.histories.merge(self.merged(gateway)) {
+            let now_ms = gateway.clock.unix_ms();
+            gateway.histories.judge(&gateway.catalog(), now_ms);
+        }
+    }
+
+    fn fail(&mut self, error: String) {
+        if self.error.as_ref() != Some(&error) {
+            tracing::error!(error, "the merged history does not go on");
+        }
+        self.error = Some(error);
     }
 
     /// Looks at every log once and folds what may be folded; whether there is more to be done at once.
@@ -284,11 +385,7 @@ impl Merging {
                 has_more
             }
             Err(error) => {
-                let error = error.to_string();
-                if self.error.as_ref() != Some(&error) {
-                    tracing::error!(error, "the merged history does not go on");
-                }
-                self.error = Some(error);
+                self.fail(error.to_string());
                 false
             }
         }
@@ -297,18 +394,30 @@ impl Merging {
     async fn advance(&mut self, gateway: &Gateway) -> Result<bool, StepError> {
         let now_ms = gateway.clock.unix_ms();
         let heard = self.prove_all(gateway, now_ms).await?;
+        let advanced = self.go_on(gateway, &heard).await;
+        // A log is well if all of its step was: not if it signs well and cannot be read.
+        for at in heard {
+            if self.sources[at].may_be_asked(now_ms) {
+                self.sources[at].note(None, now_ms);
+            }
+        }
+        advanced
+    }
+
+    async fn go_on(&mut self, gateway: &Gateway, heard: &[usize]) -> Result<bool, StepError> {
         if !self.replay.is_empty() {
-            self.replay(gateway).await?;
+            let has_more = self.replay(gateway, heard).await?;
             if !self.replay.is_empty() || self.is_outdated {
-                return Ok(false);
+                return Ok(has_more);
             }
             self.fold(None, true).await?;
         }
         let mut has_more = false;
         for at in heard {
-            has_more |= self.read_on(gateway, at).await?;
+            has_more |= self.read_on(gateway, *at).await?;
         }
-        if let Some((before_ms, without)) = self.fold.due(gateway.clock.unix_ms()) {
+        let now_ms = log_time_ms(gateway.clock.unix_ms(), self.last_ms, self.wait_ms)?;
+        if let Some((before_ms, without)) = self.fold.due(now_ms) {
             let line = Line::Closed { before_ms, without };
             self.write(&line).await?;
             self.fold(Some(line), true).await?;
@@ -331,7 +440,6 @@ impl Merging {
         for (at, answer) in answers {
             match answer {
                 Ok(()) => {
-                    self.sources[at].note(None, now_ms);
                     let origin = self.sources[at].origin.to_string();
                     self.heard_ms.insert(origin, now_ms);
                     heard.push(at);
@@ -374,19 +482,25 @@ impl Merging {
 
     /// Writes a line through to the disk: before that nothing of it is folded.
     async fn write(&mut self, line: &Line) -> Result<(), StepError> {
-        let (mut journal, line) = (self.journal.take().ok_or(StepError::Stopped)?, line.clone());
+        let (mut journal, copy) = (self.journal.take().ok_or(StepError::Stopped)?, line.clone());
         let writing = tokio::task::spawn_blocking(move || {
-            let written = journal.append(&line);
+            let written = journal.append(&copy);
             (journal, written)
         });
         let (journal, written) = writing.await.map_err(|_| StepError::Stopped)?;
         self.journal = Some(journal);
-        Ok(written?)
+        written?;
+        self.last_ms = self.last_ms.max(line.latest_ms().unwrap_or(0));
+        Ok(())
     }
 
-    /// Applies the lines of an earlier run again, as far as the logs can be read.
-    async fn replay(&mut self, gateway: &Gateway) -> Result<(), StepError> {
-        while let Some(line) = self.replay.front().cloned() {
+    /// Applies the next lines of an earlier run again, as far as the logs can be read; whether more can
+    /// be done at once. Logs that were not heard now have failed and are left alone.
+    async fn replay(&mut self, gateway: &Gateway, heard: &[usize]) -> Result<bool, StepError> {
+        for _ in 0..REPLAYED_AT_ONCE {
+            let Some(line) = self.replay.front().cloned() else {
+                break;
+            };
             match &line {
                 Line::Begun { .. } | Line::Refused { .. } => {}
                 Line::Closed { .. } => self.fold(Some(line.clone()), false).await?,
@@ -396,55 +510,69 @@ impl Merging {
                     upto,
                     root,
                     bodies,
-                    checkpoint,
+                    ..
                 } => {
                     let now_ms = gateway.clock.unix_ms();
                     let place = self.sources.iter().position(|it| it.origin.as_str() == log);
                     let at = place.expect("lines of other logs were left out");
-                    let source = &mut self.sources[at];
-                    let Some(proven) = source.proven().cloned() else {
-                        return Ok(());
-                    };
-                    let Some(found) = source.root_at(*upto) else {
-                        let why = format!("it shows {} entries; {upto} were read", proven.size);
-                        let what = "checkpoint";
-                        let error = SourceError::Unusable { what, why };
-                        source.note(Some(&error), now_ms);
-                        return Ok(());
-                    };
-                    if found != *root {
-                        let why = format!("its first {upto} entries are not those of the journal");
-                        let error = SourceError::Contradiction {
-                            why,
-                            before: checkpoint.clone(),
-                            checkpoint: proven.note,
-                        };
-                        return self.failed(at, error, now_ms).await;
+                    if !heard.contains(&at) {
+                        return Ok(false);
                     }
-                    match source.read(&gateway.client, *upto).await {
+                    match self.read_again(gateway, at, (*upto, root)).await {
                         Ok(step) => {
                             self.changed += u64::from(step.bodies != *bodies);
+                            let source = &mut self.sources[at];
                             let records = source.took(step);
-                            let origin = source.origin.clone();
-                            self.fold.read(&origin, *seen_ms, records);
+                            self.fold.read(&source.origin, *seen_ms, records);
                         }
-                        Err(error) => return self.failed(at, error, now_ms).await,
+                        Err(error) => {
+                            self.failed(at, error, now_ms).await?;
+                            return Ok(false);
+                        }
                     }
                 }
             }
             self.replay.pop_front();
         }
-        self.marks.clear();
-        Ok(())
+        if self.replay.is_empty() {
+            self.marks.clear();
+        }
+        Ok(true)
+    }
+
+    /// Reads what a line says that was read, if it is still the same.
+    async fn read_again(
+        &mut self,
+        gateway: &Gateway,
+        at: usize,
+        (upto, root): (u64, &Digest),
+    ) -> Result<Step, SourceError> {
+        let source = &mut self.sources[at];
+        let proven = source.proven().expect("it was heard, so that is proven");
+        let Some(found) = source.root_at(upto) else {
+            let why = format!("it shows {} entries; {upto} were read", proven.size);
+            let what = "checkpoint";
+            return Err(SourceError::Unusable { what, why });
+        };
+        if found != *root {
+            let before = self.notes.get(source.origin.as_str()).cloned();
+            return Err(SourceError::Contradiction {
+                why: format!("its first {upto} entries are not those of the journal"),
+                before: before.unwrap_or_default(),
+                checkpoint: proven.note.clone(),
+            });
+        }
+        source.read(&gateway.client, upto).await
     }
 
     /// Reads the next step of a log; whether there is another.
     async fn read_on(&mut self, gateway: &Gateway, at: usize) -> Result<bool, StepError> {
-        let seen_ms = gateway.clock.unix_ms();
+        let seen_ms = log_time_ms(gateway.clock.unix_ms(), self.last_ms, self.wait_ms)?;
         let source = &mut self.sources[at];
         let log = source.origin.clone();
         let (Some(upto), Some(proven)) = (source.next_upto(), source.proven().cloned()) else {
             self.fold.heard(&log, seen_ms);
+            self.last_ms = self.last_ms.max(seen_ms);
             return Ok(false);
         };
         if !self.fold.has_room() {
@@ -487,7 +615,11 @@ impl Merging {
             (fold, figures)
         });
         let figures;
-        (self.fold, figures) = folding.await.map_err(|_| StepError::Stopped)?;
+        (self.fold, figures) = folding.await.map_err(|_| {
+            // What was folded is gone with it.
+            self.is_outdated = true;
+            StepError::Stopped
+        })?;
         if let Some(figures) = figures {
             self.figures = Arc::new(figures);
         }

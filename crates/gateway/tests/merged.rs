@@ -5,9 +5,15 @@ mod support;
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use axum::extract::State;
 use gateway::config::{GatewayConfig, MergedConfig, Secret};
+use http::{HeaderMap, Request, StatusCode, Uri, header};
+use http_body_util::{BodyExt, Full};
+use recorder::{Clock, Context, SystemClock};
 use reliability::merge::Rule;
 use serde_json::Value;
 use support::faulty::{Fault, Faulty, Script};
@@ -36,7 +42,10 @@ impl Region {
         let directory = tempfile::tempdir().expect("a directory");
         let listen = "127.0.0.1:0".parse().expect("an address");
         let log = Log::start_as(origin, directory, listen).await;
-        let gateway = log.gateway(&[upstream]).await;
+        // Without objectives there are no forecasts: the log grows by what is called, and by nothing else.
+        let mut config = log.config(&[upstream]);
+        config.objectives.clear();
+        let gateway = Running::start(config, Some(log.home())).await;
         Self {
             origin,
             log: Some(log),
@@ -63,8 +72,72 @@ impl Region {
     }
 }
 
-/// A policy that names both logs, and the gateways of both as observers.
-async fn policy(regions: [&Region; 2]) -> Vec<u8> {
+/// A proxy in front of a log that alters one answer when it is told to.
+#[derive(Clone)]
+struct Proxy {
+    log: String,
+    client: engine::http::Client,
+    /// What is in the path of the next answer to be altered.
+    next: Arc<Mutex<Option<&'static str>>>,
+}
+
+impl Proxy {
+    async fn start(log: String) -> (Self, String) {
+        let proxy = Self {
+            log,
+            client: engine::http::client(),
+            next: Arc::default(),
+        };
+        let pass = |State(this): State<Self>, uri: Uri, headers: HeaderMap| async move {
+            this.pass(&uri, &headers).await
+        };
+        let router = axum::Router::new().fallback(pass).with_state(proxy.clone());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let listener = listener.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        tokio::spawn(axum::serve(listener, router).into_future());
+        (proxy, url)
+    }
+
+    async fn pass(&self, uri: &Uri, headers: &HeaderMap) -> (StatusCode, Vec<u8>) {
+        let mut request = Request::get(format!("{}{}", self.log, uri.path()));
+        if let Some(token) = headers.get(header::AUTHORIZATION) {
+            request = request.header(header::AUTHORIZATION, token);
+        }
+        let request = request.body(Full::default()).expect("a request");
+        let answer = self.client.request(request).await.expect("it answers");
+        let (head, body) = answer.into_parts();
+        let mut body = body.collect().await.expect("whole").to_bytes().to_vec();
+        let mut next = self.next.lock().expect("whole");
+        if next.is_some_and(|part| uri.path().contains(part)) {
+            // The last hash of a tile is one of those that are new.
+            *body.last_mut().expect("not empty") ^= 1;
+            *next = None;
+        }
+        (head.status, body)
+    }
+
+    fn alter(&self, part: &'static str) {
+        *self.next.lock().expect("whole") = Some(part);
+    }
+
+    fn has_altered(&self) -> bool {
+        self.next.lock().expect("whole").is_none()
+    }
+}
+
+/// The machine's clock, so many milliseconds behind.
+#[derive(Default)]
+struct Behind(AtomicU64);
+
+impl Clock for Behind {
+    fn unix_ms(&self) -> u64 {
+        SystemClock.unix_ms() - self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// A policy that names the logs, and the gateways of all as observers.
+async fn policy(regions: &[&Region]) -> Vec<u8> {
     let line = |region: &Region| format!("log {} {}", region.log().vkey, region.log().url());
     let mut lines: Vec<String> = regions.iter().map(|region| line(region)).collect();
     lines.push("quorum none".to_owned());
@@ -95,8 +168,8 @@ async fn published(gateway: &Running, id: record::RecordId) -> record::Bundle {
     }
 }
 
-/// A gateway that merges both logs; its journal lies in `dir`.
-fn merging(regions: [&Region; 2], policy_file: &Path, dir: &Path) -> GatewayConfig {
+/// A gateway that merges the logs; its journal lies in `dir`.
+fn merging(regions: &[&Region], policy_file: &Path, dir: &Path) -> GatewayConfig {
     let mut merged = MergedConfig::new(policy_file.to_owned(), dir.to_owned());
     merged.rule = RULE;
     for region in regions {
@@ -148,9 +221,9 @@ async fn several_logs_are_one_history_and_the_journal_makes_it_again() {
     let mut west = Region::start("log.example/west", &upstream).await;
     let files = tempfile::tempdir().expect("a directory");
     let (policy_file, journal) = (files.path().join("policy"), files.path().join("journal"));
-    fs::write(&policy_file, policy([&east, &west]).await).expect("written");
+    fs::write(&policy_file, policy(&[&east, &west]).await).expect("written");
     let configured = |dir: &Path| {
-        let mut config = merging([&east, &west], &policy_file, dir);
+        let mut config = merging(&[&east, &west], &policy_file, dir);
         config.endpoints = vec![endpoint(&upstream)];
         config
     };
@@ -235,4 +308,79 @@ async fn several_logs_are_one_history_and_the_journal_makes_it_again() {
     assert_eq!(made["history"]["digest"], on["history"]["digest"]);
     assert!(made["logs"][1]["refused"].is_string());
     again.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_damaged_is_read_again_and_refuses_nobody() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let east = Region::start("log.example/east", &upstream).await;
+    let (proxy, url) = Proxy::start(east.log().url()).await;
+    let files = tempfile::tempdir().expect("a directory");
+    let policy_file = files.path().join("policy");
+    let text = String::from_utf8(policy(&[&east]).await).expect("JSON");
+    fs::write(&policy_file, text.replace(&east.log().url(), &url)).expect("written");
+    let configured = |dir: &str| merging(&[&east], &policy_file, &files.path().join(dir));
+    let gateway = Running::start(configured("first"), None).await;
+    east.call(2).await;
+    merged_until(&gateway, "before", |it| calls(it) == 2).await;
+
+    // One byte of a tile, once: the log signed nothing that contradicts itself.
+    proxy.alter("/tile/0/");
+    east.call(1).await;
+    let done = |it: &Value| it["logs"][0]["refused"].is_string() || calls(it) == 3;
+    let tile = merged_until(&gateway, "a tile", done).await;
+    assert!(tile["logs"][0]["refused"].is_null(), "{tile:#}");
+    assert!(proxy.has_altered());
+
+    // A bundle of bodies, once: it is asked for again, although the log does not grow any more.
+    proxy.alter("/bodies/");
+    let second = Running::start(configured("second"), None).await;
+    let bodies = merged_until(&second, "a bundle", |it| calls(it) == 3).await;
+    assert!(proxy.has_altered());
+    let digest = &bodies["history"]["digest"];
+    assert_eq!(digest, &tile["history"]["digest"]);
+    second.stop().await;
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn log_time_does_not_go_back_with_the_clock() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let east = Region::start("log.example/east", &upstream).await;
+    let files = tempfile::tempdir().expect("a directory");
+    let (policy_file, journal) = (files.path().join("policy"), files.path().join("journal"));
+    fs::write(&policy_file, policy(&[&east]).await).expect("written");
+    let mut config = merging(&[&east], &policy_file, &journal);
+    config.merged.as_mut().expect("set").rule.timeout_ms = 60_000;
+    let behind = Arc::new(Behind::default());
+    let context = Context {
+        clock: Arc::clone(&behind) as Arc<dyn Clock>,
+        ..Context::system().expect("randomness")
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let gateway = Running::start_with(directory, config, None, context).await;
+    east.call(2).await;
+    merged_until(&gateway, "before", |it| calls(it) == 2).await;
+
+    // Far back: nothing is written until it is right again, and the state says so.
+    behind.0.store(3_600_000, Ordering::Relaxed);
+    let wrong = |it: &Value| {
+        let error = it["error"].as_str();
+        error.is_some_and(|why| why.contains("behind that of the last reading"))
+    };
+    merged_until(&gateway, "far back", wrong).await;
+    east.call(1).await;
+
+    // A little: it goes on, and no line is of a time before another's.
+    behind.0.store(5_000, Ordering::Relaxed);
+    let on = merged_until(&gateway, "a little back", |it| calls(it) == 3).await;
+    assert!(on["error"].is_null(), "{on:#}");
+    gateway.stop().await;
+    let text = fs::read_to_string(journal.join("journal.jsonl")).expect("there");
+    let lines = text.lines().map(serde_json::from_str);
+    let times: Vec<u64> = lines
+        .filter_map(|line: Result<Value, _>| line.expect("JSON")["seen_ms"].as_u64())
+        .collect();
+    assert!(times.len() >= 2, "{text}");
+    assert!(times.is_sorted(), "{times:?}");
 }

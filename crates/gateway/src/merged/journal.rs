@@ -6,8 +6,9 @@
 //! machine comes to the same history, byte for byte. A crash while a line is written leaves a piece
 //! without an end, which is cut off; whatever else is not a line is named, and nothing is folded.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use record::Digest;
@@ -28,7 +29,7 @@ pub(super) enum Line {
         /// Length of a bucket of log time: another one would be another order.
         bucket_ms: u64,
     },
-    /// A log was read up to `upto`, as of a checkpoint that was seen at `seen_ms`.
+    /// A log was read up to `upto`, at `seen_ms`.
     Read {
         log: String,
         seen_ms: u64,
@@ -55,6 +56,17 @@ pub(super) enum Line {
         before: String,
         checkpoint: String,
     },
+}
+
+impl Line {
+    /// The log time that it speaks of, Unix ms.
+    pub(super) fn latest_ms(&self) -> Option<u64> {
+        match self {
+            Self::Begun { .. } => None,
+            Self::Read { seen_ms, .. } | Self::Refused { seen_ms, .. } => Some(*seen_ms),
+            Self::Closed { before_ms, .. } => Some(*before_ms),
+        }
+    }
 }
 
 /// Why a journal cannot be used.
@@ -85,10 +97,13 @@ pub(super) struct Journal {
     path: PathBuf,
     /// Bytes of whole lines.
     length: u64,
+    /// Behind them may be a piece of one.
+    is_torn: bool,
 }
 
 impl Journal {
-    /// Opens the journal of a directory, or begins it; and the lines that it has, without the first.
+    /// Opens the journal of a directory, or begins it; and the lines that it has, without the first. Of
+    /// the notes only the last of each log is kept: it covers all that was read of it before.
     pub(super) fn open(dir: &Path, bucket_ms: u64) -> Result<(Self, Vec<Line>), JournalError> {
         let path = dir.join(FILE);
         let failed = |source| JournalError::File {
@@ -98,26 +113,23 @@ impl Journal {
         std::fs::create_dir_all(dir).map_err(failed)?;
         let mut options = OpenOptions::new();
         options.read(true).append(true).create(true);
-        let mut file = options.open(&path).map_err(failed)?;
+        let file = options.open(&path).map_err(failed)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(std::fs::TryLockError::WouldBlock) => return Err(JournalError::Taken(path)),
             Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
         }
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes).map_err(failed)?;
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n');
-        let whole = whole.map_or(0, |at| at + 1);
-        if whole < bytes.len() {
+        let (lines, whole) = parse(&path, &file, bucket_ms)?;
+        if whole < file.metadata().map_err(failed)?.len() {
             let path = path.display();
             tracing::warn!(%path, "the last line was not written to its end; it is cut off");
-            file.set_len(whole as u64).map_err(failed)?;
+            file.set_len(whole).map_err(failed)?;
         }
-        let lines = parse(&path, &bytes[..whole], bucket_ms)?;
         let mut journal = Self {
             file,
-            length: whole as u64,
             path: path.clone(),
+            length: whole,
+            is_torn: false,
         };
         if whole == 0 {
             let begun = Line::Begun {
@@ -131,54 +143,79 @@ impl Journal {
         Ok((journal, lines))
     }
 
-    /// Writes a line through to the disk. After an error the file is as before.
+    /// Writes a line through to the disk. After an error nothing of it counts.
     pub(super) fn append(&mut self, line: &Line) -> Result<(), JournalError> {
         let mut bytes = serde_json::to_vec(line).expect("names, numbers and texts have JSON");
         bytes.push(b'\n');
-        let written = self.file.write_all(&bytes);
-        match written.and_then(|()| self.file.sync_data()) {
-            Ok(()) => {
-                self.length += bytes.len() as u64;
-                Ok(())
-            }
-            Err(source) => {
-                // Whatever of it is there must not be in front of the next one.
-                let _ = self.file.set_len(self.length);
-                let path = self.path.clone();
-                Err(JournalError::File { path, source })
-            }
+        let written = self.write(&bytes);
+        if written.is_err() {
+            self.is_torn = self.file.set_len(self.length).is_err();
         }
+        written.map_err(|source| JournalError::File {
+            path: self.path.clone(),
+            source,
+        })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        // A piece that could not be cut off before must not be in front of the next line.
+        if self.is_torn {
+            self.file.set_len(self.length)?;
+            self.is_torn = false;
+        }
+        self.file.write_all(bytes)?;
+        self.file.sync_data()?;
+        self.length += bytes.len() as u64;
+        Ok(())
     }
 }
 
-fn parse(path: &Path, bytes: &[u8], bucket_ms: u64) -> Result<Vec<Line>, JournalError> {
+/// The lines of a file behind its first, and the bytes that whole lines have.
+fn parse(path: &Path, file: &File, bucket_ms: u64) -> Result<(Vec<Line>, u64), JournalError> {
     let damaged = |line, why: String| JournalError::Damaged {
         path: path.to_owned(),
         line,
         why,
     };
-    let mut lines = Vec::new();
-    let texts = bytes.split_inclusive(|byte| *byte == b'\n');
-    for (number, text) in (1..).zip(texts) {
-        let line = serde_json::from_slice(text).map_err(|e| damaged(number, e.to_string()))?;
-        match (number, line) {
-            (1, Line::Begun { version, .. }) if version != VERSION => {
+    let failed = |source| JournalError::File {
+        path: path.to_owned(),
+        source,
+    };
+    let (mut lines, mut last) = (Vec::new(), BTreeMap::<String, usize>::new());
+    let (mut reader, mut text, mut whole) = (BufReader::new(file), Vec::new(), 0);
+    for number in 1.. {
+        text.clear();
+        reader.read_until(b'\n', &mut text).map_err(failed)?;
+        if text.last() != Some(&b'\n') {
+            break;
+        }
+        whole += text.len() as u64;
+        let line = serde_json::from_slice(&text).map_err(|e| damaged(number, e.to_string()))?;
+        match (number, &line) {
+            (1, Line::Begun { version, .. }) if *version != VERSION => {
                 let why = format!("version {version}; this program reads version {VERSION}");
                 return Err(damaged(number, why));
             }
-            (1, Line::Begun { bucket_ms: was, .. }) if was != bucket_ms => {
+            (1, Line::Begun { bucket_ms: was, .. }) if *was != bucket_ms => {
                 let why = format!("it has buckets of {was} ms, and {bucket_ms} ms are asked for");
                 return Err(damaged(number, why));
             }
-            (1, Line::Begun { .. }) => {}
+            (1, Line::Begun { .. }) => continue,
             (1, _) | (_, Line::Begun { .. }) => {
                 let why = "a journal begins in its first line and nowhere else";
                 return Err(damaged(number, why.to_owned()));
             }
-            (_, line) => lines.push(line),
+            (_, Line::Read { log, .. }) => {
+                let before = last.insert(log.clone(), lines.len());
+                if let Some(Line::Read { checkpoint, .. }) = before.map(|at| &mut lines[at]) {
+                    *checkpoint = String::new();
+                }
+            }
+            _ => {}
         }
+        lines.push(line);
     }
-    Ok(lines)
+    Ok((lines, whole))
 }
 
 #[cfg(test)]

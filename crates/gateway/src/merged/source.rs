@@ -29,6 +29,8 @@ use tlog::tile::{HASH_BYTES, Span, Tile, TileId, WIDTH};
 pub(super) const STEP: u64 = 4_096;
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long one log may hold up the others at a time: more than one request takes.
+const TURN: Duration = Duration::from_secs(15);
 /// Largest bundle of entries or bodies: 256 of the largest ones.
 const BUNDLE_BYTES_MAX: usize = 257 * (1 << 20);
 /// How long a log is left alone after a failure: doubled with each, up to the second number.
@@ -47,6 +49,8 @@ pub(super) enum SourceError {
     },
     #[error("its {what} cannot be used: {why}")]
     Unusable { what: &'static str, why: String },
+    #[error("it is slow: what came within {} s is kept, and reading goes on from there", TURN.as_secs())]
+    Slow,
     #[error("{why}")]
     Contradiction {
         why: String,
@@ -61,6 +65,25 @@ pub(super) enum SourceError {
 pub(super) struct Proven {
     pub(super) size: u64,
     pub(super) note: String,
+}
+
+/// Leaf hashes that are being added up. Kept between looks, so that a slow log comes on.
+struct Sum {
+    hashes: Frontier,
+    /// The roots at its steps, at the marks, at what was proven before and at the end.
+    roots: BTreeMap<u64, Digest>,
+    /// Whether it began at the first entry, not where the last checkpoint ended.
+    is_whole: bool,
+}
+
+impl Sum {
+    fn after(hashes: Frontier) -> Self {
+        Self {
+            is_whole: hashes.size() == 0,
+            hashes,
+            roots: BTreeMap::new(),
+        }
+    }
 }
 
 /// What a step brought.
@@ -92,9 +115,12 @@ pub(super) struct Source {
     /// All leaf hashes up to the last checkpoint that was proven.
     hashes: Frontier,
     proven: Option<Proven>,
+    sum: Option<Sum>,
     /// Sizes past what was read → the root over so many entries.
     roots: BTreeMap<u64, Digest>,
     read: Frontier,
+    /// A step that is being read: a slow log goes on there.
+    begun: Option<Step>,
     /// The last bundle that was read: the next step may go on inside it.
     held: Option<(Span, Bytes, Bytes)>,
     pub(super) trouble: Option<String>,
@@ -116,8 +142,10 @@ impl Source {
             policy,
             hashes: Frontier::default(),
             proven: None,
+            sum: None,
             roots: BTreeMap::new(),
             read: Frontier::default(),
+            begun: None,
             held: None,
             trouble: None,
             failures: 0,
@@ -151,7 +179,10 @@ impl Source {
             tracing::warn!(log, why, "a log of the merged history is not up to date");
         }
         self.trouble = trouble;
-        if error.is_some() {
+        if matches!(error, Some(SourceError::Slow)) {
+            // It does answer: left alone longer and longer, it would never come on.
+            self.again_ms = now_ms.saturating_add(REST_MS.0);
+        } else if error.is_some() {
             let rest_ms = REST_MS.0 << self.failures.min(16);
             self.again_ms = now_ms.saturating_add(rest_ms.min(REST_MS.1));
             self.failures += 1;
@@ -167,48 +198,64 @@ impl Source {
         client: &Client,
         marks: &BTreeSet<u64>,
     ) -> Result<(), SourceError> {
+        let proving = self.prove_in_time(client, marks);
+        let proven = tokio::time::timeout(TURN, proving).await;
+        proven.unwrap_or(Err(SourceError::Slow))
+    }
+
+    async fn prove_in_time(
+        &mut self,
+        client: &Client,
+        marks: &BTreeSet<u64>,
+    ) -> Result<(), SourceError> {
         let note = self.fetch(client, "/checkpoint", NOTE_BYTES_MAX).await?;
         let signed = SignedCheckpoint::parse(&note).map_err(|e| unusable("checkpoint", &e))?;
         self.is_of_the_policy(&signed)?;
-        let target = signed.checkpoint();
+        let (size, root) = (signed.checkpoint().size, signed.checkpoint().root);
         let note = String::from_utf8_lossy(&note).into_owned();
         let have = self.hashes.size();
-        if target.size < have {
-            let why = format!("an old one of {} entries; {have} are known", target.size);
+        if size < have {
+            let why = format!("an old one of {size} entries; {have} are known");
             return Err(unusable("checkpoint", &why));
         }
+        if size == have && self.proven.is_some() {
+            return if self.hashes.root() == root {
+                Ok(())
+            } else {
+                Err(self.contradiction(note))
+            };
+        }
+        let mut sum = self.add_up(client, size, marks).await?;
+        if sum.hashes.root() != root && !sum.is_whole {
+            // Damaged on the way, or another past: that shows when all of it is read.
+            self.sum = Some(Sum::after(Frontier::default()));
+            sum = self.add_up(client, size, marks).await?;
+        }
+        if sum.hashes.root() != root {
+            let why = format!("the first {size} do not have the root it signed");
+            return Err(unusable("leaf hashes", &why));
+        }
+        // What was added to the proven hashes can but go on from them; all of them anew must.
+        let goes_on = !sum.is_whole || have == 0;
+        if !goes_on && sum.roots.get(&have) != Some(&self.hashes.root()) {
+            return Err(self.contradiction(note));
+        }
+        let read = self.read.size();
+        let new = sum.roots.into_iter().filter(|(at, _)| *at > read);
+        self.roots.extend(new);
+        self.hashes = sum.hashes;
+        self.proven = Some(Proven { size, note });
+        Ok(())
+    }
+
+    fn contradiction(&self, checkpoint: String) -> SourceError {
+        let have = self.hashes.size();
         let before = self.proven.as_ref().map(|proven| proven.note.clone());
-        let contradiction = |before: Option<String>, checkpoint| SourceError::Contradiction {
+        SourceError::Contradiction {
             why: format!("its first {have} entries are not those that it signed before"),
             before: before.unwrap_or_default(),
             checkpoint,
-        };
-        if target.size == have && self.proven.is_some() {
-            return if self.hashes.root() == target.root {
-                Ok(())
-            } else {
-                Err(contradiction(before, note))
-            };
         }
-        let on = (self.hashes.clone(), target.size, marks);
-        let (hashes, roots) = self.sum(client, on).await?;
-        if hashes.root() != target.root {
-            // Damaged on the way, or another past: that shows when all of it is read.
-            let on = (Frontier::default(), target.size, marks);
-            let (whole, _) = self.sum(client, on).await?;
-            if have > 0 && whole.root() == target.root {
-                return Err(contradiction(before, note));
-            }
-            let why = format!("the first {} do not have the root it signed", target.size);
-            return Err(unusable("leaf hashes", &why));
-        }
-        let size = self.read.size();
-        self.roots
-            .extend(roots.into_iter().filter(|(at, _)| *at > size));
-        self.hashes = hashes;
-        let size = target.size;
-        self.proven = Some(Proven { size, note });
-        Ok(())
     }
 
     fn is_of_the_policy(&self, signed: &SignedCheckpoint) -> Result<(), SourceError> {
@@ -232,33 +279,42 @@ impl Source {
         Ok(())
     }
 
-    /// Adds leaf hashes up to `size`; and the roots at its steps, at the marks and at the end.
-    async fn sum(
-        &self,
+    /// Adds leaf hashes up to `size`, from where it was left off. Given up in between, it goes on there.
+    async fn add_up(
+        &mut self,
         client: &Client,
-        (mut hashes, size, marks): (Frontier, u64, &BTreeSet<u64>),
-    ) -> Result<(Frontier, BTreeMap<u64, Digest>), SourceError> {
-        let mut roots = BTreeMap::new();
-        while hashes.size() < size {
-            let at = hashes.size();
+        size: u64,
+        marks: &BTreeSet<u64>,
+    ) -> Result<Sum, SourceError> {
+        let have = self.hashes.size();
+        let begun = self.sum.take().filter(|sum| sum.hashes.size() <= size);
+        let mut sum = begun.unwrap_or_else(|| Sum::after(self.hashes.clone()));
+        while sum.hashes.size() < size {
+            let at = sum.hashes.size();
             let tile = TileId::in_tree(0, at / u64::from(WIDTH), size);
             let id = tile.ok_or_else(|| unusable("size", &"no tile holds its end"))?;
             let limit = usize::from(WIDTH) * HASH_BYTES;
+            self.sum = Some(sum);
             let bytes = self.fetch(client, &format!("/{id}"), limit).await?;
+            sum = self
+                .sum
+                .take()
+                .expect("it was put there before the tile was asked for");
             let tile = Tile::from_bytes(id, &bytes).map_err(|e| unusable("tile", &e))?;
             let first = id.span.index() * u64::from(WIDTH);
             for (place, hash) in (first..).zip(tile.hashes) {
-                if place < hashes.size() {
+                if place < sum.hashes.size() {
                     continue;
                 }
-                hashes.push(hash);
-                let now = hashes.size();
-                if now.is_multiple_of(STEP) || now == size || marks.contains(&now) {
-                    roots.insert(now, hashes.root());
+                sum.hashes.push(hash);
+                let now = sum.hashes.size();
+                let is_wanted = now == size || now == have || marks.contains(&now);
+                if is_wanted || now.is_multiple_of(STEP) {
+                    sum.roots.insert(now, sum.hashes.root());
                 }
             }
         }
-        Ok((hashes, roots))
+        Ok(sum)
     }
 
     /// The root over the first `size` entries, if it is proven and still to be read.
@@ -268,23 +324,44 @@ impl Source {
 
     /// Reads up to `upto`, a size whose root is proven. Nothing changes before [`Source::took`].
     pub(super) async fn read(&mut self, client: &Client, upto: u64) -> Result<Step, SourceError> {
+        let reading = self.read_in_time(client, upto);
+        let read = tokio::time::timeout(TURN, reading).await;
+        read.unwrap_or(Err(SourceError::Slow))
+    }
+
+    async fn read_in_time(&mut self, client: &Client, upto: u64) -> Result<Step, SourceError> {
         let Some(root) = self.root_at(upto) else {
             return Err(unusable("size", &format!("nothing is proven up to {upto}")));
         };
-        let mut step = Step {
+        let begun = self.begun.take().filter(|step| step.upto() <= upto);
+        let mut step = begun.unwrap_or_else(|| Step {
             records: Vec::new(),
             bodies: 0,
             read: self.read.clone(),
-        };
-        while step.read.size() < upto {
-            let (span, entries, bodies) = self.bundle(client, step.read.size()).await?;
+        });
+        while step.upto() < upto {
+            let at = step.upto();
+            self.begun = Some(step);
+            let (span, entries, bodies) = self.bundle(client, at).await?;
+            step = self
+                .begun
+                .take()
+                .expect("it was put there before the bundle was asked for");
             let policy = Arc::clone(&self.policy);
             // Hundreds of signatures: not on a thread that answers calls.
             let taking = tokio::task::spawn_blocking(move || {
                 take(&mut step, span, (&entries, &bodies), upto, &policy).map(|()| step)
             });
             let stopped = |_| SourceError::Unreachable("the gateway stops".to_owned());
-            step = taking.await.map_err(stopped)??;
+            step = match taking.await.map_err(stopped)? {
+                Ok(step) => step,
+                Err(error) => {
+                    // Damaged on the way, or not yet what it will be: a full bundle has no other name
+                    // under which it would be asked for again.
+                    self.held = None;
+                    return Err(error);
+                }
+            };
         }
         if step.read.root() != root {
             // Damaged on the way: it is read again.
