@@ -111,6 +111,7 @@ pub use answer::{CALL_HEADER, ENDPOINT_HEADER, WARNING_HEADER};
 pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};
 pub use config::GatewayConfig;
 pub use gateway::StartError;
+pub use publish::retired_keys;
 pub use settings::{ConfigSource, ReloadError};
 
 use allowance::Now;

@@ -3,14 +3,17 @@
 //! It is said at the start and whenever the configuration says something else, and again until the log
 //! has taken it. Where the configuration says nothing, nothing is said.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
+use record::SigningKey;
 use record::consent::{Consent, Publish};
 use record::control::LogOrigin;
+use ring::rand::SystemRandom;
 
 use crate::gateway::Gateway;
 
@@ -51,7 +54,7 @@ async fn say(gateway: &Gateway, publish: Publish) -> Result<(), String> {
         return Err("there is no log".to_owned());
     };
     let identity = recorder.identity();
-    let consent = Consent {
+    let mut consent = Consent {
         log: LogOrigin::new(log.name()).map_err(|error| error.to_string())?,
         key: identity.key_id(),
         publish,
@@ -59,7 +62,45 @@ async fn say(gateway: &Gateway, publish: Publish) -> Result<(), String> {
     };
     let signature = identity.consent(&consent, gateway.random.as_ref());
     let signature = signature.map_err(|error| error.to_string())?;
-    let body = consent.to_json(identity.key(), &signature);
+    send(gateway, url, consent.to_json(identity.key(), &signature)).await?;
+    if publish == Publish::None {
+        for key in retired_keys(recorder.directory())? {
+            consent.key = key.key_id();
+            let signature = key.consent(&consent, gateway.random.as_ref());
+            let signature = signature.map_err(|error| error.to_string())?;
+            send(gateway, url, consent.to_json(key.public(), &signature)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// The instance keys that this directory had before: what they signed stays as public as they said,
+/// so whoever takes the word back says so for them too.
+///
+/// # Errors
+/// Which file cannot be read, and why.
+pub fn retired_keys(directory: &Path) -> Result<Vec<SigningKey>, String> {
+    let keys = directory.join("keys");
+    let failed =
+        |path: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+    let mut retired = Vec::new();
+    for entry in std::fs::read_dir(&keys).map_err(|error| failed(&keys, &error))? {
+        let path = entry.map_err(|error| failed(&keys, &error))?.path();
+        let name = path
+            .file_name()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        if !(name.starts_with("instance.") && name.ends_with(".retired.pem")) {
+            continue;
+        }
+        let pem = std::fs::read_to_string(&path).map_err(|error| failed(&path, &error))?;
+        let key = SigningKey::from_pem(&pem, &SystemRandom::new());
+        retired.push(key.map_err(|error| failed(&path, &error))?);
+    }
+    Ok(retired)
+}
+
+async fn send(gateway: &Gateway, url: &str, body: String) -> Result<(), String> {
     let request = Request::post(format!("{url}/longrun/v1/publish"))
         .header(header::CONTENT_TYPE, "application/json")
         .body(Full::new(Bytes::from(body)))
@@ -79,4 +120,34 @@ async fn say(gateway: &Gateway, publish: Publish) -> Result<(), String> {
     tokio::time::timeout(TIMEOUT, exchange)
         .await
         .unwrap_or_else(|_| Err("it did not answer in time".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_from_before_are_found_and_no_others() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let keys = directory.path().join("keys");
+        std::fs::create_dir(&keys).expect("made");
+        let make = |name: &str| {
+            let key = SigningKey::generate(&SystemRandom::new()).expect("randomness");
+            std::fs::write(keys.join(name), key.to_pem()).expect("written");
+            key.key_id()
+        };
+        let retired = make("instance.0123456789abcdef.retired.pem");
+        for name in [
+            "instance.pem",
+            "instance.next.pem",
+            "root.0123456789abcdef.retired.pem",
+        ] {
+            make(name);
+        }
+        let found = retired_keys(directory.path()).expect("readable");
+        assert_eq!(
+            found.iter().map(SigningKey::key_id).collect::<Vec<_>>(),
+            [retired]
+        );
+    }
 }

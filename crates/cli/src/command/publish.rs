@@ -24,7 +24,7 @@ Records are private to the log's owner unless the one who signed them says other
 records, manifests and offers are public of everybody. `records` lets anyone read what this \
 directory's key signed, from the beginning of the log on; `none` ends that, and what was read stays \
 read. Prompts and answers are in no record. The word is signed by the instance key: say it again \
-after a change of that key. A gateway says it by itself with `publish` in its configuration.")]
+after a change of that key; `none` is said for the directory's keys from before too. A gateway says it by itself with `publish` in its configuration.")]
 pub(crate) struct Arguments {
     /// What anyone may read. Without it nothing is changed, and --dry-run says what would be.
     #[arg(required_unless_present = "dry_run")]
@@ -168,11 +168,21 @@ fn say(dir: &Path, log: &str, what: Publish) -> Result<()> {
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Unusable(format!("{log}: name the log by its URL")).into());
     }
-    let key = instance_key(dir)?;
+    let mut keys = vec![instance_key(dir)?];
+    if what == Publish::None {
+        keys.extend(gateway::retired_keys(dir).map_err(Unusable)?);
+    }
     let about = http::get(&format!("{url}/longrun/v1/log"), None)?.json()?;
     let origin = about["origin"]
         .as_str()
         .context("the log names no origin")?;
+    for key in &keys {
+        say_for(key, url, origin, what)?;
+    }
+    Ok(())
+}
+
+fn say_for(key: &SigningKey, url: &str, origin: &str, what: Publish) -> Result<()> {
     let consent = Consent {
         log: LogOrigin::new(origin)?,
         key: key.key_id(),
