@@ -243,25 +243,24 @@ fn a_certificate_for_another_name_is_refused() {
     let made = made.expect("a certificate");
     write("cert.pem", made.cert.pem());
     write("key.pem", made.signing_key.serialize_pem());
-    let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = free.local_addr().expect("bound").port();
-    drop(free);
     write(
         "tls.toml",
         "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n\
          [[endpoint]]\nurl = \"http://127.0.0.1:1/v1\"\n"
             .to_owned(),
     );
-    let listen = format!("127.0.0.1:{port}");
     let (tls, tls_dir) = (path("tls.toml"), path("tls"));
-    let _there = Server::start(&[
-        "gateway", "--config", &tls, "--dir", &tls_dir, "--listen", &listen,
+    let mut there = Server::start(&[
+        "gateway",
+        "--config",
+        &tls,
+        "--dir",
+        &tls_dir,
+        "--listen",
+        "127.0.0.1:0",
     ]);
-    let deadline = std::time::Instant::now() + support::PATIENCE;
-    while std::net::TcpStream::connect(&listen).is_err() {
-        assert!(std::time::Instant::now() < deadline, "nobody listens");
-        std::thread::sleep(std::time::Duration::from_millis(50));
-    }
+    let there = there.url("gateway");
+    let (_, port) = there.rsplit_once(':').expect("a port");
     let mut log = Server::start(&[
         "log",
         "serve",

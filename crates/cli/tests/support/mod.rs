@@ -89,7 +89,7 @@ impl Server {
                 .filter(|line| line.trim_start().starts_with(label))
                 .find_map(|line| {
                     line.split_whitespace()
-                        .find(|word| word.starts_with("http://"))
+                        .find(|word| word.starts_with("http://") || word.starts_with("https://"))
                 });
             if let Some(url) = found {
                 return url.trim_end_matches('/').to_owned();
