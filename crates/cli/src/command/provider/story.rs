@@ -211,3 +211,33 @@ fn control_of(entry: Entry, id: SignerId) -> Result<Option<Record>> {
     entry.leaf.check(&record)?;
     Ok(Some(record))
 }
+
+#[cfg(test)]
+mod tests {
+    use recorder::{Config, Context, Recorder};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_copy_of_a_control_record_tells_nothing() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let config = Config::new(dir.path(), "p", "provider");
+        let recorder = Recorder::open(&config, Context::system().expect("randomness"));
+        let recorder = recorder.expect("opens");
+        let own = recorder.identity();
+        let open = |index: usize, place| {
+            let record = own.controls()[index].clone().open().expect("signed");
+            (record, Some(place))
+        };
+        let told = [open(0, 3), open(0, 4), open(1, 7), open(0, 8), open(1, 9)];
+        let story = Story::of(own.id(), &told).expect("a story");
+        assert_eq!((story.records().len(), story.steps.len()), (2, 2));
+        let places: Vec<u64> = story
+            .chain()
+            .positions()
+            .iter()
+            .map(|it| it.index)
+            .collect();
+        assert_eq!(places, [3, 7]);
+    }
+}
