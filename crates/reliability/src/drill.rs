@@ -68,13 +68,13 @@ impl Usage {
         };
         let hours = self.0.entry(seen.stream.endpoint.clone());
         let hours = hours.or_insert_with(|| Arc::new(Cells::new(HOUR_MS, HOURS_KEPT)));
-        Arc::make_mut(hours)
-            .at(seen.timing.start_ms.ms())
-            .add(&Tokens {
+        if let Some(hour) = Arc::make_mut(hours).at(seen.timing.start_ms.ms()) {
+            hour.add(&Tokens {
                 answers: 1,
                 prompt: usage.prompt_tokens.tokens(),
                 completion: usage.completion_tokens.tokens(),
             });
+        }
     }
 
     /// Tokens of an endpoint from the hour of `since_ms` to that of `until_ms`.

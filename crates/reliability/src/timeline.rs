@@ -199,13 +199,17 @@ impl Timeline {
         let start_ms = seen.timing.start_ms.ms();
         let attempt = Attempts::of(seen);
         for cells in [&mut line.fine, &mut line.hours] {
-            cells.at(start_ms).add(&attempt);
+            if let Some(cell) = cells.at(start_ms) {
+                cell.add(&attempt);
+            }
         }
         if seen.outcome != Outcome::Ok {
             return;
         }
         for cells in [&mut line.latency_hours, &mut line.latency_days] {
-            cells.at(start_ms).add(seen);
+            if let Some(cell) = cells.at(start_ms) {
+                cell.add(seen);
+            }
         }
     }
 
@@ -340,10 +344,10 @@ mod tests {
             };
             let at_ms = NOW_MS - minute * MINUTE_MS;
             for cells in [&mut line.fine, &mut line.hours] {
-                cells.at(at_ms).add(&attempt);
+                cells.at(at_ms).expect("there is room").add(&attempt);
             }
             for cells in [&mut line.latency_hours, &mut line.latency_days] {
-                let cell = cells.at(at_ms);
+                let cell = cells.at(at_ms).expect("there is room");
                 cell.first_token.add(if minute < 60 { 40 } else { 20 }, 1);
             }
         }
