@@ -70,7 +70,30 @@ fn summaries_are_signed_carried_and_counted_again() {
         assert!(written.status.success(), "{}", text(&written.stderr));
         text(&written.stdout)
     };
+    let copy = path(dir, "copy");
+    let copied = std::process::Command::new("cp")
+        .args(["-r", &log, &copy])
+        .status();
+    assert!(copied.expect("cp").success());
     assert!(!summarise().contains("wrote     0 summaries"));
+    // A copy from before lacks what was signed since: its numbers would be signed twice.
+    let old = [
+        "history",
+        "summarise",
+        "--log",
+        &copy,
+        "--to",
+        &to,
+        "--signer",
+        &signer,
+    ];
+    let refused = run(&old);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        text(&refused.stderr).contains("old copy"),
+        "{}",
+        text(&refused.stderr)
+    );
     let again = summarise();
     assert!(again.contains("wrote     0 summaries"), "{again}");
     let export = |name: &str| {
@@ -115,7 +138,14 @@ fn summaries_are_signed_carried_and_counted_again() {
     assert_eq!(offline["recounted"], Value::Null);
     let counted = verify(&file, &["--log", &log]);
     assert_eq!(counted["verdict"], "valid", "{counted:#}");
-    assert_eq!(counted["recounted"]["drawn"], counted["recounted"]["of"]);
+    let recounted = &counted["recounted"];
+    assert_eq!(recounted["drawn"], recounted["of"]);
+    assert_eq!(recounted["drawn"], recounted["compared"]);
+    assert_eq!(
+        recounted["forgiven"],
+        serde_json::json!({"bundles": 0, "calls": 0})
+    );
+    assert_eq!(recounted["unsummarised"], serde_json::json!([]));
     let chains = counted["summaries"].as_array().expect("a list");
     let calls: u64 = chains.iter().filter_map(|it| it["calls"].as_u64()).sum();
     assert!((1..=256).contains(&calls), "{counted:#}");
@@ -132,6 +162,7 @@ fn summaries_are_signed_carried_and_counted_again() {
     assert_eq!(verify(&with_a_lie, &[])["verdict"], "valid");
     let caught = verify(&with_a_lie, &["--log", &log]);
     assert_eq!(caught["verdict"], "invalid", "{caught:#}");
+    assert_eq!(caught["summaries"], Value::Null, "nothing is told of it");
     let finding = &caught["file"]["findings"][0];
     assert_eq!(finding["check"], "summaries", "{caught:#}");
     assert_eq!(finding["entries"], serde_json::json!([0, 255]));

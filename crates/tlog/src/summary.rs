@@ -6,14 +6,16 @@
 //! counts a bundle again that was drawn at random. With `k` of `n` bundles misstated, a draw of `m` meets none of
 //! them with the hypergeometric probability of [`miss`](crate::verify::history::miss).
 
+use std::collections::BTreeMap;
+
 use record::observation::Observation;
 use record::summary::BundleCounts;
-use record::{Endpoint, Outcome, Predicate, Provider, Record, SignerId};
+use record::{Endpoint, KeyId, Outcome, Predicate, Provider, Record, SignerId};
 
 mod chain;
 mod make;
 
-pub use chain::{BUNDLES_MAX, CHAINS_MAX, ChainKey, ChainOf, Summaries};
+pub use chain::{BUNDLES_MAX, Broken, CHAINS_MAX, ChainKey, ChainOf, Summaries};
 pub use make::{MakeError, Maker, Stretch};
 
 /// Attempts by how they ended, summed up.
@@ -79,11 +81,11 @@ fn observed(record: &Record) -> Option<(&Observation, SignerId)> {
     (seen.stream.endpoint.provider != Provider::Joined(observer)).then_some((&**seen, observer))
 }
 
-/// What a bundle turned out to hold: its records whose keys may sign there, and how many bodies are erased.
+/// What a bundle turned out to hold: its records whose keys may sign there, and whose bodies are erased.
 #[derive(Debug, Default)]
 pub struct Recount {
-    found: std::collections::BTreeMap<(SignerId, Endpoint), Counts>,
-    erased: u64,
+    found: BTreeMap<(SignerId, Endpoint), Counts>,
+    erased: BTreeMap<KeyId, u64>,
 }
 
 impl Recount {
@@ -95,22 +97,37 @@ impl Recount {
         }
     }
 
-    /// Takes an entry whose body was erased: it may be any of those that are not found any more.
-    pub fn erased(&mut self) {
-        self.erased += 1;
+    /// Takes an entry whose body is not there, with the key of its leaf: it may be any of those of that key's
+    /// owner that are not found any more.
+    pub fn erased(&mut self, key: KeyId) {
+        *self.erased.entry(key).or_default() += 1;
+    }
+
+    /// Observers and endpoints of which something is there.
+    pub fn found(&self) -> impl Iterator<Item = &(SignerId, Endpoint)> {
+        self.found.keys()
     }
 }
 
-/// Whether a bundle holds what a chain of summaries says.
+/// Whether a bundle holds what a chain of summaries says, and how many of its calls nobody can count any more,
+/// because their bodies are erased: nothing is shown of those. Only what `is_own` names, the observer's
+/// instance keys, may have signed them.
 ///
 /// # Errors
 /// What it holds instead, in words.
-pub fn compare(of: &ChainOf, bundle: u64, recount: &Recount) -> Result<(), String> {
+pub fn compare(
+    of: &ChainOf,
+    bundle: u64,
+    recount: &Recount,
+    is_own: impl Fn(&KeyId) -> bool,
+) -> Result<u64, String> {
     let told = of.bundle(bundle);
     let key = (of.observer(), of.endpoint().clone());
     let found = recount.found.get(&key).copied().unwrap_or_default();
-    if fits(&told, &found, recount.erased) {
-        return Ok(());
+    let own = recount.erased.iter().filter(|(key, _)| is_own(key));
+    let erased: u64 = own.map(|(_, bodies)| bodies).sum();
+    if fits(&told, &found, erased) {
+        return Ok(told.calls - found.calls);
     }
     let words = |it: &Counts| {
         format!(
@@ -119,10 +136,9 @@ pub fn compare(of: &ChainOf, bundle: u64, recount: &Recount) -> Result<(), Strin
         )
     };
     Err(format!(
-        "{} by the summary, {} in the log ({} bodies erased)",
+        "{} by the summary, {} in the log ({erased} bodies erased)",
         words(&told),
         words(&found),
-        recount.erased
     ))
 }
 

@@ -61,6 +61,12 @@ impl Planner {
         self.entries.push(index);
         self.records += 1;
         self.signers.insert(record.signer_id());
+        // Whoever counts a summary's bundles again must know whose keys its observer let sign.
+        if let Predicate::Summary(summary) = &record.statement.predicate
+            && self.selection.summaries
+        {
+            self.signers.insert(summary.observer);
+        }
         self.keys.insert(record.key().key_id());
     }
 

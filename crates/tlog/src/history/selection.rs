@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use record::{Endpoint, Predicate, Provider, Record};
+use record::{Endpoint, Predicate, Provider, Record, SignerId};
 use serde::{Deserialize, Serialize};
 
 /// Endpoints and providers that one selection may name.
@@ -19,6 +19,8 @@ pub struct Selection {
     pub endpoints: BTreeSet<Endpoint>,
     /// Summaries alone, and no records.
     pub summaries: bool,
+    /// Of summaries: those that these signed; everybody's, if nobody is named.
+    pub signers: BTreeSet<SignerId>,
 }
 
 /// Why a selection was refused.
@@ -33,6 +35,8 @@ pub(super) struct SelectionJson {
     endpoints: Vec<EndpointJson>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     summaries: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    signers: Vec<SignerId>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -62,6 +66,9 @@ impl Selection {
         }
         let is_summary = matches!(record.statement.predicate, Predicate::Summary(_));
         is_summary == self.summaries
+            && (!is_summary
+                || self.signers.is_empty()
+                || self.signers.contains(&record.signer_id()))
             && endpoint_of(record).is_some_and(|endpoint| self.names(&endpoint))
     }
 
@@ -88,13 +95,18 @@ impl Selection {
             providers: self.providers.iter().map(Provider::to_string).collect(),
             endpoints: endpoints.collect(),
             summaries: self.summaries,
+            signers: self.signers.iter().copied().collect(),
         }
     }
 
     pub(super) fn from_json(json: &SelectionJson) -> Result<Self, SelectionError> {
         let refused = |error: record::Error| SelectionError(error.to_string());
-        if json.providers.len() + json.endpoints.len() > SELECTED_MAX {
+        if json.providers.len() + json.endpoints.len() + json.signers.len() > SELECTED_MAX {
             return Err(SelectionError(format!("more than {SELECTED_MAX} names")));
+        }
+        if !json.summaries && !json.signers.is_empty() {
+            let why = "it names signers, and is not one of summaries";
+            return Err(SelectionError(why.to_owned()));
         }
         let providers = json.providers.iter().map(|text| text.parse());
         let endpoints = json.endpoints.iter().map(|json| {
@@ -107,6 +119,7 @@ impl Selection {
             providers: providers.collect::<Result<_, _>>().map_err(refused)?,
             endpoints: endpoints.collect::<Result<_, _>>().map_err(refused)?,
             summaries: json.summaries,
+            signers: json.signers.iter().copied().collect(),
         })
     }
 }

@@ -1,6 +1,6 @@
 //! Chains of summaries as they come out of a history.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use record::summary::{BUNDLE_ENTRIES, BundleCounts, StreamNumbers, Summary};
 use record::{Endpoint, KeyId, Record, RecordId, SignerId};
@@ -16,11 +16,23 @@ pub const BUNDLES_MAX: usize = 4_000_000;
 /// Who signed a chain, whose observations it counts, and of which endpoint.
 pub type ChainKey = (SignerId, SignerId, Endpoint);
 
-/// All chains of a history.
+/// All chains of a history, those that hold together and those that do not.
 #[derive(Clone, Debug, Default)]
 pub struct Summaries {
     chains: BTreeMap<ChainKey, ChainOf>,
+    broken: BTreeMap<ChainKey, Broken>,
     bundles: usize,
+}
+
+/// A chain that does not hold together: nothing of it counts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// The entry of its first summary that does not fit.
+    pub index: u64,
+    /// That summary.
+    pub id: RecordId,
+    /// What is wrong with it.
+    pub why: String,
 }
 
 /// One signer's summaries of one observer and endpoint, put together.
@@ -39,16 +51,27 @@ pub struct ChainOf {
 }
 
 impl Summaries {
-    /// Takes a summary out of the log `origin`, in the order of the log.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words: it is not counted then.
-    pub fn add(
+    /// Takes a summary out of the log `origin`, in the order of the log. One that does not fit leaves its whole
+    /// chain out, and nobody else's: see [`broken`](Self::broken).
+    pub fn add(&mut self, summary: &Summary, record: &Record, origin: &str, index: u64) {
+        let (observer, endpoint) = (summary.observer, summary.endpoint.clone());
+        let key = (record.signer_id(), observer, endpoint);
+        if self.broken.contains_key(&key) {
+            return;
+        }
+        if let Err(why) = self.fit(&key, summary, record.id, (origin, index)) {
+            let id = record.id;
+            self.chains.remove(&key);
+            self.broken.insert(key, Broken { index, id, why });
+        }
+    }
+
+    fn fit(
         &mut self,
+        key: &ChainKey,
         summary: &Summary,
-        record: &Record,
-        origin: &str,
-        index: u64,
+        id: RecordId,
+        (origin, index): (&str, u64),
     ) -> Result<(), String> {
         if summary.log.as_str() != origin {
             return Err(format!("it counts entries of another log, {}", summary.log));
@@ -59,11 +82,9 @@ impl Summaries {
                 summary.to
             ));
         }
-        let (observer, endpoint) = (summary.observer, summary.endpoint.clone());
-        let key = (record.signer_id(), observer, endpoint.clone());
-        let chain = self.chains.entry(key).or_insert_with(|| ChainOf {
-            observer,
-            endpoint,
+        let chain = self.chains.entry(key.clone()).or_insert_with(|| ChainOf {
+            observer: summary.observer,
+            endpoint: summary.endpoint.clone(),
             seq: 0,
             head: None,
             to: 0,
@@ -72,7 +93,7 @@ impl Summaries {
             streams: BTreeMap::new(),
             numbered: 0,
         });
-        chain.add(summary, record.id)?;
+        chain.add(summary, id)?;
         self.bundles += summary.bundles.len() + summary.streams.len();
         Ok(())
     }
@@ -80,10 +101,22 @@ impl Summaries {
     /// Whether there is room for more.
     #[must_use]
     pub fn is_within_limits(&self) -> bool {
-        self.chains.len() <= CHAINS_MAX && self.bundles <= BUNDLES_MAX
+        self.chains.len() + self.broken.len() <= CHAINS_MAX && self.bundles <= BUNDLES_MAX
     }
 
-    /// Every chain.
+    /// Chains that do not hold together.
+    #[must_use]
+    pub fn broken(&self) -> &BTreeMap<ChainKey, Broken> {
+        &self.broken
+    }
+
+    /// Everybody who signed one.
+    pub(crate) fn signers(&self) -> BTreeSet<SignerId> {
+        let keys = self.chains.keys().chain(self.broken.keys());
+        keys.map(|(signer, ..)| *signer).collect()
+    }
+
+    /// Every chain that holds together.
     pub fn chains(&self) -> impl Iterator<Item = (&ChainKey, &ChainOf)> {
         self.chains.iter()
     }

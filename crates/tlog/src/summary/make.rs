@@ -2,9 +2,10 @@
 //!
 //! Stretches end at multiples of [`ENTRIES_MAX`] and at the last whole bundle. A log that holds summaries of the
 //! same signer already is carried on from them: what they cover is counted again (numbers are told from the
-//! log's first entry on), and not said again.
+//! log's first entry on, and no fewer than were told before), and not said again. A chain that has nothing new
+//! to say is carried on when it is [`ENTRIES_MAX`] behind.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use record::bucket::StartMs;
 use record::control::LogOrigin;
@@ -45,6 +46,8 @@ pub struct Maker {
     log: LogOrigin,
     signer: SignerId,
     selection: Selection,
+    /// Whose observations; everybody's if nobody is named.
+    observers: BTreeSet<SignerId>,
     /// Where the last whole bundle ends.
     end: u64,
     account: Account,
@@ -58,6 +61,8 @@ pub struct Maker {
 struct Pair {
     /// The last summary of them that the log holds: number, record id, where it ended.
     head: Option<(Seq, RecordId, u64)>,
+    /// The numbers of each stream as the log's summaries told them last.
+    told: BTreeMap<KeyId, StreamNumbers>,
     /// Whether the observer has observed the endpoint at all.
     has_records: bool,
     counts: BTreeMap<u64, Counts>,
@@ -95,11 +100,18 @@ impl Maker {
             log,
             signer,
             selection,
+            observers: BTreeSet::new(),
             end: size - size % BUNDLE_ENTRIES,
             account: Account::default(),
             stretch_end: ENTRIES_MAX,
             pairs: BTreeMap::new(),
         }
+    }
+
+    /// Summarises what these observed alone; with nobody named, what anybody did.
+    #[must_use]
+    pub fn of(self, observers: BTreeSet<SignerId>) -> Self {
+        Self { observers, ..self }
     }
 
     /// A record of the log; they come in its order.
@@ -131,7 +143,8 @@ impl Maker {
             }
             _ => return Ok(()),
         };
-        if !self.selection.names(endpoint) {
+        let is_meant = self.observers.is_empty() || self.observers.contains(&observer);
+        if !is_meant || !self.selection.names(endpoint) {
             return Ok(());
         }
         let pair = self.pairs.entry((observer, endpoint.clone())).or_default();
@@ -153,6 +166,8 @@ impl Maker {
         let pair = self.pairs.entry(key).or_default();
         // The log holds them in the order of their numbers, or whoever reads them says so.
         pair.head = Some((summary.seq, record.id, summary.to));
+        let told = summary.streams.iter().map(|told| (told.key, *told));
+        pair.told.extend(told);
     }
 
     fn close_stretch(&mut self, to: u64) -> Result<(), MakeError> {
@@ -213,7 +228,7 @@ impl Maker {
 
 impl Pair {
     fn summaries(
-        self,
+        mut self,
         log: &LogOrigin,
         (observer, endpoint): (SignerId, Endpoint),
         at_ms: StartMs,
@@ -223,11 +238,9 @@ impl Pair {
             Some((seq, _, to)) => (seq.number(), to),
             None => (0, 0),
         };
-        let mut parts: BTreeMap<u64, Part> = self
-            .done
-            .into_iter()
-            .map(|part| (part.from, part))
-            .collect();
+        let done = std::mem::take(&mut self.done);
+        let mut parts: BTreeMap<u64, Part> =
+            done.into_iter().map(|part| (part.from, part)).collect();
         let mut summaries = Vec::new();
         // Where the pair was not heard of yet there is no part, and a chain begins at 0 all the same.
         while from < end {
@@ -255,12 +268,42 @@ impl Pair {
                 streams: streams
                     .into_iter()
                     .filter(|(_, last)| *last >= from)
-                    .map(|(numbers, _)| numbers)
+                    .map(|(numbers, _)| match self.told.get(&numbers.key) {
+                        Some(told) => at_least(numbers, *told),
+                        None => numbers,
+                    })
                     .collect(),
             });
             from = to;
         }
+        // A chain with nothing new is carried on once in a while only: each step is a record in the log, and so
+        // would be news to the next run.
+        let is_quiet = summaries
+            .iter()
+            .all(|it| it.bundles.is_empty() && it.streams.is_empty());
+        let is_near = |(_, _, to)| end.saturating_sub(to) < ENTRIES_MAX;
+        if is_quiet && self.head.is_some_and(is_near) {
+            summaries.clear();
+        }
         Ok(summaries)
+    }
+}
+
+/// Numbers as they were found, but no fewer than were told before: bodies may have been erased since, and what
+/// was summarised of them stays told. What was erased later than it was logged and never summarised is missing.
+fn at_least(found: StreamNumbers, told: StreamNumbers) -> StreamNumbers {
+    let highest = found.highest.max(told.highest);
+    let records = found.records.max(told.records);
+    let voided = found.voided.max(told.voided);
+    let unused = found.unused.max(told.unused);
+    let settled = records.saturating_add(voided).saturating_add(unused);
+    StreamNumbers {
+        key: found.key,
+        highest,
+        records,
+        voided,
+        unused,
+        missing: highest.saturating_sub(settled),
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::ops::Range;
 
+use record::control::Chain;
 use record::leaf::{Leaf, leaf_body};
 use record::{Digest, Envelope, KeyId, Predicate, Record, SignerId, StreamId};
 use serde::Serialize;
@@ -18,7 +19,7 @@ use super::report::{Draft, Report, Verdict};
 use crate::checkpoint::SignedCheckpoint;
 use crate::history::account::{Account, SignerAccount, StreamAccount};
 use crate::history::runs::Runs;
-use crate::history::{ErasedItem, Header, HistoryError, HistoryReader, Item, Place};
+use crate::history::{ErasedItem, Header, HistoryError, HistoryReader, Item, Place, Selection};
 use crate::merkle::leaf_hash;
 use crate::multiproof::{MultiProofError, Rebuild};
 use crate::policy::TrustPolicy;
@@ -120,6 +121,21 @@ impl HistoryReport {
     }
 }
 
+/// Bundles of a log that were counted again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CountedAgain {
+    /// How many were drawn.
+    pub drawn: u64,
+    /// Of how many.
+    pub of: u64,
+    /// How many of those drawn were compared with a chain whose signer and observer the policy names.
+    pub compared: u64,
+    /// How many of those compared could not be counted in full, because bodies of the observer are erased.
+    pub forgiven: u64,
+    /// The calls that were said of them and not found. Whether they were is not shown.
+    pub forgiven_calls: u64,
+}
+
 /// A history being verified.
 #[derive(Debug)]
 pub struct HistoryCheck {
@@ -141,8 +157,7 @@ pub struct HistoryCheck {
     untold_streams: Option<BTreeMap<StreamId, StreamAccount>>,
     untold_signers: Option<BTreeMap<SignerId, SignerAccount>>,
     summaries: Summaries,
-    /// Bundles that were counted again, of how many.
-    recounted: Option<(u64, u64)>,
+    recounted: Option<CountedAgain>,
     findings: Findings,
 }
 
@@ -342,18 +357,18 @@ impl HistoryCheck {
             let why = "it is about no endpoint of this history's selection".to_owned();
             self.findings.record("selection", index, record.id, why);
         }
-        if let Predicate::Summary(summary) = &record.statement.predicate
+        self.account.add(record, index);
+        if is_control {
+            return;
+        }
+        if !self.is_authorised(record, index) {
+            self.unauthorised += 1;
+            self.unauthorised_signer.get_or_insert(record.signer_id());
+        } else if let Predicate::Summary(summary) = &record.statement.predicate
             && self.header.selection.summaries
         {
             let origin = &self.header.checkpoint.checkpoint().origin;
-            if let Err(why) = self.summaries.add(summary, record, origin, index) {
-                self.findings.record("summaries", index, record.id, why);
-            }
-        }
-        self.account.add(record, index);
-        if !is_control && !self.is_authorised(record, index) {
-            self.unauthorised += 1;
-            self.unauthorised_signer.get_or_insert(record.signer_id());
+            self.summaries.add(summary, record, origin, index);
         }
     }
 
@@ -369,9 +384,21 @@ impl HistoryCheck {
         &self.summaries
     }
 
-    /// So many of the bundles that the summaries cover were drawn, and counted again.
-    pub fn recounted(&mut self, drawn: u64, of: u64) {
-        self.recounted = Some((drawn, of));
+    /// What the file says that it is of.
+    #[must_use]
+    pub fn selection(&self) -> &Selection {
+        &self.header.selection
+    }
+
+    /// The control records of a signer in the file, as far as they go.
+    #[must_use]
+    pub fn chain(&self, signer: SignerId) -> Option<&Chain> {
+        self.account.chains().get(&signer)
+    }
+
+    /// Bundles that the summaries cover were drawn, and counted again.
+    pub fn recounted(&mut self, what: CountedAgain) {
+        self.recounted = Some(what);
     }
 
     /// Entries of the log turned out not to be what a summary says.
@@ -400,6 +427,7 @@ impl HistoryCheck {
         if !self.findings.has("format") {
             self.find_untold();
         }
+        self.find_broken(policy);
         self.check_root();
         let report = self.draft(policy, known).finish();
         let checkpoint = self.header.checkpoint.checkpoint();
@@ -414,6 +442,18 @@ impl HistoryCheck {
             findings: self.findings.into_listed(),
             streams,
             signers,
+        }
+    }
+
+    /// A chain of summaries that contradicts itself fails the file if its signer is one that the verifier knows.
+    /// Others may write what they like into a log that is open to them, and are told as untrusted.
+    fn find_broken(&mut self, policy: Option<&TrustPolicy>) {
+        for ((signer, ..), broken) in self.summaries.broken() {
+            if policy.is_some_and(|policy| policy.signer(*signer).is_some()) {
+                let why = broken.why.clone();
+                self.findings
+                    .record("summaries", broken.index, broken.id, why);
+            }
         }
     }
 
@@ -513,7 +553,9 @@ impl HistoryCheck {
                     draft.not_checked(name, "what is named here kept the tree from being rebuilt");
                 }
                 None if name == "leaf" && erased == 0 => {}
-                None if name == "summaries" && self.summaries.is_empty() => {}
+                None if name == "summaries"
+                    && self.summaries.is_empty()
+                    && self.summaries.broken().is_empty() => {}
                 None => draft.passed(name, reason),
             }
         }
@@ -533,14 +575,43 @@ impl HistoryCheck {
 
     fn counted_again(&self) -> String {
         let again = match self.recounted {
-            None => {
+            None | Some(CountedAgain { drawn: 0, .. }) => {
                 "no bundle was counted again, so their counts are their signers' word".to_owned()
             }
-            Some((drawn, of)) => {
-                format!("{drawn} of {of} bundles, drawn at random, hold what they say")
+            Some(CountedAgain { compared: 0, .. }) => {
+                "nothing was compared, for no chain that covers what was drawn has both its signer and its \
+                 observer in your policy"
+                    .to_owned()
             }
+            Some(CountedAgain {
+                compared,
+                of,
+                forgiven: 0,
+                ..
+            }) => format!("{compared} of {of} bundles, drawn at random, hold what they say"),
+            Some(CountedAgain {
+                compared,
+                of,
+                forgiven,
+                forgiven_calls,
+                ..
+            }) => format!(
+                "{compared} of {of} bundles were drawn at random, and {} hold what they say; nothing is shown of \
+                 {forgiven_calls} calls in the other {forgiven}, whose bodies are erased",
+                compared - forgiven
+            ),
         };
-        format!("each chain from the log's first entry on, without a gap; {again}")
+        let broken = match self.summaries.broken().values().next() {
+            None => String::new(),
+            Some(first) => format!(
+                "; {} chains of signers that you do not know contradict themselves and count for nothing, the first \
+                 at entry {}: {}",
+                self.summaries.broken().len(),
+                first.index,
+                first.why
+            ),
+        };
+        format!("each chain from the log's first entry on, without a gap; {again}{broken}")
     }
 
     fn signatures(&self) -> String {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
-use record::Digest;
+use record::{Digest, SignerId};
 use tlog::history::{ErasedItem, Header, HistoryWriter, Place, Plan, RecordItem, Selection};
 use tlog::proof::TreeView;
 
@@ -25,6 +25,10 @@ pub(crate) struct Export {
     /// more than 10,000,000 records, or where the records are to stay private.
     #[arg(long)]
     summaries: bool,
+    /// With --summaries: those of this signer alone (`longrun history summarise` prints who signs); may be given
+    /// several times. Without it, everybody's: also those of strangers, where a log takes records from anyone.
+    #[arg(long, value_name = "ID", requires = "summaries")]
+    signer: Vec<SignerId>,
     /// The file to write.
     #[arg(long)]
     out: PathBuf,
@@ -34,6 +38,7 @@ impl Export {
     pub(super) fn run(&self) -> Result<()> {
         let selection = Selection {
             summaries: self.summaries,
+            signers: self.signer.iter().copied().collect(),
             ..self.source.selection()?
         };
         let log = self.source.open()?;

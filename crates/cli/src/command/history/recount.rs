@@ -1,9 +1,12 @@
 //! A history of summaries: what it says, and bundles of the log counted again at random.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use anyhow::{Context, Result};
 use clap::Args;
+use record::control::{Chain, LogPosition};
 use record::summary::BUNDLE_ENTRIES;
-use record::{Digest, Envelope, Record};
+use record::{Digest, Endpoint, Envelope, KeyId, Record, SignerId};
 use reliability::kt::Alpha;
 use reliability::share;
 use serde_json::{Value, json};
@@ -13,7 +16,7 @@ use tlog::multiproof::Rebuild;
 use tlog::policy::TrustPolicy;
 use tlog::proof::TreeView;
 use tlog::summary::{ChainKey, ChainOf, Recount, Summaries, compare};
-use tlog::verify::history::{HistoryCheck, Sample};
+use tlog::verify::history::{CountedAgain, HistoryCheck, Sample};
 
 use super::spot::Signatures;
 use crate::files::{self, Unusable};
@@ -34,12 +37,22 @@ pub(crate) struct Against {
     read_token: Option<std::path::PathBuf>,
 }
 
+/// Bundles that are read at a time: the indices of their entries take 8 MiB.
+const BUNDLES_AT_ONCE: usize = 4096;
+
 /// Which bundles were counted again.
 pub(crate) struct Recounted {
     sample: Sample,
     log: String,
-    /// Chains whose observer the policy does not know, so that nobody can say whose records count.
-    unknown_observers: usize,
+    counted: CountedAgain,
+    /// Entries drawn whose signatures do not hold. That the log took them is the log's fault, and no summary's.
+    bad_signatures: u64,
+    /// Chains whose signer or observer the policy does not know: nobody can say whose records count, or whose
+    /// word it is.
+    unknown_chains: usize,
+    /// Observers of the policy and endpoints of the file's selection that were met in the bundles drawn, and of
+    /// which nobody in the policy has a chain in the file.
+    unsummarised: BTreeSet<(SignerId, Endpoint)>,
 }
 
 impl Against {
@@ -83,46 +96,75 @@ impl Against {
         let bundles = summaries.bundles_covered();
         let mut sample = signatures.bundles(bundles)?;
         let drawn: Vec<u64> = (0..bundles).filter(|_| sample.draws_next()).collect();
-        let mut counting = Counting::new(&log, at, policy, &summaries)?;
-        let indices: Vec<u64> = drawn
-            .iter()
-            .flat_map(|bundle| bundle * BUNDLE_ENTRIES..(bundle + 1) * BUNDLE_ENTRIES)
+        let mut counting = Counting::new(&log, at, policy, check);
+        for some in drawn.chunks(BUNDLES_AT_ONCE) {
+            let entries = some
+                .iter()
+                .flat_map(|bundle| bundle * BUNDLE_ENTRIES..(bundle + 1) * BUNDLE_ENTRIES);
+            let entries: Vec<u64> = entries.collect();
+            log.scan(
+                Some(&entries),
+                |entry| Ok(Read::new(entry)),
+                |read| counting.take(read),
+            )?;
+        }
+        counting.finish()?;
+        let Counting {
+            counted,
+            misstated,
+            bad_signatures,
+            mut met,
+            ..
+        } = counting;
+        let keys = summaries.chains().map(|(key, _)| key);
+        let (trusted, unknown): (Vec<_>, Vec<_>) = keys.partition(|key| trusts(policy, key));
+        let told: BTreeSet<(SignerId, Endpoint)> = trusted
+            .into_iter()
+            .map(|(_, observer, endpoint)| (*observer, endpoint.clone()))
             .collect();
-        log.scan(
-            Some(&indices),
-            |entry| Ok(Read::new(entry)),
-            |read| counting.take(read),
-        )?;
-        let misstated = counting.finish()?;
-        check.recounted(sample.wanted(), sample.of());
+        met.retain(|of| check.selection().names(&of.1) && !told.contains(of));
+        let counted = CountedAgain {
+            drawn: sample.wanted(),
+            of: sample.of(),
+            ..counted
+        };
+        check.recounted(counted);
         for (bundle, why) in misstated {
             let first = bundle * BUNDLE_ENTRIES;
             check.misstated(&(first..first + BUNDLE_ENTRIES), why);
         }
-        let known = |chain: &ChainOf| policy.signer(chain.observer()).is_some();
         Ok(Some(Recounted {
+            unknown_chains: unknown.len(),
             sample,
             log: name,
-            unknown_observers: summaries.chains().filter(|(_, it)| !known(it)).count(),
+            counted,
+            bad_signatures,
+            unsummarised: met,
         }))
     }
+}
+
+/// Whether the policy names both the signer and the observer of a chain.
+fn trusts(policy: &TrustPolicy, (signer, observer, _): &ChainKey) -> bool {
+    policy.signer(*signer).is_some() && policy.signer(*observer).is_some()
 }
 
 /// An entry, with its signature looked at.
 struct Read {
     index: u64,
     leaf_hash: Digest,
-    /// `None` if the body was erased; an error in words if the signature does not hold.
-    record: Option<Result<Record, String>>,
+    key: KeyId,
+    /// `None` if the body was erased; an error if the signature does not hold.
+    record: Option<Result<Record, record::Error>>,
 }
 
 impl Read {
     fn new(entry: Entry) -> Self {
-        let opened = |envelope: Envelope| envelope.open().map_err(|error| error.to_string());
         Self {
             index: entry.index,
             leaf_hash: leaf_hash(&entry.body),
-            record: entry.envelope.map(opened),
+            key: entry.leaf.key.key_id(),
+            record: entry.envelope.map(Envelope::open),
         }
     }
 }
@@ -133,8 +175,13 @@ struct Counting<'a> {
     at: &'a Checkpoint,
     policy: &'a TrustPolicy,
     summaries: &'a Summaries,
+    /// The control records of the policy's signers: the policy's, or the file's where those go further.
+    chains: BTreeMap<SignerId, &'a Chain>,
     rebuild: Rebuild,
     bundle: Recount,
+    counted: CountedAgain,
+    met: BTreeSet<(SignerId, Endpoint)>,
+    bad_signatures: u64,
     misstated: Vec<(u64, String)>,
 }
 
@@ -143,17 +190,30 @@ impl<'a> Counting<'a> {
         log: &'a LogFiles,
         at: &'a Checkpoint,
         policy: &'a TrustPolicy,
-        summaries: &'a Summaries,
-    ) -> Result<Self> {
-        Ok(Self {
+        check: &'a HistoryCheck,
+    ) -> Self {
+        let summaries = check.summaries();
+        let observers = summaries.chains().map(|((_, observer, _), _)| *observer);
+        let chains = observers.filter_map(|id| {
+            let known = &policy.signer(id)?.chain;
+            // A file whose control records contradict the policy's fails the check of its signers.
+            let goes_on = |it: &&Chain| it.records().starts_with(known.records());
+            let longer = check.chain(id).filter(goes_on);
+            Some((id, longer.unwrap_or(known)))
+        });
+        Self {
             view: TreeView::new(log.reader(), log.size()),
             at,
             policy,
             summaries,
+            chains: chains.collect(),
             rebuild: Rebuild::new(at.size),
             bundle: Recount::default(),
+            counted: CountedAgain::default(),
+            met: BTreeSet::new(),
+            bad_signatures: 0,
             misstated: Vec::new(),
-        })
+        }
     }
 
     /// The hashes of what is passed over.
@@ -173,12 +233,12 @@ impl<'a> Counting<'a> {
         }
         self.rebuild.leaf(read.leaf_hash)?;
         match read.record {
-            None => self.bundle.erased(),
+            None => self.bundle.erased(read.key),
             Some(Ok(record)) if self.may_sign(&record, index) => self.bundle.record(&record),
             Some(Ok(_)) => {}
-            Some(Err(why)) => {
-                let why = format!("the signature of entry {index} does not hold: {why}");
-                self.misstated.push((index / BUNDLE_ENTRIES, why));
+            Some(Err(_)) => {
+                self.bad_signatures += 1;
+                self.bundle.erased(read.key);
             }
         }
         if (index + 1).is_multiple_of(BUNDLE_ENTRIES) {
@@ -187,33 +247,53 @@ impl<'a> Counting<'a> {
         Ok(())
     }
 
+    fn chain(&self, signer: SignerId) -> Option<&'a Chain> {
+        let known = self.policy.signer(signer).map(|signer| &signer.chain);
+        self.chains.get(&signer).copied().or(known)
+    }
+
     fn may_sign(&self, record: &Record, index: u64) -> bool {
-        let signer = self.policy.signer(record.signer_id());
-        signer.is_some_and(|signer| {
-            let position = signer.position(&self.at.origin, index);
-            position.is_some_and(|position| signer.chain.check(record, position).is_ok())
-        })
+        let Some(chain) = self.chain(record.signer_id()) else {
+            return false;
+        };
+        let mut homes = chain.home_logs().iter();
+        let home = homes.rposition(|log| log.as_str() == self.at.origin);
+        let home = home.and_then(|home| u32::try_from(home).ok());
+        home.is_some_and(|home| chain.check(record, LogPosition { home, index }).is_ok())
     }
 
     fn compare(&mut self, bundle: u64) {
         let found = std::mem::take(&mut self.bundle);
-        for (_, chain) in self.summaries.chains() {
+        self.met.extend(found.found().cloned());
+        let (mut compared, mut lost) = (false, 0u64);
+        for (key, chain) in self.summaries.chains() {
             let covered = bundle * BUNDLE_ENTRIES < chain.covers_to();
-            if !covered || self.policy.signer(chain.observer()).is_none() {
+            if !covered || !trusts(self.policy, key) {
                 continue;
             }
-            if let Err(why) = compare(chain, bundle, &found) {
-                self.misstated
-                    .push((bundle, format!("{}: {why}", chain.endpoint())));
+            compared = true;
+            let keys = self.chain(chain.observer()).map(Chain::instances);
+            let is_own = |id: &KeyId| {
+                let mut keys = keys.into_iter().flatten();
+                keys.any(|span| span.key.key_id() == *id)
+            };
+            match compare(chain, bundle, &found, is_own) {
+                Ok(calls) => lost += calls,
+                Err(why) => self
+                    .misstated
+                    .push((bundle, format!("{}: {why}", chain.endpoint()))),
             }
         }
+        self.counted.compared += u64::from(compared);
+        self.counted.forgiven += u64::from(lost > 0);
+        self.counted.forgiven_calls += lost;
     }
 
-    /// What is not as a summary says, by bundle. Entries of another log than the file's say nothing.
-    fn finish(mut self) -> Result<Vec<(u64, String)>> {
+    /// Entries of another log than the file's say nothing.
+    fn finish(&mut self) -> Result<()> {
         self.skip_to(self.at.size)?;
         if self.rebuild.root() == Some(self.at.root) {
-            return Ok(self.misstated);
+            return Ok(());
         }
         let why = "the entries that were read do not lead to the checkpoint of the file: this log is another \
                    one, or it shows two faces";
@@ -258,48 +338,99 @@ pub(super) fn to_json(summaries: &Summaries) -> Value {
 
 impl Recounted {
     pub(super) fn to_json(&self) -> Value {
-        let mut document = super::spot::to_json(&self.sample);
+        let mut document = super::spot::to_json(&self.sample, "misstated");
+        let unsummarised = self.unsummarised.iter().map(|(observer, endpoint)| {
+            json!({
+                "observer": observer,
+                "provider": endpoint.provider.to_string(),
+                "model": endpoint.model.to_string(),
+            })
+        });
         document["log"] = json!(self.log);
-        document["unknown_observers"] = json!(self.unknown_observers);
+        document["compared"] = json!(self.counted.compared);
+        document["forgiven"] = json!({
+            "bundles": self.counted.forgiven,
+            "calls": self.counted.forgiven_calls,
+        });
+        document["bad_signatures"] = json!(self.bad_signatures);
+        document["unknown_chains"] = json!(self.unknown_chains);
+        document["unsummarised"] = unsummarised.collect();
         document
     }
 
-    fn in_words(&self) -> String {
-        let mut words = format!(
-            "{} of {} bundles of 256 entries were counted again in {}; it misses {}; seed {}",
-            self.sample.wanted(),
-            self.sample.of(),
-            self.log,
-            super::spot::misses_in_words(&self.sample, "misstated bundle"),
-            Digest::from_bytes(*self.sample.seed())
-        );
-        if self.unknown_observers > 0 {
-            let more = format!(
-                "; of {} endpoints nothing was counted again, because their observer is not in your policy",
-                self.unknown_observers
-            );
-            words.push_str(&more);
+    /// One line for each thing that a reader has to know.
+    fn in_words(&self) -> Vec<String> {
+        let (counted, seed) = (&self.counted, Digest::from_bytes(*self.sample.seed()));
+        let mut words = Vec::new();
+        if counted.compared == 0 {
+            words.push(format!(
+                "{} of {} bundles of 256 entries were read in {}, and nothing was compared; seed {seed}",
+                counted.drawn, counted.of, self.log
+            ));
+        } else {
+            words.push(format!(
+                "{} of {} bundles of 256 entries were counted again in {}; of bundles whose bodies are there it \
+                 misses {}; seed {seed}",
+                counted.compared,
+                counted.of,
+                self.log,
+                super::spot::misses_in_words(&self.sample, "misstated bundle"),
+            ));
+        }
+        if counted.forgiven > 0 {
+            words.push(format!(
+                "In {} of them {} calls could not be counted, because their bodies are erased: of those nothing is \
+                 shown, and that they are erased is the word of the log.",
+                counted.forgiven, counted.forgiven_calls
+            ));
+        }
+        if self.bad_signatures > 0 {
+            words.push(format!(
+                "{} entries that were read have signatures that do not hold. That is the log's fault; they count like \
+                 erased ones.",
+                self.bad_signatures
+            ));
+        }
+        if self.unknown_chains > 0 {
+            words.push(format!(
+                "Of {} chains nothing was counted again, because their signer or observer is not in your policy.",
+                self.unknown_chains
+            ));
+        }
+        for (observer, endpoint) in &self.unsummarised {
+            words.push(format!(
+                "Not summarised: {observer} observed {endpoint} in a bundle that was drawn, and the file has no chain \
+                 of it by a signer of your policy."
+            ));
         }
         words
     }
 }
 
 /// What summaries say, as text.
-pub(super) fn print(summaries: &Summaries, size: u64, recounted: Option<&Recounted>) {
+pub(super) fn print(summaries: &Summaries, size: u64) {
     for (key, chain) in summaries.chains() {
         print_chain(key, chain, size);
     }
+    println!(
+        "\nIntervals at 95 %. Summaries hold no latency, schema, tools, judgements, epochs, incidents or alarms: those \
+         need the records."
+    );
+}
+
+/// What was counted again of them, as text.
+pub(super) fn print_recounted(recounted: Option<&Recounted>) {
+    println!();
     match recounted {
-        Some(recounted) => println!("\n{}", recounted.in_words()),
+        Some(recounted) => recounted
+            .in_words()
+            .iter()
+            .for_each(|line| println!("{line}")),
         None => println!(
-            "\nNothing was counted again: what a bundle holds is the signer's word. --log with the log's \
+            "Nothing was counted again: what a bundle holds is the signer's word. --log with the log's \
              directory or URL draws bundles at random."
         ),
     }
-    println!(
-        "Intervals at 95 %. Summaries hold no latency, schema, tools, judgements, epochs, incidents or alarms: those \
-         need the records."
-    );
 }
 
 fn print_chain((signer, ..): &ChainKey, chain: &ChainOf, size: u64) {

@@ -32,7 +32,7 @@ pub(super) struct Source {
     read_token: Option<std::path::PathBuf>,
     /// Read what the signers of a log at a URL publish; all other bodies count as erased.
     #[arg(long, conflicts_with = "read_token")]
-    published: bool,
+    pub(super) published: bool,
 }
 
 impl Source {
@@ -54,7 +54,7 @@ impl Source {
         Ok(Selection {
             providers: self.provider.iter().cloned().collect(),
             endpoints: endpoints.collect::<Result<_>>()?,
-            summaries: false,
+            ..Selection::default()
         })
     }
 }

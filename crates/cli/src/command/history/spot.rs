@@ -104,9 +104,10 @@ fn misses(sample: &Sample) -> impl Iterator<Item = (u64, f64)> + '_ {
         .map(|(_, forged)| (forged, sample.miss(forged)))
 }
 
-pub(super) fn to_json(sample: &Sample) -> serde_json::Value {
+/// The draw, and how likely so many of `what` all go unnoticed.
+pub(super) fn to_json(sample: &Sample, what: &str) -> serde_json::Value {
     let misses: Vec<_> = misses(sample)
-        .map(|(forged, miss)| json!({"forged": forged, "miss": miss}))
+        .map(|(forged, miss)| json!({what: forged, "miss": miss}))
         .collect();
     json!({
         "seed": Digest::from_bytes(*sample.seed()),

@@ -1,13 +1,15 @@
 //! `longrun history summarise`: signed summaries of what a log holds, into that log.
 //!
 //! Whoever can read the log may sign them, with an identity of their own. Each run carries its chains on to
-//! the last whole bundle of 256 entries; a run that has nothing new to say writes nothing.
+//! the last whole bundle of 256 entries; a chain that has nothing new to say is carried on once in 65,536
+//! entries, and a run without news writes nothing.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use record::bucket::start_ms;
 use record::control::LogOrigin;
@@ -16,6 +18,7 @@ use recorder::{Config, Recorder};
 use tlog::summary::{Maker, Stretch};
 
 use super::source::Source;
+use crate::log_files::LogFiles;
 use crate::{home_log, running};
 
 /// How long the log may take to publish what was sent to it.
@@ -34,6 +37,10 @@ pub(crate) struct Summarise {
     /// The URL of the same log, where the summaries go; not needed where --log is one.
     #[arg(long, value_name = "URL")]
     to: Option<String>,
+    /// Only what this observer saw; may be given several times. Without it, what anybody saw: also strangers, where
+    /// a log takes records from anyone.
+    #[arg(long, value_name = "ID")]
+    observer: Vec<SignerId>,
     /// Who signs: a directory for an identity of its own, made if it is not there.
     #[arg(long, value_name = "DIR", default_value = "longrun-data/summariser")]
     signer: PathBuf,
@@ -41,6 +48,11 @@ pub(crate) struct Summarise {
 
 impl Summarise {
     pub(super) fn run(self) -> Result<ExitCode> {
+        ensure!(
+            !self.source.published,
+            "--published is not for summaries: they would count what is private as erased, and whoever can read the \
+             log would find them misstated; use --read-token or the log's directory"
+        );
         let is_url =
             self.source.log.starts_with("http://") || self.source.log.starts_with("https://");
         let to = match (&self.to, is_url) {
@@ -66,7 +78,11 @@ impl Summarise {
         shipped(&recorder).await?;
 
         let (source, signer) = (self.source, recorder.identity().id());
-        let read = tokio::task::spawn_blocking(move || stretches(&source, signer, now));
+        let observers = self.observer.into_iter().collect();
+        let read = tokio::task::spawn_blocking(move || {
+            let served = LogFiles::open_any(&home.url, None, Some(&home.vkey))?;
+            stretches((&source, observers), &served, signer, now)
+        });
         let made = read.await.context("reading the log")??;
         let (mut summaries, chains) = (0u64, made.len());
         for stretch in made {
@@ -90,15 +106,32 @@ impl Summarise {
     }
 }
 
-/// Reads the log and counts.
+/// Reads the log and counts. `served` is the log that the summaries go into, as it was before: what is read must
+/// be the same log, and must not be behind it, or a number of a chain would be signed twice.
 fn stretches(
-    source: &Source,
+    (source, observers): (&Source, BTreeSet<SignerId>),
+    served: &LogFiles,
     signer: SignerId,
     now: record::bucket::StartMs,
 ) -> Result<Vec<Stretch>> {
     let (log, selection) = (source.open()?, source.selection()?);
+    ensure!(
+        log.key().to_vkey() == served.key().to_vkey(),
+        "{} is the log {}, and {} is served at --to: summaries go into the log that they count",
+        source.log,
+        log.key().to_vkey(),
+        served.key().to_vkey()
+    );
+    ensure!(
+        log.size() >= served.size(),
+        "{} has {} entries, and the log at --to has {}: this is an old copy, which may lack summaries that were \
+         signed since; read the log itself",
+        source.log,
+        log.size(),
+        served.size()
+    );
     let origin = LogOrigin::new(log.key().name()).context("the log's name")?;
-    let mut maker = Maker::new(origin, log.size(), signer, selection);
+    let mut maker = Maker::new(origin, log.size(), signer, selection).of(observers);
     log.scan(
         None,
         |entry| {

@@ -69,8 +69,11 @@ impl Verify {
         } else {
             println!("{}", self.file.display());
             checked.print();
-            if let Some(summaries) = &checked.summaries {
-                recount::print(summaries, checked.found.size, checked.recounted.as_ref());
+            if let Some(summaries) = checked.summaries() {
+                recount::print(summaries, checked.found.size);
+            }
+            if checked.summaries.is_some() {
+                recount::print_recounted(checked.recounted.as_ref());
             }
             if let Some(report) = checked.report() {
                 println!();
@@ -117,20 +120,26 @@ impl Checked {
             .then(|| self.history.report(Alpha::FIVE_PERCENT))
     }
 
+    /// What summaries say, unless something in the file does not hold.
+    fn summaries(&self) -> Option<&Summaries> {
+        self.summaries.as_ref().filter(|_| self.found.holds())
+    }
+
     /// One document.
     ///
     /// # Errors
     /// None for a report, which is plain numbers and texts.
     pub(crate) fn to_json(&self) -> Result<serde_json::Value> {
         let verdict = self.found.report.verdict;
-        let sample = self.sample.as_ref().map(super::spot::to_json);
+        let sample = self.sample.as_ref();
+        let sample = sample.map(|sample| super::spot::to_json(sample, "forged"));
         let report = self.report();
         let history = report.map(|report| super::document(&report, &self.history, &self.forecasts));
         let history = history.transpose()?;
         let mut document =
             json!({"verdict": verdict, "file": self.found, "sample": sample, "history": history});
-        if let Some(summaries) = &self.summaries {
-            document["summaries"] = recount::to_json(summaries);
+        if self.summaries.is_some() {
+            document["summaries"] = self.summaries().map(recount::to_json).into();
             document["recounted"] = self.recounted.as_ref().map(Recounted::to_json).into();
         }
         Ok(document)
