@@ -6,7 +6,7 @@
 //! speaks of places in the log, and the tree of the log commits to what is there.
 //!
 //! Summaries of one signer about one endpoint and observer form a chain from the log's first entry on, in which
-//! nothing can be left out unseen. A summary is a statement about records, never counted beside them.
+//! nothing can be left out unseen; that a whole chain is missing does not show. A summary is a statement about records, never counted beside them.
 
 use super::{Body, SubjectNames, Subjects, require_id, subject};
 use crate::bucket::StartMs;
