@@ -107,7 +107,7 @@ fn hear_consent(bytes: &[u8]) {
     let directory = tempfile::tempdir().expect("a directory");
     let consents = Consents::open(directory.path(), ORIGIN);
     let words = (said.publish.clone(), said.at_ms, said.key.clone());
-    if let Ok(key) = consents.hear(said, NOW_MS) {
+    if let Ok(key) = consents.hear(said, NOW_MS, |_| Ok(())) {
         let genuine = &WORD.said;
         assert_eq!(
             words,
