@@ -434,7 +434,7 @@ async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
         let begun = folded.spool;
         // The state is copied once for many records, and whoever reads it still sees it grow.
         for _ in 0..SPOOL_BATCHES {
-            let records = gateway.recorder.records(folded.spool, SPOOL_BATCH);
+            let records = gateway.recorder.records_to_fold(folded.spool, SPOOL_BATCH);
             let records = records.await?;
             if records.is_empty() {
                 break;

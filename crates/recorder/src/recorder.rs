@@ -329,8 +329,8 @@ impl Recorder {
         .await
     }
 
-    /// The records alone of what [`Recorder::entries`] gives, for whoever folds them: without the
-    /// look-ups that secrets and places in the log take.
+    /// The records alone of what [`Recorder::entries`] gives: without the look-ups that secrets and
+    /// places in the log take.
     ///
     /// # Errors
     /// The spool's.
@@ -339,13 +339,36 @@ impl Recorder {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Record)>, RecorderError> {
+        self.records_by(after, limit, |_, row| lookup::record_of(row))
+            .await
+    }
+
+    /// The same for the fold that [`Recorder::keep_fresh`] is for: takes what is kept for it.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub async fn records_to_fold(
+        &self,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, Record)>, RecorderError> {
+        self.records_by(after, limit, |recorder, row| {
+            let fresh = recorder.take_fresh(RecordId::from_bytes(row.id));
+            fresh.map_or_else(|| lookup::record_of(row), Ok)
+        })
+        .await
+    }
+
+    async fn records_by(
+        &self,
+        after: i64,
+        limit: usize,
+        record: fn(&Recorder, &spool::Row) -> Result<Record, RecorderError>,
+    ) -> Result<Vec<(i64, Record)>, RecorderError> {
         self.read(move |recorder| {
             let rows = recorder.inner.spool.rows(after, limit)?;
-            let record = |row: &spool::Row| {
-                let fresh = recorder.take_fresh(RecordId::from_bytes(row.id));
-                fresh.map_or_else(|| lookup::record_of(row), Ok)
-            };
-            rows.iter().map(|row| Ok((row.n, record(row)?))).collect()
+            let record = |row: &spool::Row| Ok((row.n, record(recorder, row)?));
+            rows.iter().map(record).collect()
         })
         .await
     }

@@ -52,7 +52,7 @@ pub(super) enum Line {
         log: String,
         seen_ms: u64,
         why: String,
-        /// Two signed notes that cannot both be of one log.
+        /// Two signed notes that cannot both be of one log, as whoever has its leaves can check.
         before: String,
         checkpoint: String,
     },
