@@ -11,14 +11,14 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Http, Server, longrun, root, text};
+use support::{Http, Place, Server, longrun, root, text};
 
 /// A scripted upstream and a gateway in front of it that wants a key.
 struct Pair {
     upstream: Server,
     _gateway: Server,
     url: String,
-    dir: tempfile::TempDir,
+    place: Place,
 }
 
 impl Pair {
@@ -28,42 +28,29 @@ impl Pair {
 
     /// With more variables in the gateway's environment.
     fn start_with(variables: &[(&str, &str)]) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
+        let place = Place::default();
         let mut upstream = Server::start_command(
             Command::new(python()).arg(root().join("conformance/clients/upstream.py")),
         );
-        let config = dir.path().join("longrun.toml");
         let endpoint = format!(
             "[[endpoint]]\nurl = \"{}\"\nkind = \"openai\"\n",
             upstream.url("upstream")
         );
-        std::fs::write(&config, endpoint).expect("written");
         // Before the start: a gateway that has seen no key file lets anyone in.
-        let directory = dir.path().join("gateway");
-        let _operator = key(&directory, &["ops", "--operator"]);
-        let mut gateway = Server::start_command(
-            longrun()
-                .envs(variables.iter().copied())
-                .args(["gateway", "--listen", "127.0.0.1:0"])
-                .args([
-                    Path::new("--config"),
-                    &config,
-                    Path::new("--dir"),
-                    &directory,
-                ]),
-        );
+        let _operator = key(&place.dir().join("gateway"), &["ops", "--operator"]);
+        let mut gateway = place.gateway_with(&endpoint, variables);
         let url = gateway.url("gateway");
         Self {
             upstream,
             _gateway: gateway,
             url,
-            dir,
+            place,
         }
     }
 
     /// A new key; `arguments` are those of `gateway key add`.
     fn key(&self, arguments: &[&str]) -> String {
-        let key = key(&self.dir.path().join("gateway"), arguments);
+        let key = key(&self.place.dir().join("gateway"), arguments);
         // The gateway looks at its key file from time to time.
         let deadline = std::time::Instant::now() + support::PATIENCE;
         while self
@@ -186,7 +173,7 @@ fn the_ai_package_chats_streams_and_calls_tools() {
 fn the_llm_command_chats_with_schemas_and_tools() {
     let pair = Pair::start();
     let key = pair.key(&["app"]);
-    let home = pair.dir.path().join("llm");
+    let home = pair.place.dir().join("llm");
     let home = home.to_str().expect("UTF-8");
     client("python", &["llm_client.py", &pair.url, &key, home]);
 }

@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use services::admission::Submission;
 use services::log::LogOptions;
 use services::log_server::{LogServer, ServeOptions};
-use support::{Http, Server, chat};
+use support::{Http, Place, chat, network_of};
 
 const ORIGIN: &str = "log.example/flood";
 const MODEL: &str = "longrun-demo";
@@ -226,10 +226,10 @@ fn memory_mib(process: u32, what: &str) -> u64 {
 #[ignore = "a minute or two of two cores; measures"]
 fn a_flood_of_false_offers_costs_little_and_gains_nothing() {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let dir = tempfile::tempdir().expect("a temporary directory");
+    let place = Place::default();
     let random = SystemRandom::new();
     let options = ServeOptions {
-        directory: dir.path().join("log"),
+        directory: place.dir().join("log"),
         log: LogOptions {
             origin: Some(ORIGIN.to_owned()),
             ..LogOptions::default()
@@ -293,19 +293,10 @@ fn a_flood_of_false_offers_costs_little_and_gains_nothing() {
     serve(listener, ordinary.clone());
     let config = format!(
         "[[endpoint]]\nurl = \"{own}/v1\"\nkind = \"openai\"\nmodel = \"{MODEL}\"\n\
-         [[network]]\nlog = \"{log_url}\"\nallow_private = true\n"
+         {}",
+        network_of(&log_url)
     );
-    std::fs::write(dir.path().join("longrun.toml"), config).expect("written");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let mut gateway = Server::start(&[
-        "gateway",
-        "--config",
-        &path("longrun.toml"),
-        "--dir",
-        &path("gateway"),
-        "--listen",
-        "127.0.0.1:0",
-    ]);
+    let mut gateway = place.gateway(&config);
     let begun = Instant::now();
     let url = gateway.url("gateway");
     let http = Http::default();

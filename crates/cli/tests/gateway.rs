@@ -4,7 +4,7 @@
 mod support;
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use support::{Http, Server, longrun, text};
 
@@ -131,16 +131,10 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     let url = format!("{}/v1/models", gateway.url("gateway"));
     let http = Http::default();
     http.until(&url, |answer| text(&answer.body).contains("before"));
-    let hangup = |gateway: &Server| {
-        let sent = Command::new("kill")
-            .args(["-HUP", &gateway.id().to_string()])
-            .status();
-        assert!(sent.expect("kill is there").success());
-    };
     write("limits = 5");
-    hangup(&gateway);
+    gateway.signal("HUP");
     write(&endpoint("after"));
-    hangup(&gateway);
+    gateway.signal("HUP");
     http.until(&url, |answer| text(&answer.body).contains("after"));
     assert!(gateway.interrupt().success());
 }

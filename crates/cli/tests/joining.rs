@@ -3,7 +3,7 @@
 mod support;
 
 use serde_json::Value;
-use support::{Http, Server, chat, demo_model};
+use support::{Http, Place, chat};
 
 fn network(status: &Value) -> &Value {
     &status["networks"][0]
@@ -11,31 +11,11 @@ fn network(status: &Value) -> &Value {
 
 #[test]
 fn a_node_joins_is_tried_and_leaves_and_nobody_configured_it() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let mut up = Server::start(&[
-        "up",
-        "--no-traffic",
-        "--dir",
-        &path("up"),
-        "--listen",
-        "127.0.0.1:0",
-    ]);
+    let place = Place::default();
+    let mut up = place.up("up");
     let (gateway, log) = (up.url("gateway"), up.url("log"));
     let http = Http::default();
-    let mut node = Server::start(&[
-        "node",
-        "--model",
-        &demo_model().display().to_string(),
-        "--model-name",
-        "longrun-demo",
-        "--listen",
-        "127.0.0.1:0",
-        "--dir",
-        &path("node"),
-        "--join",
-        &log,
-    ]);
+    let mut node = place.node("node", &["--join", &log]);
     let url = node.url("address");
     let about = http.until(&format!("{url}/longrun/v1/node"), |it| it.status == 200);
     let provider = about.json()["provider"].as_str().expect("an id").to_owned();

@@ -9,7 +9,7 @@ use record::{Signer, SigningKey, Statement, bucket};
 use ring::rand::SystemRandom;
 use services::admission::Submission;
 use services::log::{Log, LogOptions};
-use support::{Server, run, text};
+use support::{Server, run, text, word_after};
 
 fn arg(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
@@ -20,13 +20,6 @@ fn init(dir: &Path, origin: &str) -> String {
     let made = run(&["log", "init", arg(dir), "--origin", origin]);
     assert!(made.status.success(), "{}", text(&made.stderr));
     word_after(&text(&made.stdout), "vkey")
-}
-
-fn word_after(printed: &str, label: &str) -> String {
-    let line = printed.lines().find(|line| line.starts_with(label));
-    let word = line.and_then(|line| line.split_whitespace().nth(1));
-    word.unwrap_or_else(|| panic!("no {label} in {printed}"))
-        .to_owned()
 }
 
 fn serve(dir: &Path) -> Server {

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use support::{Http, Server, chat, demo_model, root, run, text};
+use support::{Http, Place, Server, chat, root, run, text};
 
 /// One log, one honest node and one gateway, as three processes of their own.
 struct Trio {
@@ -18,65 +18,27 @@ struct Trio {
     _node: Server,
     _gateway: Server,
     gateway_url: String,
-    dir: tempfile::TempDir,
+    place: Place,
 }
 
 impl Trio {
     fn start() -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory");
-        let path = |name: &str| dir.path().join(name).to_str().expect("UTF-8").to_owned();
-        let any = "127.0.0.1:0";
-        let mut log = Server::start(&[
-            "log",
-            "serve",
-            "--open",
-            "--dir",
-            &path("log"),
-            "--listen",
-            any,
-        ]);
+        let place = Place::default();
+        let mut log = place.log("log");
         let log_url = log.url("log");
-        let model = demo_model();
-        let model = model.to_str().expect("UTF-8");
-        let mut node = Server::start(&[
-            "node",
-            "--model",
-            model,
-            "--model-name",
-            "longrun-demo",
-            "--dir",
-            &path("node"),
-            "--listen",
-            any,
-            "--log",
-            &log_url,
-        ]);
+        let mut node = place.node("node", &["--log", &log_url]);
         let node_url = node.url("node");
-        let config = path("longrun.toml");
-        let token = path("log/read.token");
-        std::fs::write(
-            &config,
-            format!(
-                "[log]\nurl = \"{log_url}\"\nread_token_file = \"{token}\"\n\n[[endpoint]]\nurl = \"{node_url}\"\n"
-            ),
-        )
-        .expect("written");
-        let mut gateway = Server::start(&[
-            "gateway",
-            "--config",
-            &config,
-            "--dir",
-            &path("gateway"),
-            "--listen",
-            any,
-        ]);
+        let mut gateway = place.gateway(&format!(
+            "[log]\nurl = \"{log_url}\"\nread_token_file = \"log/read.token\"\n\n\
+             [[endpoint]]\nurl = \"{node_url}\"\n"
+        ));
         let gateway_url = gateway.url("gateway");
         Self {
             _log: log,
             _node: node,
             _gateway: gateway,
             gateway_url,
-            dir,
+            place,
         }
     }
 
@@ -85,12 +47,7 @@ impl Trio {
     }
 
     fn file(&self, name: &str) -> String {
-        self.dir
-            .path()
-            .join(name)
-            .to_str()
-            .expect("UTF-8")
-            .to_owned()
+        self.place.path(name)
     }
 }
 
@@ -246,14 +203,14 @@ fn sigstore_accepts_bundles_and_refuses_changed_ones() {
          && {{ printf 'DSSEv1 %d %s %d ' ${{#t}} $t $(wc -c < payload); cat payload; }} > pae \
          && openssl dgst -sha256 -verify {trust}/keys/{hint}.pem -signature sig pae"
     );
-    assert!(shell(&command, trio.dir.path()).contains("Verified OK"));
+    assert!(shell(&command, trio.place.dir()).contains("Verified OK"));
 }
 
 #[test]
 #[ignore = "needs curl; scripts/test installs it"]
 fn curl_and_sha256sum_are_enough_to_open_a_record() {
     let trio = Trio::start();
-    let dir = trio.dir.path();
+    let dir = trio.place.dir();
     std::fs::write(dir.join("request"), chat("Repeat: red blue green")).expect("written");
     let curl = format!(
         "curl -sS -D head -o response -H 'content-type: application/json' --data-binary @request \

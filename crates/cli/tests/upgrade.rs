@@ -10,7 +10,7 @@ use record::control::{Control, Create, LogOrigin, SignerName};
 use record::{Bundle, Record, Signer, SigningKey, Statement, bucket};
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
-use support::{Http, Server, run, text};
+use support::{Http, Server, run, text, word_after};
 use tlog::policy::PolicyFile;
 use tlog::tlog_proof::TlogProof;
 
@@ -18,13 +18,6 @@ const ORIGIN: &str = "log.example/upgraded";
 
 fn arg(path: &Path) -> &str {
     path.to_str().expect("temporary paths are UTF-8")
-}
-
-fn word_after(printed: &str, label: &str) -> String {
-    let line = printed.lines().find(|line| line.starts_with(label));
-    let word = line.and_then(|line| line.split_whitespace().nth(1));
-    word.unwrap_or_else(|| panic!("no {label} in {printed}"))
-        .to_owned()
 }
 
 /// The first record of a new signer.

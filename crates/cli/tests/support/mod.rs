@@ -1,7 +1,7 @@
 //! What the tests of the binary share: running `longrun`, finding its address, speaking HTTP.
 
 // Each test target compiles this file and uses a part of it.
-#![allow(dead_code, unreachable_pub)]
+#![allow(dead_code, unreachable_pub, unused_imports)]
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use serde_json::Value;
+
+mod place;
+
+pub use place::{ANY_PORT, Place, network_of};
 
 /// Longest wait for something that should happen soon.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -38,6 +42,22 @@ pub fn longrun() -> Command {
 /// Runs to the end and keeps what was printed.
 pub fn run(arguments: &[&str]) -> Output {
     longrun().args(arguments).output().expect("the binary runs")
+}
+
+/// Runs to an end that must be good, and gives what was printed.
+pub fn printed(arguments: &[&str]) -> String {
+    let output = run(arguments);
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{arguments:?}: {out}{err}");
+    out
+}
+
+/// The second word of the first line that starts with `label`.
+pub fn word_after(printed: &str, label: &str) -> String {
+    let line = printed.lines().find(|line| line.starts_with(label));
+    let word = line.and_then(|line| line.split_whitespace().nth(1));
+    word.unwrap_or_else(|| panic!("no {label} in {printed}"))
+        .to_owned()
 }
 
 pub fn text(bytes: &[u8]) -> String {
@@ -112,13 +132,17 @@ impl Server {
         self.child.wait().expect("the process can be waited for");
     }
 
+    /// Sends a signal by its name, such as `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
+        assert!(sent.expect("kill is there").success());
+    }
+
     /// Ctrl-C, then waits for the end.
     pub fn interrupt(&mut self) -> ExitStatus {
-        let sent = Command::new("kill")
-            .args(["-INT", &self.child.id().to_string()])
-            .status()
-            .expect("kill is there");
-        assert!(sent.success());
+        self.signal("INT");
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self
@@ -167,6 +191,8 @@ impl Answer {
 pub struct Http {
     runtime: tokio::runtime::Runtime,
     client: engine::http::Client,
+    /// What a gateway with keys wants.
+    key: Option<String>,
 }
 
 impl Default for Http {
@@ -179,16 +205,29 @@ impl Default for Http {
         Self {
             runtime,
             client: engine::http::client(),
+            key: None,
         }
     }
 }
 
 impl Http {
+    /// With this key in every request.
+    pub fn with_key(key: &str) -> Self {
+        Self {
+            key: Some(key.to_owned()),
+            ..Self::default()
+        }
+    }
+
     pub fn get(&self, url: &str) -> Answer {
+        self.try_get(url).unwrap_or_else(|e| panic!("{url}: {e}"))
+    }
+
+    pub fn try_get(&self, url: &str) -> Result<Answer, String> {
         let request = hyper::Request::get(url)
             .body(Full::default())
             .expect("a usable URL");
-        self.send(request).unwrap_or_else(|e| panic!("{url}: {e}"))
+        self.send(request)
     }
 
     pub fn post(&self, url: &str, body: impl Into<Bytes>) -> Answer {
@@ -204,7 +243,11 @@ impl Http {
         self.send(request)
     }
 
-    fn send(&self, request: hyper::Request<Full<Bytes>>) -> Result<Answer, String> {
+    fn send(&self, mut request: hyper::Request<Full<Bytes>>) -> Result<Answer, String> {
+        if let Some(key) = &self.key {
+            let bearer = format!("Bearer {key}").parse().map_err(|_| "no key")?;
+            request.headers_mut().insert("authorization", bearer);
+        }
         self.runtime.block_on(async {
             let work = async {
                 let answer = self
