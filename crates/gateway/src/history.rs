@@ -43,6 +43,7 @@ use crate::gateway::{Gateway, StartError};
 use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
 use crate::merged::Merged;
+use crate::owners::{Owners, ToEnter};
 
 /// Level of every interval.
 pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
@@ -71,6 +72,7 @@ pub(crate) struct Histories {
     merged: RwLock<Arc<Merged>>,
     /// Both together, by one rule.
     others: RwLock<Arc<Evidence>>,
+    owners: Mutex<Owners>,
     trouble: Mutex<Option<String>>,
     /// Whether a step has succeeded: before that nothing is known, not even that there is nothing.
     stepped: AtomicBool,
@@ -104,10 +106,13 @@ struct Folded {
     root: Option<Digest>,
     /// Position in the spool, without a log.
     spool: i64,
+    /// Changes of owner that the records do not tell of.
+    owners: ToEnter,
 }
 
 impl Folded {
     fn apply(&mut self, record: &Record, index: u64) {
+        self.owners.before(record, &mut self.forecasts);
         let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
         if account::follow(all, record, index) == Applied::Counted {
             self.usage.apply(record);
@@ -195,6 +200,7 @@ impl Histories {
             (Source::Log(_), Some(key)) => own_records(own, key)?,
             _ => Policy::without_log(),
         };
+        let owners = Owners::open(recorder.directory());
         let folded = Folded {
             history: History::new(policy),
             forecasts: Forecasts::new(own, config.objectives.clone()),
@@ -203,6 +209,7 @@ impl Histories {
             frontier: Frontier::default(),
             root: None,
             spool: 0,
+            owners: owners.to_enter(),
         };
         Ok(Self {
             source,
@@ -210,6 +217,7 @@ impl Histories {
             imported: RwLock::default(),
             merged: RwLock::default(),
             others: RwLock::default(),
+            owners: Mutex::new(owners),
             trouble: Mutex::new(None),
             stepped: AtomicBool::new(false),
         })
@@ -372,6 +380,36 @@ impl Histories {
         lock(&self.trouble).clone()
     }
 
+    /// Takes up changes of owner that nodes tell of and the records do not. Everything that there was
+    /// has been folded.
+    fn learn_owners(&self, gateway: &Gateway) {
+        let folded = self.now();
+        let told_by_log = |home: &LogOrigin| match self.source {
+            Source::Log(_) => folded.history.policy().origin.as_ref() == Some(home),
+            Source::Spool => false,
+        };
+        let mut owners = lock(&self.owners);
+        let mut is_news = false;
+        for live in gateway.catalog().endpoints() {
+            let Some(joined) = live.site.proven() else {
+                continue;
+            };
+            let (chain, now_ms) = (&joined.chain, gateway.clock.unix_ms());
+            let changes = chain.owner_changes().len();
+            if changes > 0 && !told_by_log(chain.home_log()) {
+                is_news |= owners.learn(chain.signer(), changes, now_ms);
+            }
+        }
+        if is_news {
+            owners.keep();
+        }
+        if folded.owners.is_behind(&owners) {
+            let mut next = (*folded).clone();
+            next.owners.catch_up(&owners, &mut next.forecasts);
+            *write(&self.folded) = Arc::new(next);
+        }
+    }
+
     fn note(&self, trouble: Option<String>) {
         let mut known = lock(&self.trouble);
         if *known == trouble {
@@ -416,6 +454,9 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
         let good = trouble.is_none();
         histories.note(trouble);
         histories.stepped.fetch_or(good, Ordering::Relaxed);
+        if good {
+            histories.learn_owners(&gateway);
+        }
         // Without news too: how long ago something happened is a figure as well.
         histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
         tokio::time::sleep(pause).await;

@@ -88,6 +88,7 @@ pub mod openapi;
 pub mod outcome;
 pub mod outlier;
 mod outlook;
+mod owners;
 mod pins;
 mod places;
 mod plain;

@@ -219,13 +219,18 @@ impl Site {
         *write(&self.proven) = Some(provider);
     }
 
-    /// Which domain the provider here calls its own, once its key was seen at work here: by the
-    /// challenge that every node of a network answers, or by a receipt.
-    pub(crate) fn claim(&self) -> Option<Claim> {
+    /// What the provider here says of itself, once its key was seen at work here: by the challenge
+    /// that every node of a network answers, or by a receipt.
+    pub(crate) fn proven(&self) -> Option<Arc<Joined>> {
         let joined = self.joined()?;
         let signer = joined.chain.signer();
         let is_proven = self.member.is_some() || *read(&self.proven) == Some(signer);
-        joined.claim().filter(|_| is_proven)
+        Some(joined).filter(|_| is_proven)
+    }
+
+    /// Which domain it calls its own.
+    pub(crate) fn claim(&self) -> Option<Claim> {
+        self.proven()?.claim()
     }
 
     /// Asks the site who it is and what it serves.

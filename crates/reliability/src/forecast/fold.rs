@@ -253,11 +253,16 @@ impl Forecasts {
             }
             Predicate::Manifest(manifest) => self.manifest(record.signer_id(), manifest),
             Predicate::Control(control) if matches!(control.action, Action::Owner(_)) => {
-                let provider = Provider::Joined(record.signer_id());
-                self.regime_changed(|endpoint| endpoint.provider == provider);
+                self.owner_changed(&Provider::Joined(record.signer_id()));
             }
             _ => {}
         }
+    }
+
+    /// A provider belongs to somebody else from here on: what its endpoints did before says little.
+    /// For whoever learns of it elsewhere than from the records.
+    pub fn owner_changed(&mut self, provider: &Provider) {
+        self.regime_changed(|endpoint| endpoint.provider == *provider);
     }
 
     /// A detector raised an alarm about an endpoint: forecasts widen.

@@ -271,6 +271,13 @@ fn another_manifest_is_another_regime_and_another_date_is_not() {
         let same = (attempts(&world) - before).abs() < 1e-9;
         assert_eq!(same, precision == "f16");
     }
+    // So is another owner, of this provider's endpoints alone.
+    let before = attempts(&world);
+    let caller = Provider::Joined(world.caller.id);
+    world.forecasts.owner_changed(&caller);
+    assert!((attempts(&world) - before).abs() < 1e-9);
+    world.forecasts.owner_changed(&endpoint.provider);
+    assert!(attempts(&world) < before / 2.0);
 }
 
 #[test]
