@@ -45,6 +45,15 @@ pub(crate) fn remembered_url(signer_dir: &Path) -> Result<Option<String>> {
     Ok(Some(files::read_text(&file)?.trim().to_owned()))
 }
 
+/// The directory of the log that `longrun up` keeps beside the directories of its signers. Its URL is
+/// another one at each start, so none is remembered.
+pub(crate) fn beside(signer_dir: &Path) -> Option<String> {
+    let all = signer_dir.canonicalize().ok()?;
+    let log = all.parent()?.join("log");
+    let is_log = log.join(services::layout::LOG_KEY).exists();
+    is_log.then(|| log.display().to_string())
+}
+
 async fn ask(url: &str) -> Result<String> {
     let about = format!("{url}/longrun/v1/log");
     let answer = http::get_async(&about, None).await.context(

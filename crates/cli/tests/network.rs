@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::{Http, Server, chat, longrun, run, text};
+use support::{Http, Server, chat, longrun, printed, run, text};
 
 fn up(dir: &Path, more: &[&str]) -> Server {
     let dir = dir.to_str().expect("temporary paths are UTF-8");
@@ -81,6 +81,24 @@ fn a_call_leaves_records_that_a_stranger_can_check() {
     let json = run(&["verify", bundle, "--policy", policy, "--json"]);
     let json: Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(json["verdict"], "valid");
+
+    // Its gateway's directory is enough to see what would be public: the log lies beside it.
+    let directory = dir.path().join("gateway");
+    let directory = directory.to_str().expect("UTF-8");
+    let dry = printed(&["publish", "--dry-run", "--dir", directory]);
+    assert!(dry.contains("1 observation:v1"), "{dry}");
+    let log_url = network.url("log");
+    let token = dir.path().join("log/read.token");
+    let dry = [
+        "publish",
+        "--dry-run",
+        "--dir",
+        directory,
+        "--log",
+        &log_url,
+    ];
+    let by_url = [&dry[..], &["--read-token", token.to_str().expect("UTF-8")]].concat();
+    assert!(printed(&by_url).contains("1 observation:v1"));
 
     let mut tampered: Value =
         serde_json::from_slice(&std::fs::read(bundle).expect("fetched")).expect("JSON");

@@ -3,60 +3,23 @@
 mod support;
 
 use serde_json::Value;
-use support::{Http, Server, chat, demo_model, run, text};
-
-fn printed(arguments: &[&str]) -> String {
-    let output = run(arguments);
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{arguments:?}: {out}{err}");
-    out
-}
+use support::{Http, Place, chat, printed, run, text};
 
 #[test]
 fn records_are_private_until_their_signer_says_otherwise_and_nodes_get_their_half() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    let mut log = Server::start(&[
-        "log",
-        "serve",
-        "--open",
-        "--dir",
-        &path("log"),
-        "--listen",
-        "127.0.0.1:0",
-    ]);
+    let place = Place::default();
+    let path = |name: &str| place.path(name);
+    let mut log = place.log("log");
     let log_url = log.url("log");
-    let mut node = Server::start(&[
-        "node",
-        "--model",
-        &demo_model().display().to_string(),
-        "--model-name",
-        "longrun-demo",
-        "--listen",
-        "127.0.0.1:0",
-        "--dir",
-        &path("node"),
-        "--log",
-        &log_url,
-    ]);
+    let mut node = place.node("node", &["--log", &log_url]);
     let node_url = node.url("node");
     let config = |publish: &str| {
-        let text = format!(
+        format!(
             "publish = \"{publish}\"\nhand_back = true\n[log]\nurl = \"{log_url}\"\n\
              read_token_file = \"log/read.token\"\n[[endpoint]]\nurl = \"{node_url}\"\n"
-        );
-        std::fs::write(dir.path().join("longrun.toml"), text).expect("written");
+        )
     };
-    config("none");
-    let mut gateway = Server::start(&[
-        "gateway",
-        "--config",
-        &path("longrun.toml"),
-        "--dir",
-        &path("gateway"),
-        "--listen",
-        "127.0.0.1:0",
-    ]);
+    let mut gateway = place.gateway(&config("none"));
     let url = gateway.url("gateway");
     let http = Http::default();
     let answer = http.post(
@@ -110,11 +73,8 @@ fn records_are_private_until_their_signer_says_otherwise_and_nodes_get_their_hal
     assert_eq!(observations.count(), 1, "{all}");
     assert_eq!(calls(), 0, "a dry run changes nothing");
 
-    config("records");
-    let hangup = std::process::Command::new("kill")
-        .args(["-HUP", &gateway.id().to_string()])
-        .status();
-    assert!(hangup.expect("kill is there").success());
+    place.write("longrun.toml", &config("records"));
+    gateway.signal("HUP");
     let deadline = std::time::Instant::now() + support::PATIENCE;
     while calls() == 0 {
         assert!(std::time::Instant::now() < deadline, "it stayed private");
@@ -124,7 +84,7 @@ fn records_are_private_until_their_signer_says_otherwise_and_nodes_get_their_hal
     assert_eq!(calls(), 0);
 
     // The node has what the gateway saw, and knows which receipt nobody answered for.
-    let handed = dir.path().join("node/observations.jsonl");
+    let handed = place.path("node/observations.jsonl");
     while std::fs::read_to_string(&handed)
         .unwrap_or_default()
         .is_empty()
@@ -158,4 +118,80 @@ fn records_are_private_until_their_signer_says_otherwise_and_nodes_get_their_hal
     let halves = std::fs::read_to_string(&out).expect("written");
     // Two control records, two receipts, an observation.
     assert_eq!(halves.lines().count(), 5, "{halves}");
+}
+
+/// What a gateway shows strangers is what it said at the end of a stretch, and no single call.
+#[test]
+fn summaries_alone_are_shown_and_another_machine_verifies_them() {
+    let place = Place::default();
+    let path = |name: &str| place.path(name);
+    let mut log = place.log("log");
+    let log_url = log.url("log");
+    let mut node = place.node("node", &["--log", &log_url]);
+    let node_url = node.url("node");
+    let config = format!(
+        "publish = \"summaries\"\n[log]\nurl = \"{log_url}\"\n\
+         read_token_file = \"log/read.token\"\n[[endpoint]]\nurl = \"{node_url}\"\n"
+    );
+    let mut gateway = place.gateway(&config);
+    let (url, http) = (gateway.url("gateway"), Http::default());
+    let done = |calls: u64| {
+        http.until(&format!("{url}/longrun/v1/history"), |it| {
+            it.json()["endpoints"][0]["calls"] == calls
+        });
+    };
+    // Only whole bundles of 256 entries are summarised: an observation and a receipt each.
+    for _ in 0..130 {
+        let answer = http.post(
+            &format!("{url}/v1/chat/completions"),
+            chat("What is 1 + 1?"),
+        );
+        assert_eq!(answer.status, 200);
+    }
+    done(130);
+    assert!(gateway.interrupt().success(), "it may not sign meanwhile");
+    let (token, signer) = (path("log/read.token"), path("gateway"));
+    let summarise = [
+        "history",
+        "summarise",
+        "--log",
+        &log_url,
+        "--read-token",
+        &token,
+    ];
+    let told = printed(&[&summarise[..], &["--signer", &signer]].concat());
+    assert!(!told.contains("wrote     0 summaries"), "{told}");
+
+    // Another machine has the log's URL, and a policy from its owner.
+    let trust = path("trust");
+    printed(&["trust", "export", "--log", &path("log"), "--out", &trust]);
+    let (policy, file) = (format!("{trust}/policy.json"), path("stranger.history"));
+    let published = ["--log", &log_url, "--published", "--json"];
+    let shown = printed(&[&["history", "show"], &published[..]].concat());
+    let shown: Value = serde_json::from_str(&shown).expect("JSON");
+    assert_eq!(
+        shown["endpoints"],
+        serde_json::json!([]),
+        "no call is shown"
+    );
+    let export = [
+        "history",
+        "export",
+        "--log",
+        &log_url,
+        "--published",
+        "--out",
+        &file,
+    ];
+    printed(&[&export[..], &["--summaries"]].concat());
+    let told = printed(&["history", "verify", &file, "--policy", &policy, "--json"]);
+    let told: Value = serde_json::from_str(&told).expect("JSON");
+    assert_eq!(told["verdict"], "valid", "{told:#}");
+    let calls = told["summaries"][0]["calls"].as_u64().expect("a count");
+    assert!((100..=130).contains(&calls), "{told:#}");
+
+    printed(&["publish", "none", "--dir", &signer]);
+    let refused = run(&[&export[..], &["--summaries"]].concat());
+    let why = text(&refused.stderr);
+    assert!(why.contains("has no summaries"), "{why}");
 }

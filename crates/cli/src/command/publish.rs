@@ -39,7 +39,7 @@ pub(crate) struct Arguments {
     #[arg(long, requires = "dry_run")]
     all: bool,
     /// The URL of its home log; without it the one that it was last started with. With --dry-run
-    /// also a log's directory.
+    /// also a log's directory, and without it also the one that `longrun up` has beside it.
     #[arg(long)]
     log: Option<String>,
     /// With --dry-run: a file with the token that opens the bodies of a log at a URL.
@@ -60,13 +60,12 @@ enum What {
 impl Arguments {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let known = home_log::remembered_url(&self.dir)?;
-        let log = self.log.clone().or(known).ok_or_else(|| {
-            Unusable(format!(
-                "{}: it has no home log, so nothing of it can be read by anyone; else name it with --log",
-                self.dir.display()
-            ))
-        })?;
+        let known = self.log.clone().or(known);
         if self.dry_run {
+            let log = match known {
+                Some(log) => log,
+                None => home_log::beside(&self.dir).ok_or_else(|| self.unknown())?,
+            };
             self.show(&log)?;
         } else {
             let what = match self.what {
@@ -74,9 +73,18 @@ impl Arguments {
                 Some(What::Summaries) => Publish::Summaries,
                 Some(What::None) | None => Publish::None,
             };
-            say(&self.dir, &log, what)?;
+            say(&self.dir, &known.ok_or_else(|| self.unknown())?, what)?;
         }
         Ok(ExitCode::SUCCESS)
+    }
+
+    fn unknown(&self) -> Unusable {
+        Unusable(format!(
+            "{}: it does not say where its home log is; name it with --log (a gateway or node of \
+             `longrun up` has the URL that is printed at the start). Without one nothing of it can \
+             be read by anyone",
+            self.dir.display()
+        ))
     }
 
     /// What the log has that the instance keys of this directory signed.
@@ -88,7 +96,8 @@ impl Arguments {
             .as_deref()
             .map(files::read_text)
             .transpose()?;
-        let log = LogFiles::open_any(log, token.as_deref().map(str::trim), None)?;
+        let name = log;
+        let log = LogFiles::open_any(name, token.as_deref().map(str::trim), None)?;
         let (mut shown, mut elsewhere) = (BTreeMap::<String, Shown>::new(), 0u64);
         let erased = log.each_record(|logged| {
             let record = &logged.record;
@@ -110,6 +119,7 @@ impl Arguments {
         if self.all {
             return Ok(());
         }
+        println!("log       {} at {name}", log.key().name());
         tell(id, &shown);
         if elsewhere > 0 {
             println!("\n{elsewhere} records of other keys of this signer are not concerned.");
