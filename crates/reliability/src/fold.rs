@@ -38,7 +38,9 @@
 //! in full, and enter whatever goes by time at the moment at which they arrive; where observers
 //! are named ([`Observers::Only`]), what failed late counts and what went well late does not. Where
 //! several logs are folded, that goes by the clock of the record's own log: what another log holds
-//! says nothing about when this record was logged.
+//! says nothing about when this record was logged. What is behind the clock of all logs together
+//! counts over the whole history then, and in nothing that goes by time: a log that is read for the
+//! first time would else make last month's outage one of today.
 
 use std::collections::BTreeMap;
 
@@ -289,7 +291,7 @@ impl History {
             Predicate::Observation(seen) => self.observation(record, seen, log),
             Predicate::Receipt(receipt) => self.receipt(record, receipt),
             Predicate::Void(void) => self.void(record, void),
-            Predicate::Manifest(manifest) => self.manifest(record, manifest),
+            Predicate::Manifest(manifest) => self.manifest(record, manifest, log),
             Predicate::Judgement(judged) => self.judgement(record, judged),
             // An opinion, an advertisement, and what is counted already: known, and part of no figure.
             Predicate::Forecast(_) | Predicate::Offer(_) | Predicate::Summary(_) => {
@@ -383,7 +385,9 @@ impl History {
             state.late += 1;
             return Applied::LateSuccess;
         }
-        state.observe(seen, end_ms, late, clock_ms);
+        // Of several logs, one that is read later than others was not trouble of now.
+        let by_time = (log.is_none() || !late).then_some(clock_ms);
+        state.observe(seen, end_ms, late, by_time);
         if let (ReceiptCheck::Verified, Some(receipt)) = (seen.receipt_check, seen.receipt) {
             match self.window.find(&receipt) {
                 Some(Seen::Receipt {
@@ -438,15 +442,22 @@ impl History {
         Applied::Counted
     }
 
-    fn manifest(&mut self, record: &Record, manifest: &Manifest) -> Applied {
+    fn manifest(
+        &mut self,
+        record: &Record,
+        manifest: &Manifest,
+        log: Option<&LogOrigin>,
+    ) -> Applied {
         let endpoint = Endpoint {
             provider: Provider::Joined(record.signer_id()),
             model: manifest.model.clone(),
         };
         let served = identity(manifest);
         let before = self.served.insert(endpoint.clone(), served);
+        let of_before = log.is_some() && self.is_late(manifest.at_ms.ms());
         if let Some(place) = self.places.get(&endpoint)
             && before.is_some_and(|before| before != served)
+            && !of_before
         {
             self.states[*place].restart(self.clock_ms);
         }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use std::fmt;
 
 use record::control::{Chain, LogOrigin, LogPosition};
-use record::{Bundle, SignerId};
+use record::{Bundle, Record, SignerId};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -57,6 +57,8 @@ pub struct TrustedSigner {
     pub roles: Vec<String>,
     /// Its keys and their positions.
     pub chain: Chain,
+    /// The control records of which `chain` is made, in order.
+    pub controls: Vec<Record>,
 }
 
 /// A policy file in the making: what [`TrustPolicy::parse`] reads.
@@ -156,13 +158,14 @@ impl TrustPolicy {
             if policy.by_id.insert(id, policy.signers.len()).is_some() {
                 return Err(PolicyError(format!("signer {id} is listed twice")));
             }
-            let chain = read_chain(&signer, &policy.logs)
+            let (chain, controls) = read_chain(&signer, &policy.logs)
                 .map_err(|reason| PolicyError(format!("signer {name} ({id}): {reason}")))?;
             policy.signers.push(TrustedSigner {
                 id,
                 name,
                 roles: signer.roles,
                 chain,
+                controls,
             });
         }
         Ok(policy)
@@ -212,10 +215,23 @@ impl TrustedSigner {
             index,
         })
     }
+
+    /// Its control records in a log, each with its place there.
+    pub fn controls_in<'a>(
+        &'a self,
+        log: &'a LogOrigin,
+    ) -> impl Iterator<Item = (u64, &'a Record)> {
+        let placed = self.chain.positions().iter().zip(&self.controls);
+        placed.filter_map(move |(at, control)| {
+            let home = usize::try_from(at.home).ok()?;
+            let is_here = self.chain.home_logs().get(home) == Some(log);
+            is_here.then_some((at.index, control))
+        })
+    }
 }
 
-fn read_chain(signer: &SignerFile, logs: &LogPolicy) -> Result<Chain, String> {
-    let mut chain: Option<Chain> = None;
+fn read_chain(signer: &SignerFile, logs: &LogPolicy) -> Result<(Chain, Vec<Record>), String> {
+    let (mut chain, mut records) = (None::<Chain>, Vec::new());
     for (number, control) in (1..).zip(&signer.controls) {
         let at = |reason: &dyn fmt::Display| format!("control {number}: {reason}");
         let bundle = Bundle::from_json(control.get().as_bytes()).map_err(|error| at(&error))?;
@@ -229,11 +245,13 @@ fn read_chain(signer: &SignerFile, logs: &LogPolicy) -> Result<Chain, String> {
             }
             Some(chain) => {
                 check_home(chain.home_log(), &origin).map_err(|reason| at(&reason))?;
-                chain
-                    .apply(&record, bundle.entry.index)
-                    .map_err(|error| at(&error))?;
+                let is_new = chain.apply(&record, bundle.entry.index);
+                if !is_new.map_err(|error| at(&error))? {
+                    continue;
+                }
             }
         }
+        records.push(record);
     }
     let chain = chain.ok_or("it has no control records")?;
     if chain.signer() != signer.id {
@@ -242,7 +260,7 @@ fn read_chain(signer: &SignerFile, logs: &LogPolicy) -> Result<Chain, String> {
             chain.signer()
         ));
     }
-    Ok(chain)
+    Ok((chain, records))
 }
 
 /// The origin of a log of the policy that has this entry.

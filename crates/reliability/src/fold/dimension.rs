@@ -110,18 +110,26 @@ impl Shares {
         }
     }
 
-    pub(super) fn add(&mut self, bad: bool, stratum: usize, now_ms: u64, rule: &Rule) {
+    pub(super) fn add(&mut self, bad: bool, stratum: usize, now_ms: Option<u64>, rule: &Rule) {
         self.add_score(Tally::one(bad), stratum, now_ms, rule);
     }
 
-    /// Adds a score: how much of it is good and how much bad. Scores of one series have one sum.
-    pub(super) fn add_score(&mut self, score: Tally, stratum: usize, now_ms: u64, rule: &Rule) {
+    /// Adds a score: how much of it is good and how much bad. Scores of one series have one sum. One
+    /// without a time is of the whole history alone, of no epoch and no unit.
+    pub(super) fn add_score(
+        &mut self,
+        score: Tally,
+        stratum: usize,
+        now_ms: Option<u64>,
+        rule: &Rule,
+    ) {
+        self.lifetime[stratum].add(score);
+        let Some(now_ms) = now_ms else { return };
         let epoch = self.epoch.number;
         if self.watch.add(score, stratum, now_ms, epoch, rule) {
             self.restart(now_ms, Cause::Alarm, rule);
         }
         self.epoch.since_ms.get_or_insert(now_ms);
-        self.lifetime[stratum].add(score);
         self.current.add(score);
     }
 
@@ -200,7 +208,10 @@ impl Latency {
         }
     }
 
-    pub(super) fn add(&mut self, duration: Duration, stratum: usize, now_ms: u64) {
+    /// Adds a duration; one without a time is of the whole history alone.
+    pub(super) fn add(&mut self, duration: Duration, stratum: usize, now_ms: Option<u64>) {
+        self.lifetime.add(duration);
+        let Some(now_ms) = now_ms else { return };
         // What sets the limit is not judged by it.
         if let Some(slow) = self.slow_above.and_then(|limit| is_slow(duration, limit))
             && self.watch.add(
@@ -214,7 +225,6 @@ impl Latency {
             self.restart(now_ms, Cause::Alarm);
         }
         self.epoch.since_ms.get_or_insert(now_ms);
-        self.lifetime.add(duration);
         self.current.add(duration);
         if self.slow_above.is_none() && self.current.finished.count() >= SLOW_AFTER {
             self.slow_above = self.current.finished.quantile_index(SLOW_SHARE_PPM);

@@ -62,7 +62,7 @@ impl Judged {
                 Source::Reported => &mut self.reported,
                 Source::Check => &mut self.checked,
             };
-            series.add(!correct, stratum, now_ms, &JUDGED);
+            series.add(!correct, stratum, Some(now_ms), &JUDGED);
         }
         if let (Some((agreeing, pairs)), Some(groups)) = (judged.agreeing_pairs(), &judged.groups) {
             let good = share_ppm(agreeing, pairs);
@@ -70,7 +70,8 @@ impl Judged {
                 good,
                 bad: WHOLE_PPM - good,
             };
-            self.agreement.add_score(score, stratum, now_ms, &JUDGED);
+            self.agreement
+                .add_score(score, stratum, Some(now_ms), &JUDGED);
             let largest = groups.first().copied().unwrap_or(0);
             self.modal_ppm += share_ppm(largest.into(), judged.answers.len() as u64);
         }

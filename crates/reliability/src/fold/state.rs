@@ -215,8 +215,14 @@ impl EndpointState {
     }
 
     /// Counts an attempt. `now_ms` is the fold's clock: a late record enters everything that goes
-    /// by time at the moment at which it arrives.
-    pub(super) fn observe(&mut self, seen: &Observation, end_ms: u64, late: bool, now_ms: u64) {
+    /// by time at the moment at which it arrives; without, it enters nothing of that.
+    pub(super) fn observe(
+        &mut self,
+        seen: &Observation,
+        end_ms: u64,
+        late: bool,
+        now_ms: Option<u64>,
+    ) {
         let start_ms = seen.timing.start_ms.ms();
         self.calls += 1;
         self.late += u64::from(late);
@@ -234,19 +240,23 @@ impl EndpointState {
         }
         self.first_ms = Some(self.first_ms.map_or(start_ms, |first| first.min(start_ms)));
         self.last_ms = Some(self.last_ms.map_or(end_ms, |last| last.max(end_ms)));
-        self.hours.add(now_ms);
+        if let Some(now_ms) = now_ms {
+            self.hours.add(now_ms);
+        }
         self.judge(seen, now_ms);
         self.time(seen, now_ms);
     }
 
     /// What is good or bad about an attempt.
-    fn judge(&mut self, seen: &Observation, now_ms: u64) {
+    fn judge(&mut self, seen: &Observation, now_ms: Option<u64>) {
         let stratum = stratum(&seen.conditions);
         let failed = seen.counts_against_endpoint();
         if failed || seen.outcome == Outcome::Ok {
             self.availability
                 .add(failed, stratum, now_ms, &AVAILABILITY);
-            self.incidents.add(failed, now_ms);
+            if let Some(now_ms) = now_ms {
+                self.incidents.add(failed, now_ms);
+            }
         }
         for (shares, verdict) in [
             (&mut self.schema, seen.schema),
@@ -260,7 +270,7 @@ impl EndpointState {
 
     /// How long an attempt took. A failed one says how fast it failed, not how fast the endpoint
     /// answers; one that was given up would have lasted at least as long as it did.
-    fn time(&mut self, seen: &Observation, now_ms: u64) {
+    fn time(&mut self, seen: &Observation, now_ms: Option<u64>) {
         let stratum = stratum(&seen.conditions);
         let (timing, ok) = (&seen.timing, seen.outcome == Outcome::Ok);
         let given_up = given_up(seen.outcome);

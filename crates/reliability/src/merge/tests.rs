@@ -186,3 +186,59 @@ fn the_backlog_of_another_log_is_not_late() {
     assert_eq!(take(&west, &other, 2, &now), Applied::Counted);
     assert_eq!(take(&west, &other, 3, &then), Applied::LateSuccess);
 }
+
+/// Last month's outage, read today for the first time, is none of today.
+#[test]
+fn the_backlog_of_another_log_makes_no_trouble_of_now() {
+    let (east, mut west) = (Party::new("east"), Party::new("west"));
+    let maker = Party::new("maker");
+    let endpoint = crate::fold::party::joined(&maker, "m");
+    let (home, other) = (crate::fold::party::origin(), log("other"));
+    west.move_home(other.as_str());
+    let mut history = History::new(Policy {
+        observers: Observers::Only(vec![east.id, west.id]),
+        ..Policy::without_log()
+    });
+    let parties = [&east, &west, &maker];
+    let controls = parties.iter().flat_map(|party| &party.controls);
+    for (index, record) in (0..).zip(controls) {
+        assert_eq!(history.apply_from(record, &home, index), Applied::Counted);
+    }
+    let (then_ms, month_ms) = (See::ok().start_ms, 30 * 24 * 3600 * 1000);
+    let ok = See {
+        start_ms: then_ms + month_ms,
+        ..See::ok()
+    };
+    let failed = See::failed(record::Outcome::Timeout, record::Fault::Provider);
+    let mut index = 20;
+    let mut take = |record: &Record, log: &LogOrigin| {
+        index += 1;
+        assert_eq!(history.apply_from(record, log, index), Applied::Counted);
+    };
+    take(&maker.manifest("m", "f16", then_ms), &home);
+    take(&east.observe(&endpoint, 1, &ok), &home);
+    for seq in 1..=10 {
+        take(&west.observe(&endpoint, seq, &failed), &other);
+    }
+    take(&maker.manifest("m", "q4", then_ms + 3_600_000), &home);
+    let report = history.report(crate::level::Alpha::FIVE_PERCENT);
+    let told = &report.endpoints[0];
+    assert_eq!((told.calls, told.failures, told.late), (11, 10, 10));
+    assert_eq!(told.incidents.count, 0, "{:?}", told.incidents);
+    let availability = &told.dimensions[0];
+    assert_eq!((availability.judged, availability.bad), (11, Some(10)));
+    assert_eq!(availability.epoch.number, 1);
+    let of_now = crate::share::of_counts(1, 0, crate::level::Alpha::FIVE_PERCENT);
+    assert_eq!(availability.current_ppm, Some(of_now.ends_ppm()));
+
+    // The same in a log of one's own is told when it comes: nobody else dates it.
+    let mut own = History::new(Policy::without_log());
+    let records = (2..=11).map(|seq| east.observe(&endpoint, seq, &failed));
+    let first = east.observe(&endpoint, 1, &ok);
+    let all: Vec<Record> = [first].into_iter().chain(records).collect();
+    for (index, record) in (0..).zip(east.controls.iter().chain(&all)) {
+        own.apply(record, index);
+    }
+    let report = own.report(crate::level::Alpha::FIVE_PERCENT);
+    assert_eq!(report.endpoints[0].incidents.count, 1);
+}
