@@ -3,7 +3,7 @@
 //! Kept beside the log with the signatures, so whoever asks why something was shown gets the answer.
 //! A file that cannot be read shows nothing, and takes no word until it is put right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -44,6 +44,10 @@ pub struct Said {
 struct Kept {
     longrun_publish: u32,
     keys: BTreeMap<KeyId, Said>,
+    /// Those of them that signed a record in this log since. Written with the next word: what a crash
+    /// loses of it is noted again with the next record.
+    #[serde(default)]
+    signed: BTreeSet<KeyId>,
 }
 
 /// The words of all signers of one log.
@@ -51,9 +55,13 @@ pub struct Consents {
     path: PathBuf,
     origin: String,
     kept: Mutex<Result<Kept, String>>,
+    /// Keys whose word is kept and that are not known to have signed anything.
+    idle: RwLock<BTreeSet<KeyId>>,
     /// Those who said another word than `none`.
     open: RwLock<Arc<BTreeMap<KeyId, Publish>>>,
     turns: Arc<Semaphore>,
+    /// Keys whose word is kept, at most.
+    places: usize,
 }
 
 impl Consents {
@@ -66,18 +74,43 @@ impl Consents {
             tracing::error!(file = %path.display(), why, "nobody's records are shown to strangers");
         }
         let open = kept.as_ref().map_or_else(|_| BTreeMap::new(), open_keys);
+        let idle = kept.as_ref().map_or_else(|_| BTreeSet::new(), idle_keys);
         Self {
             path,
             origin: origin.to_owned(),
             kept: Mutex::new(kept),
+            idle: RwLock::new(idle),
             open: RwLock::new(Arc::new(open)),
             turns: Arc::new(Semaphore::new(1)),
+            places: CONSENTS_MAX,
         }
     }
 
     /// The keys of whose records anyone may read some, and which.
     pub fn keys(&self) -> Arc<BTreeMap<KeyId, Publish>> {
         Arc::clone(&self.open.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// A record of this key is logged: where there is no room for another word, its own stays.
+    pub fn signed(&self, key: KeyId) {
+        let idle = self.idle.read().unwrap_or_else(PoisonError::into_inner);
+        let is_news = idle.contains(&key);
+        drop(idle);
+        if !is_news {
+            return;
+        }
+        let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(kept) = kept.as_mut() {
+            kept.signed.insert(key);
+            self.show(kept);
+        }
+    }
+
+    /// Takes over what is kept now.
+    fn show(&self, kept: &Kept) {
+        let open = Arc::new(open_keys(kept));
+        *self.open.write().unwrap_or_else(PoisonError::into_inner) = open;
+        *self.idle.write().unwrap_or_else(PoisonError::into_inner) = idle_keys(kept);
     }
 
     /// Waits until no other word is being taken; it is one's turn as long as the permit is held.
@@ -87,7 +120,8 @@ impl Consents {
 
     /// Takes a word. The latest of a key holds; what was read in between was read. `charge` is asked
     /// before a key may show something. Whoever takes a word back needs no leave, also with a key that
-    /// ended; where nothing of a key is shown, `none` changes nothing and is not kept.
+    /// ended; where nothing of a key is shown, `none` changes nothing and is not kept. Where all places
+    /// are taken, the oldest word of a key that never signed a record here makes room.
     ///
     /// # Errors
     /// [`Refusal`]: `malformed`, `bad_signature`, `stale` (another word is as late or later),
@@ -114,11 +148,20 @@ impl Consents {
                     return Ok(consent.key);
                 }
             }
-            None if kept.keys.len() >= CONSENTS_MAX => {
-                let why = format!("this log keeps the word of {CONSENTS_MAX} keys at most");
-                return Err(Refusal::new("too_many_keys", why));
-            }
             _ => charge(consent.key)?,
+        }
+        let mut pushed_out = None;
+        if !kept.keys.contains_key(&consent.key) && kept.keys.len() >= self.places {
+            let idle = kept
+                .keys
+                .iter()
+                .filter(|(key, _)| !kept.signed.contains(*key));
+            let oldest = idle.min_by_key(|(_, said)| said.at_ms).map(|(key, _)| *key);
+            let Some(oldest) = oldest else {
+                let why = format!("this log keeps the word of {} keys at most", self.places);
+                return Err(Refusal::new("too_many_keys", why));
+            };
+            pushed_out = kept.keys.remove(&oldest).map(|said| (oldest, said));
         }
         let before = kept.keys.insert(consent.key, said);
         if let Err(error) = write(&self.path, kept) {
@@ -126,10 +169,10 @@ impl Consents {
                 Some(before) => kept.keys.insert(consent.key, before),
                 None => kept.keys.remove(&consent.key),
             };
+            kept.keys.extend(pushed_out);
             return Err(Refusal::new("unavailable", error));
         }
-        let open = Arc::new(open_keys(kept));
-        *self.open.write().unwrap_or_else(PoisonError::into_inner) = open;
+        self.show(kept);
         Ok(consent.key)
     }
 
@@ -156,6 +199,11 @@ impl Consents {
         verified.map_err(|_| Refusal::new("bad_signature", why))?;
         Ok(consent)
     }
+}
+
+fn idle_keys(kept: &Kept) -> BTreeSet<KeyId> {
+    let keys = kept.keys.keys().filter(|key| !kept.signed.contains(*key));
+    keys.copied().collect()
 }
 
 fn open_keys(kept: &Kept) -> BTreeMap<KeyId, Publish> {
@@ -283,5 +331,45 @@ mod tests {
         let heard = consents.hear(word(Publish::None, NOW_MS), NOW_MS, never);
         assert_eq!(heard, Ok(key.key_id()));
         assert!(!dir.path().join(CONSENT_FILE).exists());
+    }
+
+    /// Made-up keys that fill all places make room for one another, and for whoever signs something.
+    #[test]
+    fn words_of_keys_that_never_signed_a_record_make_room() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || Consents {
+            places: 3,
+            ..Consents::open(dir.path(), "log.example")
+        };
+        let consents = open();
+        let keys: Vec<_> = (0..6)
+            .map(|_| SigningKey::generate(&SystemRandom::new()).expect("a key"))
+            .collect();
+        let says = |consents: &Consents, at: usize| {
+            let word = said(
+                &keys[at],
+                "log.example",
+                Publish::Records,
+                NOW_MS + at as u64,
+            );
+            consents.hear(word, NOW_MS + 10, |_| Ok(())).map(|_| ())
+        };
+        let shown = |consents: &Consents| {
+            let shown = consents.keys();
+            (0..keys.len())
+                .filter(|at| shown.contains_key(&keys[*at].key_id()))
+                .collect::<Vec<_>>()
+        };
+        (0..3).for_each(|at| says(&consents, at).expect("there is room"));
+        consents.signed(keys[0].key_id());
+        says(&consents, 3).expect("the second makes room");
+        assert_eq!(shown(&consents), [0, 2, 3]);
+        // Kept over a restart.
+        let consents = open();
+        consents.signed(keys[2].key_id());
+        consents.signed(keys[3].key_id());
+        let full = says(&consents, 4).expect_err("all of them signed something");
+        assert_eq!(full.code, "too_many_keys");
+        assert_eq!(shown(&consents), [0, 2, 3]);
     }
 }

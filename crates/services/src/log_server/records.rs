@@ -97,6 +97,7 @@ impl Served {
         let charge = |verified: Result<Submission, Refusal>| {
             let submission = verified?;
             gate.charge(&submission)?;
+            self.consents().signed(submission.key());
             Ok(submission)
         };
         Ok(admitted.into_iter().map(charge).collect())
