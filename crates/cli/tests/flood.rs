@@ -189,7 +189,11 @@ async fn prove(State(there): State<There>, asked: Json<Value>) -> Json<Value> {
         provider: there.party.id,
     };
     let proof = there.party.instance.prove(&asked, &SystemRandom::new());
-    Json(json!({"signature": STANDARD.encode(proof.expect("signs"))}))
+    Json(json!({
+        "provider": there.party.id,
+        "key": STANDARD.encode(there.party.instance.public().spki()),
+        "signature": STANDARD.encode(proof.expect("signs")),
+    }))
 }
 
 async fn describe(State(there): State<There>) -> Json<Value> {

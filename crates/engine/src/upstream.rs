@@ -23,7 +23,7 @@ use tokio::time::Instant;
 pub use events::{Events, UpstreamEvent};
 #[cfg(feature = "embedded")]
 pub(crate) use failure::root_cause;
-pub use failure::{ConnectFailure, Stage, UpstreamError};
+pub use failure::{ConnectFailure, Stage, UpstreamError, connect_failure};
 
 use crate::http::{Client, TlsKey};
 use crate::openai::{ModelList, Surface};

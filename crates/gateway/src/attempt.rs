@@ -243,6 +243,11 @@ impl Attempt {
         }
     }
 
+    /// Whether this machine may be wrong about what has expired.
+    pub(crate) fn is_clock_off(&self) -> bool {
+        self.gateway.histories.told_time.is_off()
+    }
+
     /// Whether any text arrived.
     pub(crate) fn has_token(&mut self) -> bool {
         self.open().last_token.is_some()

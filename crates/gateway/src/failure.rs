@@ -28,7 +28,8 @@ impl Failure {
     /// The upstream failed.
     pub(crate) fn upstream(mut attempt: Attempt, error: &UpstreamError) -> Self {
         let live = Arc::clone(attempt.live());
-        let seen = Seen::failure(error, attempt.has_token());
+        let is_off = attempt.is_clock_off();
+        let seen = Seen::failure_by_clock(error, attempt.has_token(), is_off);
         let mut own = None;
         if let UpstreamError::Status {
             status,
@@ -177,7 +178,7 @@ fn unreachable(reason: ConnectFailure, detail: &str) -> String {
         ConnectFailure::Name => "its name does not resolve".to_owned(),
         ConnectFailure::TimedOut => "no connection came about in time".to_owned(),
         // What the TLS library says of the certificate is the only help there is.
-        ConnectFailure::Tls => format!("TLS failed, {detail}"),
+        ConnectFailure::Tls | ConnectFailure::Expired => format!("TLS failed, {detail}"),
         ConnectFailure::Untrusted => format!(
             "its certificate is not trusted here; look at this machine's clock and roots, too ({detail})"
         ),

@@ -12,12 +12,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderValue, Request, StatusCode, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
 use record::forecast::ForecastBasis;
-use record::leaf::{Leaf, leaf_hash};
+use record::leaf::leaf_hash;
 use record::{Digest, Endpoint, Envelope, Record, RecordId, SignerId};
 use recorder::Recorder;
 use reliability::account::{self, Account};
@@ -42,8 +39,10 @@ use crate::drill::Week;
 use crate::gateway::{Gateway, StartError};
 use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
+use crate::log_client::{BODIES_BYTES_MAX, ENTRIES_BYTES_MAX, LogClient, LogError, open_with};
 use crate::merged::Merged;
 use crate::owners::{Owners, ToEnter};
+use crate::told_time::ToldTime;
 
 /// Level of every interval.
 pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
@@ -54,10 +53,6 @@ const SPOOL_POLL: Duration = Duration::from_millis(200);
 /// Own records that wait in memory until they are folded, some 6 MB: what 10,000 calls a second
 /// leave between two looks.
 const FRESH: usize = 2048;
-/// How long a request to the log may take.
-const LOG_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest bundle of bodies or entries: 256 of the largest ones.
-const BUNDLE_BYTES_MAX: usize = 257 * (1 << 20);
 /// Records taken from the spool at a time.
 const SPOOL_BATCH: usize = 512;
 /// So many times before what was folded is shown.
@@ -74,6 +69,8 @@ pub(crate) struct Histories {
     others: RwLock<Arc<Evidence>>,
     owners: Mutex<Owners>,
     trouble: Mutex<Option<String>>,
+    /// What time logs say it is.
+    pub(crate) told_time: Arc<ToldTime>,
     /// Whether a step has succeeded: before that nothing is known, not even that there is nothing.
     stepped: AtomicBool,
 }
@@ -85,8 +82,7 @@ enum Source {
 
 /// A log to follow.
 struct LogSource {
-    url: Uri,
-    token: HeaderValue,
+    client: LogClient,
     /// The log's key; asked for once if neither the configuration nor the signer names it.
     key: RwLock<Option<NoteVerifier>>,
 }
@@ -145,14 +141,8 @@ pub(crate) struct Told {
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
 enum StepError {
-    #[error("the log cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("the log answered {status} for {path}{hint}")]
-    Status {
-        status: StatusCode,
-        path: String,
-        hint: &'static str,
-    },
+    #[error("the log {0}")]
+    Log(#[from] LogError),
     #[error("the log's {what} cannot be used: {why}")]
     Unusable { what: &'static str, why: String },
     #[error(
@@ -168,6 +158,7 @@ enum StepError {
 
 impl Histories {
     pub(crate) fn new(config: &GatewayConfig, recorder: &Recorder) -> Result<Self, StartError> {
+        let told_time = Arc::new(ToldTime::new(Arc::clone(&recorder.context().clock)));
         let mut key = recorder.home_log().cloned();
         let source = match &config.log {
             Some(log) => {
@@ -185,8 +176,11 @@ impl Histories {
                 }
                 log.read_token.as_ref().map(|token| {
                     Box::new(LogSource {
-                        url: log.url.clone(),
-                        token: token.bearer(),
+                        client: LogClient::new(
+                            &log.url.to_string(),
+                            Some(token.bearer()),
+                            &told_time,
+                        ),
                         key: RwLock::new(key.clone()),
                     })
                 })
@@ -219,6 +213,7 @@ impl Histories {
             others: RwLock::default(),
             owners: Mutex::new(owners),
             trouble: Mutex::new(None),
+            told_time,
             stepped: AtomicBool::new(false),
         })
     }
@@ -427,7 +422,7 @@ impl Histories {
             return None;
         };
         Some(Following {
-            url: Some(log.url.to_string()),
+            url: Some(log.client.url().to_owned()),
             origin: read(&log.key).as_ref().map(|key| key.name().to_owned()),
             size: folded.root.map(|_| folded.frontier.size()),
             root: folded.root,
@@ -500,7 +495,8 @@ async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
 
 async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepError> {
     let key = log_key(gateway, log).await?;
-    let note = fetch(gateway, log, "/checkpoint".to_owned(), NOTE_BYTES_MAX).await?;
+    let (http, client) = (&gateway.client, &log.client);
+    let note = client.get(http, "/checkpoint", NOTE_BYTES_MAX).await?;
     let signed = SignedCheckpoint::open(&note, &key).map_err(|e| StepError::Unusable {
         what: "checkpoint",
         why: e.to_string(),
@@ -521,15 +517,10 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
     while folded.frontier.size() < target.size {
         let at = folded.frontier.size();
         let span = Span::of_leaf(at, target.size).ok_or(StepError::Stopped)?;
-        let bodies = fetch(
-            gateway,
-            log,
-            format!("/longrun/v1/bodies/{span}"),
-            BUNDLE_BYTES_MAX,
-        )
-        .await?;
-        let path = format!("/tile/entries/{span}");
-        let entries = fetch(gateway, log, path, BUNDLE_BYTES_MAX).await?;
+        let bodies = format!("/longrun/v1/bodies/{span}");
+        let bodies = client.get(http, &bodies, BODIES_BYTES_MAX).await?;
+        let entries = format!("/tile/entries/{span}");
+        let entries = client.get(http, &entries, ENTRIES_BYTES_MAX).await?;
         let recorder = gateway.recorder.clone();
         let step = tokio::task::spawn_blocking(move || {
             let ids = fold_bundle(&mut folded, span, &bodies, &entries, &recorder)?;
@@ -586,7 +577,12 @@ fn fold_bundle(
         folded.frontier.push(leaf_hash(entry));
         // An erased body is gone from the history too; its leaf still counts for the root.
         let Some(body) = body else { continue };
-        let record = open(entry, body, recorder)
+        // What was signed here a moment ago, byte for byte, needs no verifying.
+        let fresh = |envelope: &Envelope| {
+            let fresh = recorder.take_fresh(envelope.record_id());
+            fresh.filter(|record| record.envelope == *envelope)
+        };
+        let record = open_with(entry, body, fresh)
             .map_err(|e| StepError::Contradiction(format!("entry {place}: {e}")))?;
         folded.apply(&record, place);
         if record.signer_id() == own {
@@ -594,20 +590,6 @@ fn fold_bundle(
         }
     }
     Ok(ours)
-}
-
-/// Puts leaf and body together again and verifies that they are one record. One that was signed
-/// here a moment ago, byte for byte, needs no verifying.
-fn open(entry: &[u8], body: &[u8], recorder: &Recorder) -> record::Result<Record> {
-    let leaf = Leaf::parse(entry)?;
-    let envelope = Envelope::new(body.to_vec(), leaf.signature.clone())?;
-    let fresh = recorder.take_fresh(envelope.record_id());
-    let record = match fresh.filter(|record| record.envelope == envelope) {
-        Some(record) => record,
-        None => envelope.open()?,
-    };
-    leaf.check(&record)?;
-    Ok(record)
 }
 
 #[derive(Deserialize)]
@@ -619,7 +601,11 @@ async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, Ste
     if let Some(key) = &*read(&log.key) {
         return Ok(key.clone());
     }
-    let bytes = fetch(gateway, log, "/longrun/v1/log".to_owned(), NOTE_BYTES_MAX).await?;
+    let path = "/longrun/v1/log";
+    let bytes = log
+        .client
+        .get(&gateway.client, path, NOTE_BYTES_MAX)
+        .await?;
     let about: AboutLog =
         serde_json::from_slice(&bytes).map_err(|e| unusable("description")(&e))?;
     let key = NoteVerifier::from_vkey(&about.vkey).map_err(|e| unusable("key")(&e))?;
@@ -635,49 +621,4 @@ async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, Ste
     *write(&gateway.histories.folded) = Arc::new(fresh);
     *write(&log.key) = Some(key.clone());
     Ok(key)
-}
-
-async fn fetch(
-    gateway: &Gateway,
-    log: &LogSource,
-    path: String,
-    limit_bytes: usize,
-) -> Result<Bytes, StepError> {
-    let base = log.url.to_string();
-    let exchange = async {
-        let request = Request::get(format!("{}{path}", base.trim_end_matches('/')))
-            .header(header::AUTHORIZATION, log.token.clone())
-            .body(Full::default())
-            .map_err(|e| StepError::Unreachable(e.to_string()))?;
-        let answer = gateway
-            .client
-            .request(request)
-            .await
-            .map_err(|e| StepError::Unreachable(e.to_string()))?;
-        let status = answer.status();
-        if !status.is_success() {
-            let hint = if status == StatusCode::UNAUTHORIZED {
-                ": the read token is not this log's"
-            } else {
-                ""
-            };
-            return Err(StepError::Status {
-                status,
-                path: path.clone(),
-                hint,
-            });
-        }
-        let body = Limited::new(answer.into_body(), limit_bytes)
-            .collect()
-            .await;
-        body.map(|body| body.to_bytes())
-            .map_err(|e| StepError::Unreachable(e.to_string()))
-    };
-    tokio::time::timeout(LOG_TIMEOUT, exchange)
-        .await
-        .unwrap_or_else(|_| {
-            Err(StepError::Unreachable(
-                "it did not answer in time".to_owned(),
-            ))
-        })
 }

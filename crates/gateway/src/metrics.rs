@@ -255,6 +255,14 @@ fn gauges(status: &Status) -> Registry {
         "Entries of the log that are folded into the history",
         count(log_size.unwrap_or(0)),
     );
+    if let Some(ahead_s) = status.clock_ahead_s {
+        let apart = Duration::from_secs(ahead_s.unsigned_abs()).as_secs_f64();
+        plain(
+            "clock_ahead_seconds",
+            "How far this machine's clock is ahead of what a log said last",
+            if ahead_s < 0 { -apart } else { apart },
+        );
+    }
     if let Some(keys) = status.keys {
         plain("callers", "Callers with a key", count(keys as u64));
     }

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use engine::http::Client;
 use record::offer::Standing as StandingOffer;
-use record::{KeyId, SignerId};
+use record::{KeyId, Origin, SignerId};
 use reliability::route::Draw;
 use serde::Serialize;
 use tlog::note::NoteVerifier;
@@ -26,6 +26,7 @@ use crate::choose::COLD_OUTCOMES;
 use crate::config::network::NetworkConfig;
 use crate::gateway::{Gateway, StartError};
 use crate::lock::{lock, read, write};
+use crate::log_client::LogClient;
 use crate::site::{Site, Standing};
 
 mod follow;
@@ -34,6 +35,7 @@ pub(crate) mod reach;
 mod trial;
 
 use follow::Follower;
+use member::Member;
 pub(crate) use member::innermost;
 use trial::{Credit, Stage, Trials};
 
@@ -43,6 +45,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(crate) const ORDINARY_MAX: usize = 1024;
 /// Offers of no use that are shown with the reason.
 const SHOWN_MAX: usize = 32;
+/// How long an address is not asked again whose turn it was, whoever names it, ms.
+const ASKED_AGAIN_MS: u64 = 10_000;
 /// Nodes that are asked at the same time whether they are there.
 const CHECKED_AT_ONCE: usize = 16;
 
@@ -77,7 +81,10 @@ pub(crate) struct Told {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Refused {
-    provider: SignerId,
+    /// Whose offer it is; absent where the key does not speak for whom it names.
+    provider: Option<SignerId>,
+    /// The key that signed it.
+    key: KeyId,
     address: String,
     why: String,
 }
@@ -105,6 +112,10 @@ struct Network {
     follower: Follower,
     trials: Trials,
     sites: BTreeMap<KeyId, Seat>,
+    /// When an address was asked.
+    asked: BTreeMap<Origin, u64>,
+    /// Keys that turned out to be held at an address that others named too: they are next.
+    held: Vec<KeyId>,
     /// Reaches addresses of the public internet alone, unless more is allowed.
     client: Client,
     /// Nobody outside knows it, so nobody can look for keys that the lot will fall on.
@@ -144,6 +155,8 @@ pub(crate) fn start(
         } else {
             engine::http::client_to(connect, reach::is_public)
         };
+        let told_time = &gateway.histories.told_time;
+        let log = LogClient::new(&config.log.to_string(), None, told_time);
         let told = Told {
             log: config.log.to_string(),
             ..Told::default()
@@ -152,9 +165,11 @@ pub(crate) fn start(
         write(&gateway.networks.told).push(told.clone());
         let network = Network {
             place,
-            follower: Follower::new(&config.log, key, salt),
+            follower: Follower::new(log, key, salt),
             trials: Trials::default(),
             sites: BTreeMap::new(),
+            asked: BTreeMap::new(),
+            held: Vec::new(),
             client,
             seat_seed: u64::from_be_bytes(seat_seed),
             seats_drawn: 0,
@@ -185,8 +200,15 @@ impl Network {
     async fn turn(&mut self, gateway: &Arc<Gateway>) {
         let (now_ms, wall_ms) = (gateway.uptime_ms(), gateway.clock.unix_ms());
         self.judge(gateway, now_ms);
-        for (provider, why) in self.follower.refused() {
-            note(&mut self.told.refused, provider, String::new(), why);
+        for (key, why) in self.follower.refused() {
+            let (provider, address) = (None, String::new());
+            let refused = Refused {
+                provider,
+                key,
+                address,
+                why,
+            };
+            note(&mut self.told.refused, refused);
         }
         if let Some(book) = self.follower.book() {
             let standing: BTreeMap<KeyId, StandingOffer<'_>> = book
@@ -198,20 +220,38 @@ impl Network {
             let changed = changed(&self.config, &mut self.sites, &standing);
             let mut draw = Draw::numbered(self.seat_seed, self.seats_drawn);
             self.seats_drawn += 1;
-            let mut wanted = self.trials.seat(now_ms, &mut draw);
+            let asked = &mut self.asked;
+            asked.retain(|_, at_ms| now_ms < *at_ms + ASKED_AGAIN_MS);
+            let address = |key: &KeyId| {
+                let address = standing.get(key)?.offer.addresses.first();
+                let is_free = address.is_none_or(|it| !asked.contains_key(it));
+                is_free.then_some(address)
+            };
+            let trials = &mut self.trials;
+            let mut wanted = std::mem::take(&mut self.held);
+            wanted.retain(|key| trials.take(key, now_ms));
+            wanted.extend(trials.seat(now_ms, &mut draw, address));
             wanted.extend(changed);
             let mut made = Vec::new();
             for key in wanted {
                 let Some(standing) = standing.get(&key) else {
                     continue;
                 };
+                let address = standing.offer.addresses.first();
+                if let Some(address) = address {
+                    self.asked.insert(address.clone(), now_ms);
+                }
                 match self.site(standing) {
                     Ok(site) => made.push((key, standing.offer.until_ms.ms(), site)),
                     Err(why) => {
                         self.trials.failed(&key, now_ms);
-                        let address = standing.offer.addresses.first();
-                        let address = address.map_or(String::new(), ToString::to_string);
-                        note(&mut self.told.refused, standing.provider, address, why);
+                        let refused = Refused {
+                            provider: Some(standing.provider),
+                            key,
+                            address: address.map_or(String::new(), ToString::to_string),
+                            why,
+                        };
+                        note(&mut self.told.refused, refused);
                     }
                 }
             }
@@ -254,11 +294,11 @@ impl Network {
                 continue;
             }
             self.trials.failed(&key, now_ms);
-            let address = site.config.api.to_string();
-            if let Some(membership) = &site.config.membership {
-                let why = known.standing.why().unwrap_or_default().to_owned();
-                note(&mut self.told.refused, membership.provider, address, why);
-            }
+            // One check says whose address it is, whichever of those who name it was asked about.
+            self.held
+                .extend(site.member.as_ref().and_then(Member::held));
+            let why = known.standing.why().unwrap_or_default().to_owned();
+            note(&mut self.told.refused, Refused::of(key, &site, why));
         }
     }
 
@@ -280,12 +320,8 @@ impl Network {
             let outcomes = judged.get(&Arc::as_ptr(&seat.site)).copied();
             if member.has_failed() || seat.site.known().standing != Standing::Ready {
                 self.trials.failed(key, now_ms);
-                let provider = seat.site.config.membership.as_ref().map(|it| it.provider);
-                let address = seat.site.config.api.to_string();
                 let why = "it failed its trial".to_owned();
-                if let Some(provider) = provider {
-                    note(&mut self.told.refused, provider, address, why);
-                }
+                note(&mut self.told.refused, Refused::of(*key, &seat.site, why));
             } else if outcomes >= Some(COLD_OUTCOMES) && ordinary < ORDINARY_MAX {
                 ordinary += 1;
                 self.trials.graduated(key);
@@ -348,17 +384,53 @@ fn changed(
     changed
 }
 
-/// Keeps the latest few, each once.
-fn note(refused: &mut VecDeque<Refused>, provider: SignerId, address: String, why: String) {
-    let new = Refused {
-        provider,
-        address,
-        why,
-    };
-    tracing::info!(%provider, address = new.address, why = new.why, "an offer is of no use");
+impl Refused {
+    fn of(key: KeyId, site: &Site, why: String) -> Self {
+        Self {
+            provider: site.config.membership.as_ref().map(|it| it.provider),
+            key,
+            address: site.config.api.to_string(),
+            why,
+        }
+    }
+}
+
+/// Keeps the latest few, each once. Anybody may sign what does not count, so that goes first.
+fn note(refused: &mut VecDeque<Refused>, new: Refused) {
+    let (provider, key) = (new.provider.as_ref().map(SignerId::to_hex), new.key);
+    let (address, why) = (&new.address, &new.why);
+    tracing::info!(provider, %key, address, why, "an offer is of no use");
     refused.retain(|old| *old != new);
     refused.push_back(new);
     if refused.len() > SHOWN_MAX {
-        refused.pop_front();
+        let stranger = refused.iter().position(|it| it.provider.is_none());
+        refused.remove(stranger.unwrap_or(0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_anybody_may_sign_pushes_no_reason_of_a_node_out() {
+        let refused = |provider: Option<u8>, why: usize| Refused {
+            provider: provider.map(|it| SignerId::from_bytes([it; 32])),
+            key: KeyId::from_bytes([1; 32]),
+            address: String::new(),
+            why: why.to_string(),
+        };
+        let mut told = VecDeque::new();
+        note(&mut told, refused(Some(7), 0));
+        (1..100).for_each(|why| note(&mut told, refused(None, why)));
+        assert_eq!(told.len(), SHOWN_MAX);
+        assert_eq!(told.front(), Some(&refused(Some(7), 0)));
+        assert_eq!(told.back(), Some(&refused(None, 99)));
+        (100..200).for_each(|why| note(&mut told, refused(Some(8), why)));
+        assert_eq!(told.len(), SHOWN_MAX);
+        assert!(
+            told.iter()
+                .all(|it| it.provider == refused(Some(8), 0).provider)
+        );
     }
 }

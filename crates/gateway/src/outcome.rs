@@ -270,7 +270,7 @@ impl Seen {
                 ConnectFailure::Refused => Self::Refused,
                 ConnectFailure::Name => Self::NoName,
                 ConnectFailure::TimedOut => Self::ConnectTimeout,
-                ConnectFailure::Tls => Self::Tls,
+                ConnectFailure::Tls | ConnectFailure::Expired => Self::Tls,
                 ConnectFailure::Untrusted => Self::Untrusted,
                 ConnectFailure::Other => Self::NoConnection,
             },
@@ -287,6 +287,19 @@ impl Seen {
             UpstreamError::Malformed { .. } => Self::Malformed,
             UpstreamError::TooLarge { .. } => Self::TooLarge,
             UpstreamError::InStream { error, .. } => Self::error_inside(error),
+        }
+    }
+
+    /// The same for a machine whose clock may be wrong: then it cannot tell whose fault it is that a
+    /// certificate looks expired.
+    #[must_use]
+    pub fn failure_by_clock(error: &UpstreamError, first_token: bool, is_off: bool) -> Self {
+        match error {
+            UpstreamError::Connect {
+                reason: ConnectFailure::Expired,
+                ..
+            } if is_off => Self::Untrusted,
+            _ => Self::failure(error, first_token),
         }
     }
 }
@@ -452,6 +465,7 @@ mod tests {
                 Seen::ConnectTimeout,
             ),
             (connect(ConnectFailure::Tls), false, Seen::Tls),
+            (connect(ConnectFailure::Expired), false, Seen::Tls),
             (connect(ConnectFailure::Untrusted), false, Seen::Untrusted),
             (connect(ConnectFailure::Other), false, Seen::NoConnection),
             (timeout(Stage::Head), false, Seen::FirstTokenTimeout),
@@ -476,6 +490,15 @@ mod tests {
         ];
         for (error, first_token, seen) in rows {
             assert_eq!(Seen::failure(&error, first_token), seen, "{error:?}");
+            let by_clock = Seen::failure_by_clock(&error, first_token, true);
+            let expired = matches!(
+                error,
+                UpstreamError::Connect {
+                    reason: ConnectFailure::Expired,
+                    ..
+                }
+            );
+            assert_eq!(by_clock, if expired { Seen::Untrusted } else { seen });
         }
     }
 }

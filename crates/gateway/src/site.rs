@@ -255,8 +255,10 @@ impl Site {
     }
 
     async fn ask(&self) -> Result<Known, Standing> {
-        if let Some(membership) = &self.config.membership {
-            membership.challenge(&self.client).await?;
+        if let (Some(membership), Some(member)) = (&self.config.membership, &self.member) {
+            let held = membership.challenge(&self.client).await?;
+            member.holds(held.1.key_id());
+            membership.check_held(&held)?;
         }
         let joined = match self.config.kind {
             EndpointKind::Openai => None,

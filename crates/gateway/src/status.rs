@@ -27,6 +27,8 @@ pub(crate) struct Status {
     pub(crate) log: Option<Following>,
     /// What is wrong with the gateway's own records as a source of its history.
     pub(crate) history_error: Option<String>,
+    /// How far this machine's clock is ahead of what a log said last, s; `None` before one did.
+    pub(crate) clock_ahead_s: Option<i64>,
     pub(crate) spool: Spool,
     pub(crate) routing: Routing,
     /// Callers with a key; `None` where no key is needed.
@@ -195,6 +197,7 @@ impl Status {
                 None
             },
             log,
+            clock_ahead_s: gateway.histories.told_time.ahead_s(),
             spool: Spool {
                 waiting: kept.pending,
                 waiting_bytes: kept.pending_bytes,

@@ -21,6 +21,8 @@ pub enum ConnectFailure {
     TimedOut,
     /// The TLS handshake failed.
     Tls,
+    /// The certificate has expired, by this machine's clock.
+    Expired,
     /// The certificate is of an issuer that is not known here, or not valid yet: that may as well be
     /// the doing of this machine's roots, of its clock, or of whoever looks into its connections.
     Untrusted,
@@ -153,7 +155,8 @@ impl UpstreamError {
     }
 }
 
-fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure {
+/// Why a request got no connection.
+pub fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure {
     for cause in causes(error) {
         if let Some(error) = tls_error(cause) {
             return tls_failure(error);
@@ -174,8 +177,13 @@ fn connect_failure(error: &hyper_util::client::legacy::Error) -> ConnectFailure 
 }
 
 fn tls_failure(error: &rustls::Error) -> ConnectFailure {
-    use rustls::CertificateError::{NotValidYet, NotValidYetContext, UnknownIssuer};
+    use rustls::CertificateError::{
+        Expired, ExpiredContext, NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
     match error {
+        rustls::Error::InvalidCertificate(Expired | ExpiredContext { .. }) => {
+            ConnectFailure::Expired
+        }
         rustls::Error::InvalidCertificate(
             UnknownIssuer | NotValidYet | NotValidYetContext { .. },
         ) => ConnectFailure::Untrusted,

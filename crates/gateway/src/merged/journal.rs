@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// The file in the directory of the configuration.
 const FILE: &str = "journal.jsonl";
 /// The layout of the lines.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A step of the fold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,8 @@ pub(super) enum Line {
         upto: u64,
         /// The root over the first `upto` entries.
         root: Digest,
-        /// Entries of this step whose bodies could be read.
-        bodies: u64,
+        /// SHA-256 over place and id of every record of this step whose body could be read.
+        records: Digest,
         /// The signed note that covers them: what the log cannot take back.
         checkpoint: String,
     },

@@ -13,11 +13,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::http::Client;
-use http::{HeaderValue, Request, StatusCode, header};
-use http_body_util::{BodyExt, Full, Limited};
 use record::control::LogOrigin;
+use record::digest::Sha256;
 use record::leaf::{Leaf, leaf_hash};
-use record::{Digest, Envelope, Record};
+use record::{Digest, Record};
 use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::merkle::Frontier;
@@ -25,28 +24,22 @@ use tlog::note::NOTE_BYTES_MAX;
 use tlog::policy::TrustPolicy;
 use tlog::tile::{HASH_BYTES, Span, Tile, TileId, WIDTH};
 
+use crate::log_client::{BODIES_BYTES_MAX, ENTRIES_BYTES_MAX, LogClient, LogError, open};
+
 /// Entries that are read in one step.
 pub(super) const STEP: u64 = 4_096;
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long one log may hold up the others at a time: more than one request takes.
 const TURN: Duration = Duration::from_secs(15);
-/// Largest bundle of entries or bodies: 256 of the largest ones.
-const BUNDLE_BYTES_MAX: usize = 257 * (1 << 20);
 /// How long a log is left alone after a failure: doubled with each, up to the second number.
 const REST_MS: (u64, u64) = (500, 60_000);
 
 /// Why a log could not be read on.
 #[derive(Clone, Debug, thiserror::Error)]
 pub(super) enum SourceError {
-    #[error("it cannot be reached: {0}")]
-    Unreachable(String),
-    #[error("it answered {status} for {path}{hint}")]
-    Status {
-        status: StatusCode,
-        path: String,
-        hint: &'static str,
-    },
+    #[error("it {0}")]
+    Log(#[from] LogError),
+    #[error("the gateway stops")]
+    Stopped,
     #[error("its {what} cannot be used: {why}")]
     Unusable { what: &'static str, why: String },
     #[error("it is slow: what came within {} s is kept, and reading goes on from there", TURN.as_secs())]
@@ -90,8 +83,8 @@ impl Sum {
 pub(super) struct Step {
     /// Records of the policy's signers, by index.
     pub(super) records: Vec<(u64, Record)>,
-    /// Entries whose bodies were there.
-    pub(super) bodies: u64,
+    /// Place and id of every record whose body was there, hashed.
+    told: Sha256,
     /// How far the log is read after it.
     read: Frontier,
 }
@@ -104,14 +97,39 @@ impl Step {
     pub(super) fn root(&self) -> Digest {
         self.read.root()
     }
+
+    /// Which records there were: the same step, made again, tells the same.
+    pub(super) fn told(&self) -> Digest {
+        self.told.clone().finish()
+    }
+}
+
+/// What the policy knows of a log beforehand.
+struct Known {
+    policy: Arc<TrustPolicy>,
+    /// Control records of its signers by their places in this log: whoever serves it might leave out
+    /// the body of one that ends a key.
+    controls: BTreeMap<u64, Record>,
+}
+
+impl Known {
+    fn of(policy: Arc<TrustPolicy>, log: &LogOrigin) -> Self {
+        let signers = policy.signers().iter();
+        let controls = signers.flat_map(|signer| signer.controls_in(log));
+        Self {
+            controls: controls
+                .map(|(place, control)| (place, control.clone()))
+                .collect(),
+            policy,
+        }
+    }
 }
 
 /// A log of the policy.
 pub(super) struct Source {
     pub(super) origin: LogOrigin,
-    pub(super) url: String,
-    token: Option<HeaderValue>,
-    policy: Arc<TrustPolicy>,
+    log: LogClient,
+    known: Arc<Known>,
     /// All leaf hashes up to the last checkpoint that was proven.
     hashes: Frontier,
     proven: Option<Proven>,
@@ -129,17 +147,11 @@ pub(super) struct Source {
 }
 
 impl Source {
-    pub(super) fn new(
-        origin: LogOrigin,
-        url: String,
-        token: Option<HeaderValue>,
-        policy: Arc<TrustPolicy>,
-    ) -> Self {
+    pub(super) fn new(origin: LogOrigin, log: LogClient, policy: Arc<TrustPolicy>) -> Self {
         Self {
+            log,
+            known: Arc::new(Known::of(policy, &origin)),
             origin,
-            url,
-            token,
-            policy,
             hashes: Frontier::default(),
             proven: None,
             sum: None,
@@ -151,6 +163,10 @@ impl Source {
             failures: 0,
             again_ms: 0,
         }
+    }
+
+    pub(super) fn url(&self) -> &str {
+        self.log.url()
     }
 
     pub(super) fn size(&self) -> u64 {
@@ -208,7 +224,7 @@ impl Source {
         client: &Client,
         marks: &BTreeSet<u64>,
     ) -> Result<(), SourceError> {
-        let note = self.fetch(client, "/checkpoint", NOTE_BYTES_MAX).await?;
+        let note = self.log.get(client, "/checkpoint", NOTE_BYTES_MAX).await?;
         let signed = SignedCheckpoint::parse(&note).map_err(|e| unusable("checkpoint", &e))?;
         self.is_of_the_policy(&signed)?;
         let (size, root) = (signed.checkpoint().size, signed.checkpoint().root);
@@ -264,7 +280,7 @@ impl Source {
         if found != self.origin.as_str() {
             return Err(wrong(&format!("it is that of {found}")));
         }
-        let logs = self.policy.logs();
+        let logs = self.known.policy.logs();
         if logs
             .log_that_signed(signed)
             .map_err(|e| wrong(&e))?
@@ -295,7 +311,7 @@ impl Source {
             let id = tile.ok_or_else(|| unusable("size", &"no tile holds its end"))?;
             let limit = usize::from(WIDTH) * HASH_BYTES;
             self.sum = Some(sum);
-            let bytes = self.fetch(client, &format!("/{id}"), limit).await?;
+            let bytes = self.log.get(client, &format!("/{id}"), limit).await?;
             sum = self
                 .sum
                 .take()
@@ -336,7 +352,7 @@ impl Source {
         let begun = self.begun.take().filter(|step| step.upto() <= upto);
         let mut step = begun.unwrap_or_else(|| Step {
             records: Vec::new(),
-            bodies: 0,
+            told: Sha256::new(),
             read: self.read.clone(),
         });
         while step.upto() < upto {
@@ -347,13 +363,12 @@ impl Source {
                 .begun
                 .take()
                 .expect("it was put there before the bundle was asked for");
-            let policy = Arc::clone(&self.policy);
+            let known = Arc::clone(&self.known);
             // Hundreds of signatures: not on a thread that answers calls.
             let taking = tokio::task::spawn_blocking(move || {
-                take(&mut step, span, (&entries, &bodies), upto, &policy).map(|()| step)
+                take(&mut step, span, (&entries, &bodies), upto, &known).map(|()| step)
             });
-            let stopped = |_| SourceError::Unreachable("the gateway stops".to_owned());
-            step = match taking.await.map_err(stopped)? {
+            step = match taking.await.map_err(|_| SourceError::Stopped)? {
                 Ok(step) => step,
                 Err(error) => {
                     // Damaged on the way, or not yet what it will be: a full bundle has no other name
@@ -362,6 +377,10 @@ impl Source {
                     return Err(error);
                 }
             };
+        }
+        if step.upto().is_multiple_of(u64::from(WIDTH)) {
+            // Nobody goes on inside it.
+            self.held = None;
         }
         if step.read.root() != root {
             // Damaged on the way: it is read again.
@@ -391,52 +410,17 @@ impl Source {
             return Ok(held.clone());
         }
         let entries = format!("/tile/entries/{span}");
-        let kind = if self.token.is_some() {
+        let kind = if self.log.has_token() {
             "bodies"
         } else {
             "published"
         };
         let bodies = format!("/longrun/v1/{kind}/{span}");
-        let entries = self.fetch(client, &entries, BUNDLE_BYTES_MAX).await?;
-        let bodies = self.fetch(client, &bodies, BUNDLE_BYTES_MAX).await?;
+        let entries = self.log.get(client, &entries, ENTRIES_BYTES_MAX).await?;
+        let bodies = self.log.get(client, &bodies, BODIES_BYTES_MAX).await?;
         let bundle = (span, entries, bodies);
         self.held = Some(bundle.clone());
         Ok(bundle)
-    }
-
-    async fn fetch(
-        &self,
-        client: &Client,
-        path: &str,
-        limit_bytes: usize,
-    ) -> Result<Bytes, SourceError> {
-        let failed = |why: &dyn std::fmt::Display| SourceError::Unreachable(why.to_string());
-        let exchange = async {
-            let mut request = Request::get(format!("{}{path}", self.url));
-            // The token opens bodies; nothing else needs it.
-            let token = self.token.as_ref().filter(|_| path.contains("/bodies/"));
-            if let Some(token) = token {
-                request = request.header(header::AUTHORIZATION, token.clone());
-            }
-            let request = request.body(Full::default()).map_err(|e| failed(&e))?;
-            let answer = client.request(request).await.map_err(|e| failed(&e))?;
-            let status = answer.status();
-            if !status.is_success() {
-                let hint = match status {
-                    StatusCode::UNAUTHORIZED => ": the read token is not this log's",
-                    _ => "",
-                };
-                let path = path.to_owned();
-                return Err(SourceError::Status { status, path, hint });
-            }
-            let body = Limited::new(answer.into_body(), limit_bytes)
-                .collect()
-                .await;
-            body.map(|body| body.to_bytes()).map_err(|e| failed(&e))
-        };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| Err(failed(&"it did not answer in time")))
     }
 }
 
@@ -446,7 +430,7 @@ fn take(
     span: Span,
     (entries, bodies): (&[u8], &[u8]),
     upto: u64,
-    policy: &TrustPolicy,
+    known: &Known,
 ) -> Result<(), SourceError> {
     let entries = decode_entries(entries, span.width()).map_err(|e| unusable("entries", &e))?;
     let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies", &e))?;
@@ -456,12 +440,27 @@ fn take(
             continue;
         }
         step.read.push(leaf_hash(entry));
-        let Some(body) = body else { continue };
-        let record = open(entry, body)
-            .map_err(|error| unusable("bodies", &format!("entry {place}: {error}")))?;
-        step.bodies += 1;
+        let control = known.controls.get(&place);
+        if let Some(control) = control {
+            let same = Leaf::parse(entry).and_then(|leaf| leaf.check(control));
+            same.map_err(|_| {
+                let why = "is another record than the control record that the policy has there";
+                unusable("entries", &format!("entry {place} {why}"))
+            })?;
+        }
+        let record = match (body, control) {
+            (Some(body), _) => {
+                let record = open(entry, body)
+                    .map_err(|error| unusable("bodies", &format!("entry {place}: {error}")))?;
+                step.told.update(&place.to_be_bytes());
+                step.told.update(record.id.as_bytes());
+                record
+            }
+            (None, Some(control)) => control.clone(),
+            (None, None) => continue,
+        };
         // Whoever the policy does not name may write what he likes: none of it is kept.
-        if policy.signer(record.signer_id()).is_some() {
+        if known.policy.signer(record.signer_id()).is_some() {
             step.records.push((place, record));
         }
     }
@@ -473,10 +472,5 @@ fn unusable(what: &'static str, why: &dyn std::fmt::Display) -> SourceError {
     SourceError::Unusable { what, why }
 }
 
-/// Puts leaf and body together again and verifies that they are one record.
-fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
-    let leaf = Leaf::parse(entry)?;
-    let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
-    leaf.check(&record)?;
-    Ok(record)
-}
+#[cfg(test)]
+mod tests;

@@ -7,33 +7,30 @@
 //! a copy that lags behind, is no contradiction: it is read again. The log is read from its beginning,
 //! about half a kilobyte per record.
 
-use bytes::Bytes;
-use engine::http::Client;
-use http::{Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
-use record::control::LogOrigin;
-use record::leaf::{Leaf, leaf_hash};
-use record::offer::{Book, Heard};
-use record::{Digest, Envelope, Record, SignerId};
-use serde::Deserialize;
 use std::collections::VecDeque;
-use std::time::Duration;
+
+use engine::http::Client;
+use record::control::LogOrigin;
+use record::leaf::leaf_hash;
+use record::offer::{Book, Heard};
+use record::{Digest, KeyId};
+use serde::Deserialize;
 use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
 use tlog::merkle::Frontier;
 use tlog::note::{NOTE_BYTES_MAX, NoteVerifier};
 use tlog::tile::{Span, WIDTH};
 
-/// How long a request may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use crate::log_client::{ENTRIES_BYTES_MAX, LogClient, LogError, open};
+
 /// Records that do not count which are told after a step, at most: the latest.
 const REFUSED_MAX: usize = 8;
-/// Largest bundle: control records, manifests and offers have less than 64 KiB each.
-const BUNDLE_BYTES_MAX: usize = 257 << 16;
+/// Largest bundle of bodies: control records, manifests and offers have less than 64 KiB each.
+const BODIES_BYTES_MAX: usize = 257 << 16;
 
 /// A log, as far as it was read.
 pub(crate) struct Follower {
-    url: String,
+    log: LogClient,
     key: Option<NoteVerifier>,
     salt: [u8; 32],
     frontier: Frontier,
@@ -45,15 +42,16 @@ pub(crate) struct Follower {
     doubted: Option<Digest>,
     /// Why it is not followed further.
     condemned: Option<String>,
-    /// The latest records that do not count, and why.
-    refused: VecDeque<(SignerId, String)>,
+    /// The keys that signed the latest records that do not count, and why those do not. Whose they
+    /// claim to be is anybody's choice.
+    refused: VecDeque<(KeyId, String)>,
 }
 
 /// Why a step did not succeed.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FollowError {
-    #[error("the network's log cannot be reached: {0}")]
-    Unreachable(String),
+    #[error("the network's log {0}")]
+    Log(#[from] LogError),
     #[error("the network's log: its {what} cannot be used: {why}")]
     Unusable { what: &'static str, why: String },
     #[error("the network's log contradicts itself: {0}; no node is taken from it any more")]
@@ -61,9 +59,9 @@ pub(crate) enum FollowError {
 }
 
 impl Follower {
-    pub(crate) fn new(url: &Uri, key: Option<NoteVerifier>, salt: [u8; 32]) -> Self {
+    pub(crate) fn new(log: LogClient, key: Option<NoteVerifier>, salt: [u8; 32]) -> Self {
         Self {
-            url: url.to_string().trim_end_matches('/').to_owned(),
+            log,
             key,
             salt,
             frontier: Frontier::default(),
@@ -82,7 +80,7 @@ impl Follower {
     }
 
     /// The latest records that turned out not to count, each told once.
-    pub(crate) fn refused(&mut self) -> impl Iterator<Item = (SignerId, String)> + '_ {
+    pub(crate) fn refused(&mut self) -> impl Iterator<Item = (KeyId, String)> + '_ {
         self.refused.drain(..)
     }
 
@@ -119,7 +117,7 @@ impl Follower {
             let origin = LogOrigin::new(key.name()).map_err(|e| unusable("origin", &e))?;
             self.book = Some(Book::new(origin, self.salt));
         }
-        let note = self.fetch(client, "/checkpoint", NOTE_BYTES_MAX).await?;
+        let note = self.log.get(client, "/checkpoint", NOTE_BYTES_MAX).await?;
         let signed = SignedCheckpoint::open(&note, &key).map_err(|e| unusable("checkpoint", &e))?;
         let (target, have) = (signed.checkpoint(), self.frontier.size());
         if target.size < have {
@@ -132,8 +130,8 @@ impl Follower {
             let span = next.ok_or_else(|| unusable("size", &"no bundle holds its end"))?;
             let entries = format!("/tile/entries/{span}");
             let bodies = format!("/longrun/v1/public/{span}");
-            let entries = self.fetch(client, &entries, BUNDLE_BYTES_MAX).await?;
-            let bodies = self.fetch(client, &bodies, BUNDLE_BYTES_MAX).await?;
+            let entries = self.log.get(client, &entries, ENTRIES_BYTES_MAX).await?;
+            let bodies = self.log.get(client, &bodies, BODIES_BYTES_MAX).await?;
             if let Err(why) = self.take(span, &entries, &bodies)? {
                 return Err(self.doubt(target.root, why));
             }
@@ -195,7 +193,7 @@ impl Follower {
             if self.refused.len() >= REFUSED_MAX {
                 self.refused.pop_front();
             }
-            self.refused.push_back((record.signer_id(), why));
+            self.refused.push_back((record.key().key_id(), why));
         }
         Ok(Ok(()))
     }
@@ -206,12 +204,13 @@ impl Follower {
             vkey: String,
         }
         let about = self
-            .fetch(client, "/longrun/v1/log", NOTE_BYTES_MAX)
+            .log
+            .get(client, "/longrun/v1/log", NOTE_BYTES_MAX)
             .await?;
         let about: About =
             serde_json::from_slice(&about).map_err(|e| unusable("description", &e))?;
         let key = NoteVerifier::from_vkey(&about.vkey).map_err(|e| unusable("key", &e))?;
-        let (url, vkey) = (&self.url, &about.vkey);
+        let (url, vkey) = (self.log.url(), &about.vkey);
         tracing::warn!(
             url,
             vkey,
@@ -220,44 +219,9 @@ impl Follower {
         self.key = Some(key.clone());
         Ok(key)
     }
-
-    async fn fetch(
-        &self,
-        client: &Client,
-        path: &str,
-        limit_bytes: usize,
-    ) -> Result<Bytes, FollowError> {
-        let failed = |why: &dyn std::fmt::Display| FollowError::Unreachable(why.to_string());
-        let exchange = async {
-            let request = Request::get(format!("{}{path}", self.url)).body(Full::default());
-            let request = request.map_err(|e| failed(&e))?;
-            let answer = client.request(request).await.map_err(|e| failed(&e))?;
-            if !answer.status().is_success() {
-                return Err(failed(&format!(
-                    "it answered {} for {path}",
-                    answer.status()
-                )));
-            }
-            let body = Limited::new(answer.into_body(), limit_bytes)
-                .collect()
-                .await;
-            body.map(|body| body.to_bytes()).map_err(|e| failed(&e))
-        };
-        tokio::time::timeout(TIMEOUT, exchange)
-            .await
-            .unwrap_or_else(|_| Err(failed(&"it did not answer in time")))
-    }
 }
 
 fn unusable(what: &'static str, why: &dyn std::fmt::Display) -> FollowError {
     let why = why.to_string();
     FollowError::Unusable { what, why }
-}
-
-/// Puts leaf and body together again and verifies that they are one record.
-fn open(entry: &[u8], body: &[u8]) -> record::Result<Record> {
-    let leaf = Leaf::parse(entry)?;
-    let record = Envelope::new(body.to_vec(), leaf.signature.clone())?.open()?;
-    leaf.check(&record)?;
-    Ok(record)
 }

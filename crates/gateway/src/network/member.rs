@@ -2,6 +2,7 @@
 //! there.
 
 use std::collections::BTreeMap;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
@@ -13,13 +14,14 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use record::challenge::Challenge;
 use record::offer::Standing as StandingOffer;
-use record::{Digest, Origin, PublicKey, RecordId, SignerId};
+use record::{Digest, KeyId, Origin, PublicKey, RecordId, SignerId};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::reach;
 use crate::config::network::NetworkConfig;
 use crate::config::{EndpointConfig, EndpointKind, Price, Timeouts};
+use crate::lock::lock;
 use crate::site::{DISCOVERY_TIMEOUT, Joined, Standing};
 
 /// Largest answer to a challenge.
@@ -52,6 +54,8 @@ pub(crate) struct Membership {
 pub(crate) struct Member {
     stage: AtomicU8,
     failed: AtomicBool,
+    /// The key that its address proved.
+    held: Mutex<Option<KeyId>>,
 }
 
 /// Whether a node may be asked.
@@ -81,6 +85,14 @@ impl Member {
     /// An attempt failed, or nobody was there: no further one as long as it is on trial.
     pub(crate) fn failed(&self) {
         self.failed.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn holds(&self, key: KeyId) {
+        *lock(&self.held) = Some(key);
+    }
+
+    pub(super) fn held(&self) -> Option<KeyId> {
+        *lock(&self.held)
     }
 
     pub(super) fn has_failed(&self) -> bool {
@@ -158,17 +170,22 @@ struct Asked<'a> {
 
 #[derive(Deserialize)]
 struct Proof {
+    provider: SignerId,
+    key: String,
     signature: String,
 }
 
 impl Membership {
-    /// Asks the address to prove that it holds the offer's key.
-    pub(crate) async fn challenge(&self, client: &Client) -> Result<(), Standing> {
+    /// Asks the address which key it holds, by whose word, and lets it prove it.
+    pub(crate) async fn challenge(
+        &self,
+        client: &Client,
+    ) -> Result<(SignerId, PublicKey), Standing> {
         let mut nonce = [0; 32];
         SystemRandom::new()
             .fill(&mut nonce)
             .map_err(|_| Standing::Unreachable("this machine has no randomness".to_owned()))?;
-        let asked = Challenge {
+        let mut asked = Challenge {
             nonce: Digest::from_bytes(nonce),
             address: self.address.clone(),
             provider: self.provider,
@@ -176,10 +193,21 @@ impl Membership {
         let proof = tokio::time::timeout(DISCOVERY_TIMEOUT, self.ask(client, &asked)).await;
         let late = || Standing::Unreachable("it did not answer in time".to_owned());
         let proof = proof.map_err(|_| late())??;
-        let signature = STANDARD.decode(proof.signature).ok();
-        let text = asked.to_string();
-        let holds = signature.is_some_and(|it| self.key.verify(text.as_bytes(), &it).is_ok());
-        if holds {
+        asked.provider = proof.provider;
+        let bytes = |text: &str| STANDARD.decode(text).ok();
+        let key = bytes(&proof.key).and_then(|key| PublicKey::from_spki(&key).ok());
+        let signature = bytes(&proof.signature);
+        let held = key
+            .zip(signature)
+            .filter(|(key, signature)| key.verify(asked.to_string().as_bytes(), signature).is_ok());
+        let none = || Standing::Refused("it does not hold the key that it names".to_owned());
+        let (key, _) = held.ok_or_else(none)?;
+        Ok((proof.provider, key))
+    }
+
+    /// Refuses an address that holds another key than the offer's.
+    pub(crate) fn check_held(&self, held: &(SignerId, PublicKey)) -> Result<(), Standing> {
+        if *held == (self.provider, self.key) {
             return Ok(());
         }
         let why = "it does not hold the key that signed the offer";

@@ -1,7 +1,8 @@
 //! How a node that nobody knows earns ordinary traffic: pure.
 //!
 //! A node that makes an offer *waits*. [`SEATS`] of those who wait are drawn by lot, whoever came
-//! first, so that ten thousand false offers hold a true one up but do not shut it out. Who has a seat
+//! first, so that ten thousand false offers hold a true one up but do not shut it out. The lot falls on
+//! addresses, however many keys name one. Who has a seat
 //! is checked, and *tried*: all nodes in trial together get at most one of so many calls
 //! ([`Credit`]), and each at most one at a time. A node whose own record is long enough is
 //! *ordinary* from then on; one that fails its check or a call is *dropped* for an hour; one that nobody
@@ -73,29 +74,45 @@ impl Trials {
         }
     }
 
-    /// Gives free seats to those who wait, by lot; who got one.
-    pub(crate) fn seat(&mut self, now_ms: u64, draw: &mut Draw) -> Vec<KeyId> {
-        let with = |wanted: fn(&Stage) -> bool| {
-            let found = self
-                .nodes
-                .iter()
-                .filter(move |(_, node)| wanted(&node.stage));
-            found.map(|(key, _)| *key)
-        };
-        let taken = with(|stage| matches!(stage, Stage::Trying { .. })).count();
-        let mut waiting: Vec<KeyId> = with(|stage| *stage == Stage::Waiting).collect();
+    /// Gives free seats to those who wait, by lot; who got one. The lot falls on an `address`, and then
+    /// on one of the keys that name it: ten thousand keys that name one are one. Keys whose address is
+    /// not to be asked now have none.
+    pub(crate) fn seat<A: Ord>(
+        &mut self,
+        now_ms: u64,
+        draw: &mut Draw,
+        address: impl Fn(&KeyId) -> Option<A>,
+    ) -> Vec<KeyId> {
+        let taken = self.counts()[1];
+        let mut waiting: BTreeMap<A, Vec<KeyId>> = BTreeMap::new();
+        let nodes = self.nodes.iter();
+        for (key, _) in nodes.filter(|(_, node)| node.stage == Stage::Waiting) {
+            if let Some(address) = address(key) {
+                waiting.entry(address).or_default().push(*key);
+            }
+        }
+        let mut lots: Vec<Vec<KeyId>> = waiting.into_values().collect();
+        let mut below = |end: usize| usize::try_from(draw.below(end as u64)).unwrap_or(0);
         let mut seated = Vec::new();
         for _ in taken..SEATS {
-            if waiting.is_empty() {
+            if lots.is_empty() {
                 break;
             }
-            let at = usize::try_from(draw.below(waiting.len() as u64)).unwrap_or(0);
-            let key = waiting.swap_remove(at);
-            let until_ms = now_ms + TENURE_MS;
-            self.set(&key, Stage::Trying { until_ms });
-            seated.push(key);
+            let keys = lots.swap_remove(below(lots.len()));
+            seated.push(keys[below(keys.len())]);
         }
+        seated.retain(|key| self.take(key, now_ms));
         seated
+    }
+
+    /// Gives a seat to one who waits; whether it did.
+    pub(crate) fn take(&mut self, key: &KeyId, now_ms: u64) -> bool {
+        let waits = self.stage(key) == Some(Stage::Waiting);
+        if waits {
+            let until_ms = now_ms + TENURE_MS;
+            self.set(key, Stage::Trying { until_ms });
+        }
+        waits
     }
 
     /// It failed.

@@ -123,7 +123,11 @@ async fn redirects_and_strangers_prove_nothing() {
     let client = engine::http::client();
     let redirect = "HTTP/1.1 307 Temporary Redirect\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n";
     let page = "HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nhi!\n";
-    let proof = serde_json::json!({"provider": "x", "key": "x", "signature": "MAYCAQECAQE="});
+    let proof = serde_json::json!({
+        "provider": SignerId::from_bytes([2; 32]),
+        "key": STANDARD.encode(key().public().spki()),
+        "signature": "MAYCAQECAQE=",
+    });
     let proof = proof.to_string();
     let wrong = format!(
         "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{proof}",

@@ -6,6 +6,11 @@ fn key(number: u32) -> KeyId {
     KeyId::from_bytes(bytes)
 }
 
+/// An address of its own for each.
+fn own(key: &KeyId) -> Option<KeyId> {
+    Some(*key)
+}
+
 fn keys(numbers: std::ops::Range<u32>) -> BTreeSet<KeyId> {
     numbers.map(key).collect()
 }
@@ -15,16 +20,16 @@ fn who_fails_is_left_alone_for_an_hour_also_if_the_offer_goes_and_comes() {
     let mut trials = Trials::default();
     let mut draw = Draw::numbered(1, 1);
     trials.offered(&keys(0..1), 0);
-    assert_eq!(trials.seat(0, &mut draw), [key(0)]);
+    assert_eq!(trials.seat(0, &mut draw, own), [key(0)]);
     trials.failed(&key(0), 1000);
     for now_ms in [1001, 2000, DROPPED_MS + 999] {
         trials.offered(&keys(0..0), now_ms);
         trials.offered(&keys(0..1), now_ms);
-        assert!(trials.seat(now_ms, &mut draw).is_empty(), "{now_ms}");
+        assert!(trials.seat(now_ms, &mut draw, own).is_empty(), "{now_ms}");
     }
     let later_ms = DROPPED_MS + 1000;
     trials.offered(&keys(0..1), later_ms);
-    assert_eq!(trials.seat(later_ms, &mut draw), [key(0)]);
+    assert_eq!(trials.seat(later_ms, &mut draw, own), [key(0)]);
     trials.failed(&key(0), later_ms);
     let twice = Stage::Dropped {
         until_ms: later_ms + 2 * DROPPED_MS,
@@ -37,15 +42,15 @@ fn a_seat_that_is_not_used_goes_to_another_and_the_ordinary_keep_their_place() {
     let mut trials = Trials::default();
     let mut draw = Draw::numbered(1, 1);
     trials.offered(&keys(0..1), 0);
-    trials.seat(0, &mut draw);
+    trials.seat(0, &mut draw, own);
     trials.graduated(&key(0));
     let all = keys(0..1000);
     trials.offered(&all, 0);
-    assert_eq!(trials.seat(0, &mut draw).len(), SEATS);
-    assert!(trials.seat(0, &mut draw).is_empty(), "no seat is free");
+    assert_eq!(trials.seat(0, &mut draw, own).len(), SEATS);
+    assert!(trials.seat(0, &mut draw, own).is_empty(), "no seat is free");
     trials.offered(&all, TENURE_MS);
     assert_eq!(trials.counts(), [999, 0, 1, 0]);
-    assert_eq!(trials.seat(TENURE_MS, &mut draw).len(), SEATS);
+    assert_eq!(trials.seat(TENURE_MS, &mut draw, own).len(), SEATS);
     trials.offered(&keys(0..0), TENURE_MS);
     assert_eq!(trials.counts(), [0; 4], "withdrawn, and nobody failed");
 }
@@ -84,7 +89,7 @@ fn a_flood_of_false_nodes_costs_the_share_of_trials_and_no_more() {
         trials.offered(&all, now_ms);
         seated.retain(|key| matches!(trials.stage(key), Some(Stage::Trying { .. })));
         let mut draw = Draw::numbered(7, step);
-        for key in trials.seat(now_ms, &mut draw) {
+        for key in trials.seat(now_ms, &mut draw, own) {
             if absent.contains(&key) {
                 trials.failed(&key, now_ms);
             } else {
@@ -125,4 +130,25 @@ fn a_flood_of_false_nodes_costs_the_share_of_trials_and_no_more() {
         "{} honest nodes were tried",
         served.len()
     );
+}
+
+/// Whoever names the address of another node in ten thousand offers holds it up for as long as one
+/// check takes: the check says whose address it is.
+#[test]
+fn many_keys_that_name_one_address_are_one_in_the_lot() {
+    let all = keys(0..10_001);
+    let mut trials = Trials::default();
+    trials.offered(&all, 0);
+    let last = key(10_000);
+    let address = |key: &KeyId| Some(*key == last);
+    let seated = trials.seat(0, &mut Draw::numbered(1, 1), address);
+    assert_eq!(seated.len(), 2);
+    assert!(seated.contains(&last));
+    // It was asked just now, so nobody else who names it is asked.
+    let none = |_: &KeyId| None::<bool>;
+    assert!(trials.seat(0, &mut Draw::numbered(1, 2), none).is_empty());
+    // Whose it is waits no longer.
+    let holder = key(4711);
+    assert!(trials.take(&holder, 0));
+    assert!(!trials.take(&holder, 0), "it has a seat");
 }
