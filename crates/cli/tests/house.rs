@@ -67,6 +67,7 @@ const CORE_MAY_USE: &[&str] = &[
     "base64",
     "bytes",
     "ed25519-dalek",
+    "hashbrown",
     "hex",
     "libm",
     "pem",

@@ -30,7 +30,8 @@
 //!
 //! **Memory.** About 14 KB per endpoint and 2 KB more where answers are judged, up to 12 KB per numbered stream (a few hundred bytes unless
 //! it is full of gaps), a chain per signer, and one window of [`WINDOW_RECORDS`] records for all of
-//! them, about 6 MB (8 MB where answers are judged). None of it grows with the number of records.
+//! them, about 5 MB (7 MB where answers are judged). None of it grows with the number of records.
+//! A [`Snapshot`] for readers holds no window, and shares what has not changed since.
 //!
 //! **Time.** The fold's clock is the latest end of an attempt that any counted observation has
 //! claimed so far: it comes from the log alone, and from no provider's receipts. A record that
@@ -43,6 +44,7 @@
 //! first time would else make last month's outage one of today.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use record::control::{Action, Chain, Control, LogOrigin, LogPosition};
 use record::manifest::Manifest;
@@ -59,6 +61,7 @@ mod judged;
 mod numbers;
 mod report;
 pub(crate) mod served;
+mod snapshot;
 mod state;
 mod strata;
 mod watch;
@@ -71,6 +74,7 @@ pub use report::{
     GroupReport, IncidentsReport, JudgementsReport, QuantileBands, Quantiles, Report, Skipped,
     UNMEASURED,
 };
+pub use snapshot::Snapshot;
 pub use state::{Histogram, Receipts};
 pub use strata::{STRATA, WEIGHTS_PPM};
 
@@ -186,7 +190,8 @@ pub struct History {
     signers: BTreeMap<SignerId, Chain>,
     /// Endpoint → its place in `states`; places are given in order of first appearance.
     places: BTreeMap<Endpoint, usize>,
-    states: Vec<EndpointState>,
+    /// Shared with snapshots, until they change.
+    states: Vec<Arc<EndpointState>>,
     /// What each provider last said that it serves.
     served: BTreeMap<Endpoint, Digest>,
     numbers: BTreeMap<StreamKey, Numbers>,
@@ -365,7 +370,7 @@ impl History {
     ) -> Applied {
         let place = self.place(&seen.stream.endpoint);
         if !self.counts(record.signer_id(), &seen.stream.endpoint) {
-            self.states[place].other_observers += 1;
+            Arc::make_mut(&mut self.states[place]).other_observers += 1;
             return Applied::OtherObserver;
         }
         let start_ms = seen.timing.start_ms.ms();
@@ -379,7 +384,7 @@ impl History {
         self.clock_ms = self.clock_ms.max(end_ms);
         let clock_ms = self.clock_ms;
         let logged_late = log.map_or(late, |log| self.is_late_in(log, end_ms));
-        let state = &mut self.states[place];
+        let state = Arc::make_mut(&mut self.states[place]);
         let named = matches!(self.policy.observers, Observers::Only(_));
         if logged_late && named && seen.outcome == Outcome::Ok {
             state.late += 1;
@@ -428,7 +433,7 @@ impl History {
             return refusal;
         }
         let late = self.is_late(end_ms);
-        let receipts = &mut self.states[place].receipts;
+        let receipts = &mut Arc::make_mut(&mut self.states[place]).receipts;
         receipts.logged += 1;
         receipts.late += u64::from(late);
         receipts.joined += u64::from(expected);
@@ -459,7 +464,7 @@ impl History {
             && before.is_some_and(|before| before != served)
             && !of_before
         {
-            self.states[*place].restart(self.clock_ms);
+            Arc::make_mut(&mut self.states[*place]).restart(self.clock_ms);
         }
         Applied::Counted
     }
@@ -488,7 +493,7 @@ impl History {
                 Applied::Repeated
             };
         }
-        let state = &mut self.states[place];
+        let state = Arc::make_mut(&mut self.states[place]);
         state.contradictions += taken;
         match (void.stream.kind, void.reason) {
             (_, Reason::Unused) => state.unused += fresh,
@@ -531,13 +536,13 @@ impl History {
                 None
             }
             Taken::Voided => {
-                self.states[key.0].contradictions += 1;
+                Arc::make_mut(&mut self.states[key.0]).contradictions += 1;
                 Some(Applied::NumberTaken)
             }
             Taken::Recorded => match self.window.at(key, seq) {
                 Some(id) if id == record.id => Some(Applied::Repeated),
                 Some(_) => {
-                    self.states[key.0].equivocations += 1;
+                    Arc::make_mut(&mut self.states[key.0]).equivocations += 1;
                     Some(Applied::NumberTaken)
                 }
                 None => Some(Applied::Unresolved),
@@ -568,7 +573,7 @@ impl History {
         }
         let place = self.states.len();
         self.places.insert(endpoint.clone(), place);
-        self.states.push(EndpointState::new());
+        self.states.push(Arc::new(EndpointState::new()));
         place
     }
 }

@@ -10,6 +10,8 @@
 //! nothing. A judgement of an answer that is not in the history is an orphan: counted as such, and in
 //! no figure.
 
+use std::sync::Arc;
+
 use record::digest::Sha256;
 use record::judgement::{Judgement, Source};
 use record::{NumberedKind, Record};
@@ -133,7 +135,7 @@ impl History {
             Applied::OtherObserver
         };
         let now_ms = self.clock_ms;
-        let kept = self.states[place].judged_mut();
+        let kept = Arc::make_mut(&mut self.states[place]).judged_mut();
         match applied {
             Applied::Counted => kept.add(judged, now_ms),
             Applied::Orphan => kept.orphans += 1,

@@ -17,6 +17,7 @@
 //! regime for its endpoints. Memory: about 24 KB per endpoint and rule.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use record::control::Action;
 use record::forecast::{
@@ -99,7 +100,8 @@ pub struct Forecasts {
     /// Whose forecasts are scored; none until somebody has observed, if it is to be the first who does.
     signer: Option<SignerId>,
     rules: Vec<Rule>,
-    kept: BTreeMap<(Endpoint, usize), Kept>,
+    /// Shared with copies, until they change.
+    kept: BTreeMap<(Endpoint, usize), Arc<Kept>>,
     standings: BTreeMap<Endpoint, Standing>,
     served: BTreeMap<Endpoint, Digest>,
     clock_ms: u64,
@@ -410,14 +412,14 @@ impl Forecasts {
             let Some(good) = judge(&rule.objective, seen) else {
                 continue;
             };
-            let kept = self
-                .kept
-                .entry((endpoint.clone(), at))
-                .or_insert_with(|| Kept {
+            let kept = self.kept.entry((endpoint.clone(), at)).or_insert_with(|| {
+                Arc::new(Kept {
                     track: Track::new(&rule.objective),
                     windows: Windows::default(),
                     last_ms: 0,
-                });
+                })
+            });
+            let kept = Arc::make_mut(kept);
             let counts = (u64::from(good), u64::from(!good));
             kept.last_ms = kept.last_ms.max(end_ms);
             kept.windows.observe(start_ms, counts.0, counts.1);
@@ -439,6 +441,7 @@ impl Forecasts {
         let Some(kept) = self.kept.get_mut(&(endpoint.clone(), rule)) else {
             return;
         };
+        let kept = Arc::make_mut(kept);
         let (start_ms, length) = (forecast.window.start_ms.ms(), forecast.window.length);
         if self.clock_ms > start_ms {
             kept.track.late(length);
@@ -474,7 +477,7 @@ impl Forecasts {
     fn regime_changed(&mut self, of: impl Fn(&Endpoint) -> bool) {
         for ((endpoint, _), kept) in &mut self.kept {
             if of(endpoint) {
-                kept.track.regime_changed();
+                Arc::make_mut(kept).track.regime_changed();
             }
         }
         for (endpoint, standing) in &mut self.standings {
