@@ -2,8 +2,11 @@
 //!
 //! With a log, everything comes from there: the checkpoint (under the log's key), then the bodies
 //! of the new entries, whose leaves must add up to the checkpoint's root before a single one of
-//! them counts. After a restart the fold is made anew from the log. Without a log, or without the
+//! them is shown. After a restart the fold is made anew from the log. Without a log, or without the
 //! token that opens its bodies, the gateway folds what its own spool holds.
+//!
+//! There are two states: the one that is folded into, which whoever follows the source has to
+//! itself, and what everybody else reads, a copy without the memory of single records.
 //!
 //! Nothing here is on the path of an answer. Routing reads two numbers per endpoint, which are
 //! renewed after each step.
@@ -19,7 +22,7 @@ use record::{Digest, Endpoint, Envelope, Record, RecordId, SignerId};
 use recorder::Recorder;
 use reliability::account::{self, Account};
 use reliability::drill::{Party, Price, Usage};
-use reliability::fold::{Applied, History, Incident, Policy, Report};
+use reliability::fold::{Applied, History, Incident, Policy, Report, Snapshot};
 use reliability::forecast::fold::{
     Due, Forecasts, Predicted, Told as ToldForecasts, ToldObjective,
 };
@@ -50,6 +53,8 @@ pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
 const LOG_POLL: Duration = Duration::from_millis(500);
 /// How often the spool is.
 const SPOOL_POLL: Duration = Duration::from_millis(200);
+/// How long a log that contradicted itself is left alone before it is read from its beginning again.
+const AFTER_CONTRADICTION: Duration = Duration::from_secs(30);
 /// Own records that wait in memory until they are folded, some 6 MB: what 10,000 calls a second
 /// leave between two looks.
 const FRESH: usize = 2048;
@@ -61,7 +66,12 @@ const SPOOL_BATCHES: usize = 16;
 /// The fold, and where it comes from.
 pub(crate) struct Histories {
     source: Source,
-    folded: RwLock<Arc<Folded>>,
+    /// What records are folded into, by [`keep_following`] alone.
+    fold: Arc<Mutex<Folded>>,
+    /// Forecasts of nothing yet, to begin with.
+    forecasts: Forecasts,
+    /// What it amounted to after the last step that held.
+    shown: RwLock<Arc<Folded<Snapshot>>>,
     /// What others say; never part of what is folded.
     imported: RwLock<Arc<Imported>>,
     merged: RwLock<Arc<Merged>>,
@@ -88,9 +98,8 @@ struct LogSource {
 }
 
 /// A fold and how far it has come.
-#[derive(Clone)]
-struct Folded {
-    history: History,
+struct Folded<H = History> {
+    history: H,
     /// What to expect next; it follows what the history counted.
     forecasts: Forecasts,
     /// What happened when.
@@ -107,6 +116,34 @@ struct Folded {
 }
 
 impl Folded {
+    /// Nothing folded yet.
+    fn begin(policy: Policy, forecasts: Forecasts, owners: ToEnter) -> Self {
+        Self {
+            history: History::new(policy),
+            forecasts,
+            timeline: Timeline::default(),
+            usage: Usage::default(),
+            frontier: Frontier::default(),
+            root: None,
+            spool: 0,
+            owners,
+        }
+    }
+
+    /// A copy for everybody.
+    fn shown(&self) -> Folded<Snapshot> {
+        Folded {
+            history: self.history.snapshot(),
+            forecasts: self.forecasts.clone(),
+            timeline: self.timeline.clone(),
+            usage: self.usage.clone(),
+            frontier: self.frontier.clone(),
+            root: self.root,
+            spool: self.spool,
+            owners: self.owners.clone(),
+        }
+    }
+
     fn apply(&mut self, record: &Record, index: u64) {
         self.owners.before(record, &mut self.forecasts);
         let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
@@ -195,19 +232,13 @@ impl Histories {
             _ => Policy::without_log(),
         };
         let owners = Owners::open(recorder.directory());
-        let folded = Folded {
-            history: History::new(policy),
-            forecasts: Forecasts::new(own, config.objectives.clone()),
-            timeline: Timeline::default(),
-            usage: Usage::default(),
-            frontier: Frontier::default(),
-            root: None,
-            spool: 0,
-            owners: owners.to_enter(),
-        };
+        let forecasts = Forecasts::new(own, config.objectives.clone());
+        let folded = Folded::begin(policy, forecasts.clone(), owners.to_enter());
         Ok(Self {
             source,
-            folded: RwLock::new(Arc::new(folded)),
+            shown: RwLock::new(Arc::new(folded.shown())),
+            fold: Arc::new(Mutex::new(folded)),
+            forecasts,
             imported: RwLock::default(),
             merged: RwLock::default(),
             others: RwLock::default(),
@@ -218,8 +249,22 @@ impl Histories {
         })
     }
 
-    fn now(&self) -> Arc<Folded> {
-        Arc::clone(&read(&self.folded))
+    fn now(&self) -> Arc<Folded<Snapshot>> {
+        Arc::clone(&read(&self.shown))
+    }
+
+    /// Lets go of what was folded since the last step that held, and of everything before it: the
+    /// source is read from its beginning. Whether there was anything to let go of.
+    fn begin_again(&self) -> bool {
+        let shown = self.now();
+        let mut fold = lock(&self.fold);
+        let holds = fold.frontier.size() == shown.frontier.size() && fold.spool == shown.spool;
+        if !holds {
+            let policy = fold.history.policy().clone();
+            let owners = lock(&self.owners).to_enter();
+            *fold = Folded::begin(policy, self.forecasts.clone(), owners);
+        }
+        !holds
     }
 
     /// Tells every endpoint what its history amounts to.
@@ -266,7 +311,7 @@ impl Histories {
     /// What happened from `since_ms` on.
     pub(crate) fn account(&self, since_ms: u64, now_ms: u64) -> Account {
         let folded = self.now();
-        let all = (&folded.history, &folded.forecasts, &folded.timeline);
+        let all = (&*folded.history, &folded.forecasts, &folded.timeline);
         Account::of(all, since_ms, now_ms, ALPHA)
     }
 
@@ -399,9 +444,14 @@ impl Histories {
             owners.keep();
         }
         if folded.owners.is_behind(&owners) {
-            let mut next = (*folded).clone();
-            next.owners.catch_up(&owners, &mut next.forecasts);
-            *write(&self.folded) = Arc::new(next);
+            let mut fold = lock(&self.fold);
+            let Folded {
+                owners: to_enter,
+                forecasts,
+                ..
+            } = &mut *fold;
+            to_enter.catch_up(&owners, forecasts);
+            *write(&self.shown) = Arc::new(fold.shown());
         }
     }
 
@@ -417,7 +467,7 @@ impl Histories {
         *known = trouble;
     }
 
-    fn log(&self, folded: &Folded) -> Option<Following> {
+    fn log(&self, folded: &Folded<Snapshot>) -> Option<Following> {
         let Source::Log(log) = &self.source else {
             return None;
         };
@@ -445,6 +495,15 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
             Source::Log(log) => (from_log(&gateway, log).await, LOG_POLL),
             Source::Spool => (from_spool(&gateway).await, SPOOL_POLL),
         };
+        let begins_again = match &step {
+            Err(StepError::Contradiction(_) | StepError::Stopped) => histories.begin_again(),
+            _ => false,
+        };
+        let pause = if begins_again {
+            AFTER_CONTRADICTION
+        } else {
+            pause
+        };
         let trouble = step.err().map(|error| error.to_string());
         let good = trouble.is_none();
         histories.note(trouble);
@@ -458,38 +517,41 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
     }
 }
 
-fn settle(gateway: &Gateway, folded: Arc<Folded>) {
-    *write(&gateway.histories.folded) = folded;
-    let now_ms = gateway.clock.unix_ms();
-    gateway.histories.judge(&gateway.catalog(), now_ms);
+/// Shows what was folded.
+fn settle(gateway: &Gateway) {
+    let histories = &gateway.histories;
+    let shown = lock(&histories.fold).shown();
+    *write(&histories.shown) = Arc::new(shown);
+    histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
 }
 
 async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
+    let fold = &gateway.histories.fold;
     loop {
-        let mut folded = gateway.histories.now();
-        let begun = folded.spool;
+        let begun = lock(fold).spool;
         // The state is copied once for many records, and whoever reads it still sees it grow.
         for _ in 0..SPOOL_BATCHES {
-            let records = gateway.recorder.records_to_fold(folded.spool, SPOOL_BATCH);
+            let after = lock(fold).spool;
+            let records = gateway.recorder.records_to_fold(after, SPOOL_BATCH);
             let records = records.await?;
             if records.is_empty() {
                 break;
             }
             // Milliseconds, in which no call is to wait for this thread.
+            let fold = Arc::clone(fold);
             let step = tokio::task::spawn_blocking(move || {
-                let next = Arc::make_mut(&mut folded);
+                let mut folded = lock(&fold);
                 for (position, record) in records {
-                    next.apply(&record, u64::try_from(position).unwrap_or(0));
-                    next.spool = position;
+                    folded.apply(&record, u64::try_from(position).unwrap_or(0));
+                    folded.spool = position;
                 }
-                folded
             });
-            folded = step.await.map_err(|_| StepError::Stopped)?;
+            step.await.map_err(|_| StepError::Stopped)?;
         }
-        if folded.spool == begun {
+        if lock(fold).spool == begun {
             return Ok(());
         }
-        settle(gateway, folded);
+        settle(gateway);
     }
 }
 
@@ -502,39 +564,46 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
         why: e.to_string(),
     })?;
     let target = signed.checkpoint();
-    let before = gateway.histories.now();
-    let have = before.frontier.size();
+    let shown = gateway.histories.now();
+    let have = shown.frontier.size();
     if target.size < have {
         let why = format!("it had {have} entries and now has {}", target.size);
         return Err(StepError::Contradiction(why));
     }
-    if target.size == have && before.root.is_some() {
-        return agree(&before.frontier, target.root);
+    if target.size == have && shown.root.is_some() {
+        return agree(&shown.frontier, target.root);
     }
-    let mut folded = (*before).clone();
-    drop(before);
+    let fold = &gateway.histories.fold;
     let mut ours = Vec::new();
-    while folded.frontier.size() < target.size {
-        let at = folded.frontier.size();
+    loop {
+        // A step that was broken off goes on here; one that went further than this checkpoint waits
+        // for a later one.
+        let at = lock(fold).frontier.size();
+        if at >= target.size {
+            break;
+        }
         let span = Span::of_leaf(at, target.size).ok_or(StepError::Stopped)?;
         let bodies = format!("/longrun/v1/bodies/{span}");
         let bodies = client.get(http, &bodies, BODIES_BYTES_MAX).await?;
         let entries = format!("/tile/entries/{span}");
         let entries = client.get(http, &entries, ENTRIES_BYTES_MAX).await?;
-        let recorder = gateway.recorder.clone();
+        let (fold, recorder) = (Arc::clone(fold), gateway.recorder.clone());
         let step = tokio::task::spawn_blocking(move || {
-            let ids = fold_bundle(&mut folded, span, &bodies, &entries, &recorder)?;
-            Ok::<_, StepError>((folded, ids))
+            fold_bundle(&mut lock(&fold), span, &bodies, &entries, &recorder)
         });
-        let ids;
-        (folded, ids) = step.await.map_err(|_| StepError::Stopped)??;
-        ours.extend(ids);
+        ours.extend(step.await.map_err(|_| StepError::Stopped)??);
         // Older ones are no longer remembered anyway.
         ours.drain(..ours.len().saturating_sub(crate::recent::KEPT));
     }
-    agree(&folded.frontier, target.root)?;
-    folded.root = Some(target.root);
-    settle(gateway, Arc::new(folded));
+    {
+        let mut folded = lock(fold);
+        if folded.frontier.size() > target.size {
+            return Ok(());
+        }
+        agree(&folded.frontier, target.root)?;
+        folded.root = Some(target.root);
+    }
+    settle(gateway);
     ours.into_iter().for_each(|id| gateway.recent.published(id));
     Ok(())
 }
@@ -615,10 +684,9 @@ async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, Ste
         "no key was configured for the log; taking the one that it names"
     );
     let origin = LogOrigin::new(key.name()).map_err(|e| unusable("origin")(&e))?;
-    let mut fresh = (*gateway.histories.now()).clone();
     let own = gateway.recorder.identity().id();
-    fresh.history = History::new(Policy::own_records(own, origin));
-    *write(&gateway.histories.folded) = Arc::new(fresh);
+    lock(&gateway.histories.fold).history = History::new(Policy::own_records(own, origin));
+    settle(gateway);
     *write(&log.key) = Some(key.clone());
     Ok(key)
 }
