@@ -1,13 +1,26 @@
 //! What every long-running command needs: a runtime, and the word to stop.
 
 use std::future::Future;
+use std::num::NonZero;
 
 use anyhow::{Context, Result};
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs an async command on all cores.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    tokio::runtime::Builder::new_multi_thread()
+    run(&mut Builder::new_multi_thread(), work)
+}
+
+/// Runs a gateway on as many threads as do it good.
+pub(crate) fn block_on_gateway<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let threads = gateway::answering_threads(cores);
+    run(Builder::new_multi_thread().worker_threads(threads), work)
+}
+
+fn run<T>(threads: &mut Builder, work: impl Future<Output = Result<T>>) -> Result<T> {
+    threads
         .enable_all()
         .build()
         .context("no runtime could be started")?

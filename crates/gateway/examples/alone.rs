@@ -17,8 +17,16 @@ use std::time::Duration;
 use gateway::config::{EndpointConfig, EndpointKind, GatewayConfig, Process, TracesConfig};
 use recorder::{Config, Context, Recorder};
 
-#[tokio::main(worker_threads = 2)]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let cores = std::thread::available_parallelism()?.get();
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(gateway::answering_threads(cores))
+        .enable_all()
+        .build()?
+        .block_on(run())
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);
     let upstream = arguments
         .next()

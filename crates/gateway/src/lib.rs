@@ -129,6 +129,14 @@ pub const DRAIN: Duration = Duration::from_secs(10);
 /// The file in a signer directory that holds the secret of client clusters.
 pub const CLIENT_SECRET_FILE: &str = "client.secret";
 
+/// Threads that answer calls, on a machine with so many cores: half of them. What is recorded is
+/// signed, written and folded on threads of its own, and on few cores as many answering threads as
+/// cores spend more time on waking one another than on calls.
+#[must_use]
+pub fn answering_threads(cores: usize) -> usize {
+    cores.div_ceil(2)
+}
+
 /// A running gateway.
 pub struct Handle {
     address: SocketAddr,

@@ -32,6 +32,8 @@ use crate::traces::AttemptTrace;
 
 /// Attempts that may wait to be recorded.
 const QUEUE: usize = 4096;
+/// How long attempts gather before they are recorded together.
+const GATHER: Duration = Duration::from_millis(1);
 /// A node is asked again who it is at most this often.
 const REFRESH_EVERY: Duration = Duration::from_secs(5);
 
@@ -198,11 +200,16 @@ impl Observer {
             .name("observer".to_owned())
             .spawn(move || {
                 let _inside = runtime.enter();
-                for facts in facts {
-                    let Some(gateway) = worker.upgrade() else {
-                        return;
-                    };
-                    observe(&gateway, facts);
+                while let Ok(first) = facts.recv() {
+                    for facts in std::iter::once(first).chain(facts.try_iter()) {
+                        let Some(gateway) = worker.upgrade() else {
+                            return;
+                        };
+                        observe(&gateway, facts);
+                    }
+                    // What comes meanwhile is taken together, and nobody has to wake this thread
+                    // for it: that would cost an answering thread more than handing it over.
+                    std::thread::sleep(GATHER);
                 }
             })?;
         Ok(Self {

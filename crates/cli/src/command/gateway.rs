@@ -83,7 +83,7 @@ impl Arguments {
                 println!("{:#}", gateway::openapi::document());
                 Ok(ExitCode::SUCCESS)
             }
-            None => running::block_on(self.serve.run()),
+            None => running::block_on_gateway(self.serve.run()),
         }
     }
 }
