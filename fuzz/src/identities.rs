@@ -2,6 +2,8 @@
 
 use std::sync::LazyLock;
 
+use gateway::config::EndpointConfig;
+use record::Address;
 use record::consent::{Consent, Publish};
 use record::control::LogOrigin;
 use record::{KeyId, SignerId, SigningKey};
@@ -19,6 +21,11 @@ pub(crate) const TARGETS: &[Target] = &[
                 .map(Into::into)
                 .into()
         },
+    },
+    Target {
+        name: "address",
+        run: read_address,
+        seeds: address_seeds,
     },
     Target {
         name: "domain-file",
@@ -55,6 +62,44 @@ fn name_domain(bytes: &[u8]) {
     );
     let host = domain.split(':').next().unwrap_or_default();
     assert!(host.parse::<std::net::IpAddr>().is_err(), "{host}");
+}
+
+fn address_seeds() -> Vec<Vec<u8>> {
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    [
+        "https://gpu.example:8443".to_owned(),
+        format!("iroh://{key}?relay=https://relay.example"),
+        format!("iroh://{key}?relay=http://[2001:db8::1]:3340&direct=203.0.113.7:7413"),
+        format!("iroh://{key}?direct=[2001:db8::7]:1&direct=192.0.2.1:65535"),
+    ]
+    .map(String::into_bytes)
+    .into()
+}
+
+/// An address has one spelling, and one by key names the key and the ways that are in its text, and
+/// makes an endpoint whose URL is that key.
+fn read_address(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return;
+    };
+    let Ok(address) = text.parse::<Address>() else {
+        return;
+    };
+    assert_eq!(address.to_string(), text);
+    assert!(text.starts_with(&address.base()));
+    let endpoint = EndpointConfig::at(text);
+    let Address::Key(by_key) = address else {
+        return;
+    };
+    let key = by_key.key().to_string();
+    assert!(text.contains(&key) && key.len() == 64);
+    assert!(by_key.relay().is_some() || !by_key.direct().is_empty());
+    for way in by_key.direct() {
+        assert!(text.contains(&format!("direct={way}")));
+    }
+    let endpoint = endpoint.expect("every address by key is an endpoint");
+    assert_eq!(endpoint.api.host(), Some(key.as_str()));
+    assert_eq!(endpoint.by_key.map(|it| it.address), Some(by_key));
 }
 
 fn domain_seeds() -> Vec<Vec<u8>> {

@@ -24,12 +24,16 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+mod accept;
+mod by_key;
 mod screened;
 mod tls_key;
 
+pub use accept::Accept;
+pub use by_key::{BY_KEY_SCHEME, ByKey, Channel, Dialed, Dialer, Dialing};
 pub use screened::Screened;
 pub use tls_key::{Connector, TlsKey};
 
@@ -78,11 +82,20 @@ fn client_from(
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
+    client_over(Connector::web(https))
+}
+
+/// A client whose connections all go to the holder of one key, whatever the URL says.
+pub fn client_by_key(way: ByKey) -> Client {
+    client_over(Connector::by_key(way))
+}
+
+fn client_over(connector: Connector) -> Client {
     hyper_util::client::legacy::Client::builder(TokioExecutor::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(Duration::from_millis(IDLE_CONNECTION_MS))
         .pool_max_idle_per_host(IDLE_CONNECTIONS_PER_HOST)
-        .build(Connector(https))
+        .build(connector)
 }
 
 fn tls_config() -> rustls::ClientConfig {
@@ -112,16 +125,18 @@ pub fn nodelay(stream: &TcpStream) {
 }
 
 /// Serves HTTP/1.1 on `listener` until `shutdown` resolves, then lets requests under way finish
-/// for at most `drain`. `TCP_NODELAY` is set on every connection, the head of a request must
-/// arrive within [`HEADER_READ_TIMEOUT_MS`], and [`Peer`] is put into the request's extensions.
+/// for at most `drain`. `TCP_NODELAY` is set on every TCP connection, the head of a request must
+/// arrive within [`HEADER_READ_TIMEOUT_MS`], and [`Peer`] is put into the request's extensions where
+/// there is an address.
 ///
 /// An `axum::Router` fits after `hyper_util::service::TowerToHyperService::new(router)`.
-pub async fn serve<S, B>(
-    listener: TcpListener,
+pub async fn serve<L, S, B>(
+    mut listener: L,
     service: S,
     shutdown: impl Future<Output = ()>,
     drain: Duration,
 ) where
+    L: Accept,
     S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
         + Clone
         + Send
@@ -158,7 +173,6 @@ pub async fn serve<S, B>(
                 }
             },
         };
-        nodelay(&stream);
         let service = WithPeer {
             inner: service.clone(),
             peer,
@@ -185,7 +199,7 @@ pub async fn serve<S, B>(
 #[derive(Clone)]
 struct WithPeer<S> {
     inner: S,
-    peer: SocketAddr,
+    peer: Option<SocketAddr>,
 }
 
 impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
@@ -194,7 +208,9 @@ impl<S: Service<Request<Incoming>>> Service<Request<Incoming>> for WithPeer<S> {
     type Future = S::Future;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
-        request.extensions_mut().insert(Peer(self.peer));
+        if let Some(peer) = self.peer {
+            request.extensions_mut().insert(Peer(peer));
+        }
         self.inner.call(request)
     }
 }

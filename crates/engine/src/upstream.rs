@@ -25,7 +25,7 @@ pub use events::{Events, UpstreamEvent};
 pub(crate) use failure::root_cause;
 pub use failure::{ConnectFailure, Stage, UpstreamError, connect_failure};
 
-use crate::http::{Client, TlsKey};
+use crate::http::{BY_KEY_SCHEME, Client, TlsKey};
 use crate::openai::{ModelList, Surface};
 
 /// Largest body of an error answer that is kept, bytes; the rest is cut off.
@@ -142,7 +142,7 @@ impl Upstream {
             .parse()
             .map_err(|_| refuse("it does not parse"))?;
         let scheme = match uri.scheme_str() {
-            Some(scheme @ ("http" | "https")) => scheme,
+            Some(scheme @ ("http" | "https" | BY_KEY_SCHEME)) => scheme,
             _ => return Err(refuse("it has no http or https scheme")),
         };
         let authority = uri.authority().ok_or_else(|| refuse("it has no host"))?;

@@ -3,8 +3,8 @@
 //!
 //! Who was called is in the records; who owns an endpoint is what the configuration says
 //! (`endpoint.owner`), and where it is, is the host of its URL. A network origin is a host name, or for
-//! an address its block (IPv4 to 24 bits, IPv6 to 48), or this machine: endpoints of one origin tend
-//! to fail together. It says nothing of who stands behind a name. Calls at a joined node that is no longer
+//! an address its block (IPv4 to 24 bits, IPv6 to 48), or this machine, and for an endpoint that is
+//! reached by its key its relay: endpoints of one origin tend to fail together. It says nothing of who stands behind a name. Calls at a joined node that is no longer
 //! there count by its provider id: where it was is not in the records.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -193,7 +193,10 @@ fn behind(catalog: &Catalog) -> BTreeMap<Endpoint, Behind> {
         let site = &live.site.config;
         let told = || Behind {
             owner: site.owner.clone(),
-            origin: site.api.host().map(origin),
+            origin: match &site.by_key {
+                Some(route) => Some(origin(&route.host())),
+                None => site.api.host().map(origin),
+            },
         };
         known.entry(live.id.clone()).or_insert_with(told);
     }

@@ -8,9 +8,12 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderValue, Uri};
+use engine::http::{BY_KEY_SCHEME, Dialer};
+use record::KeyAddress;
 use record::consent::Publish;
 use reliability::forecast::fold::Rule;
 
@@ -23,6 +26,7 @@ mod objective;
 mod retry;
 pub mod traces;
 
+pub use crate::by_key::KeyRoute;
 pub use alarms::AlarmsConfig;
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
 pub use merged::MergedConfig;
@@ -42,6 +46,11 @@ pub struct GatewayConfig {
     pub log: Option<LogConfig>,
     /// Logs in which nodes offer themselves; taken at the start.
     pub networks: Vec<NetworkConfig>,
+    /// Whether nodes of networks are reached by their key, too, where their offer says so; taken at
+    /// the start.
+    pub dial_by_key: bool,
+    /// What reaches endpoints by their key. Not in the file: whoever starts a gateway hands it in.
+    pub dialer: Option<Arc<dyn Dialer>>,
     /// What anyone may read of this gateway's records in its log. `None`: nothing is said, and what
     /// was said before holds.
     pub publish: Option<Publish>,
@@ -125,6 +134,8 @@ pub struct EndpointConfig {
     pub owner: Option<String>,
     /// Base of the OpenAI-compatible API, with its `/v1`, without a trailing slash.
     pub api: Uri,
+    /// How it is reached by its key; `api` is then `iroh://`, the key and `/v1`.
+    pub by_key: Option<KeyRoute>,
     /// What speaks there.
     pub kind: EndpointKind,
     /// Models to offer; empty: ask `GET /v1/models`.
@@ -378,6 +389,8 @@ impl GatewayConfig {
             listen,
             log: None,
             networks: Vec::new(),
+            dial_by_key: false,
+            dialer: None,
             publish: None,
             hand_back: false,
             endpoints: Vec::new(),
@@ -406,11 +419,17 @@ impl EndpointConfig {
     /// # Errors
     /// [`UrlError`] when the URL cannot be one.
     pub fn at(url: &str) -> Result<Self, UrlError> {
+        let (api, by_key) = place(url)?;
+        let kind = match by_key {
+            Some(_) => EndpointKind::Node,
+            None => EndpointKind::Auto,
+        };
         Ok(Self {
             name: None,
             owner: None,
-            api: api_base(url)?,
-            kind: EndpointKind::Auto,
+            api,
+            by_key,
+            kind,
             models: Vec::new(),
             api_key: None,
             provider: None,
@@ -433,6 +452,9 @@ pub enum UrlError {
     /// Not a URL at all.
     #[error("\"{0}\" is not a URL; write for instance \"http://127.0.0.1:8000/v1\"")]
     Malformed(String),
+    /// An address by key that is none.
+    #[error("{0}")]
+    Key(String),
     /// Not `http` or `https`.
     #[error("a URL starts with http:// or https://; this one has {0}")]
     Scheme(String),
@@ -483,6 +505,26 @@ pub fn api_base(url: &str) -> Result<Uri, UrlError> {
             .map_err(|_| UrlError::Malformed(shown(url)));
     }
     Ok(uri)
+}
+
+/// Where an endpoint is: the base of its API, and how it is reached if that is by its key.
+///
+/// # Errors
+/// [`UrlError`]
+pub(crate) fn place(url: &str) -> Result<(Uri, Option<KeyRoute>), UrlError> {
+    let by_key = url.trim().starts_with(BY_KEY_SCHEME);
+    if !by_key {
+        return Ok((api_base(url)?, None));
+    }
+    let address: KeyAddress = url
+        .trim()
+        .parse()
+        .map_err(|error: record::Error| UrlError::Key(error.to_string()))?;
+    let api = format!("{}/v1", address.base());
+    let api = api.parse().map_err(|_| UrlError::Malformed(shown(url)))?;
+    // Whoever writes it down themselves means it.
+    let private = true;
+    Ok((api, Some(KeyRoute { address, private })))
 }
 
 /// Scheme, host and port of a URL, in lower case and without the scheme's own port.

@@ -53,6 +53,7 @@ mod attempt;
 mod body;
 pub mod breaker;
 pub mod budget;
+mod by_key;
 mod callers;
 mod calls;
 mod catalog;
@@ -112,8 +113,10 @@ mod wishes;
 
 pub use answer::{CALL_HEADER, ENDPOINT_HEADER, WARNING_HEADER};
 pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, SEQ_HEADER};
+pub use by_key::KeyRoute;
 pub use config::GatewayConfig;
 pub use gateway::StartError;
+pub use network::reach::is_public;
 pub use publish::retired_keys;
 pub use settings::{ConfigSource, ReloadError};
 

@@ -15,13 +15,14 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::Duration;
 
-use engine::http::Client;
+use engine::http::{Client, Dialer};
 use record::offer::Standing as StandingOffer;
-use record::{KeyId, Origin, SignerId};
+use record::{Address, KeyId, SignerId};
 use reliability::route::Draw;
 use serde::Serialize;
 use tlog::note::NoteVerifier;
 
+use crate::by_key;
 use crate::choose::COLD_OUTCOMES;
 use crate::config::network::NetworkConfig;
 use crate::gateway::{Gateway, StartError};
@@ -112,12 +113,14 @@ struct Network {
     follower: Follower,
     trials: Trials,
     sites: BTreeMap<KeyId, Seat>,
-    /// When an address was asked.
-    asked: BTreeMap<Origin, u64>,
+    /// When an address was asked: a web origin, or a key, whatever the ways to it.
+    asked: BTreeMap<String, u64>,
     /// Keys that turned out to be held at an address that others named too: they are next.
     held: Vec<KeyId>,
     /// Reaches addresses of the public internet alone, unless more is allowed.
     client: Client,
+    /// Dials those that are reached by their key, where that was asked for.
+    dialer: Option<Arc<dyn Dialer>>,
     /// Nobody outside knows it, so nobody can look for keys that the lot will fall on.
     seat_seed: u64,
     seats_drawn: u64,
@@ -136,7 +139,10 @@ struct Seat {
 pub(crate) fn start(
     gateway: &Arc<Gateway>,
 ) -> Result<Vec<tokio::task::JoinHandle<()>>, StartError> {
-    let networks = gateway.settings().config.networks.clone();
+    let settings = gateway.settings();
+    let networks = settings.config.networks.clone();
+    let dials = settings.config.dial_by_key;
+    let dialer = settings.config.dialer.clone().filter(|_| dials);
     let mut tasks = Vec::new();
     for (place, config) in networks.into_iter().enumerate() {
         let key = config.vkey.as_deref().map(NoteVerifier::from_vkey);
@@ -171,6 +177,7 @@ pub(crate) fn start(
             asked: BTreeMap::new(),
             held: Vec::new(),
             client,
+            dialer: dialer.clone(),
             seat_seed: u64::from_be_bytes(seat_seed),
             seats_drawn: 0,
             told,
@@ -217,14 +224,16 @@ impl Network {
                 .collect();
             let keys: BTreeSet<KeyId> = standing.keys().copied().collect();
             self.trials.offered(&keys, now_ms);
-            let changed = changed(&self.config, &mut self.sites, &standing);
+            let dials = self.dialer.is_some();
+            let changed = changed(&self.config, dials, &mut self.sites, &standing);
             let mut draw = Draw::numbered(self.seat_seed, self.seats_drawn);
             self.seats_drawn += 1;
             let asked = &mut self.asked;
             asked.retain(|_, at_ms| now_ms < *at_ms + ASKED_AGAIN_MS);
             let address = |key: &KeyId| {
-                let address = standing.get(key)?.offer.addresses.first();
-                let is_free = address.is_none_or(|it| !asked.contains_key(it));
+                let addresses = &standing.get(key)?.offer.addresses;
+                let address = member::usable(addresses, dials).ok().map(Address::base);
+                let is_free = address.as_ref().is_none_or(|it| !asked.contains_key(it));
                 is_free.then_some(address)
             };
             let trials = &mut self.trials;
@@ -237,9 +246,10 @@ impl Network {
                 let Some(standing) = standing.get(&key) else {
                     continue;
                 };
-                let address = standing.offer.addresses.first();
+                let addresses = &standing.offer.addresses;
+                let address = member::usable(addresses, dials).ok().or(addresses.first());
                 if let Some(address) = address {
-                    self.asked.insert(address.clone(), now_ms);
+                    self.asked.insert(address.base(), now_ms);
                 }
                 match self.site(standing) {
                     Ok(site) => made.push((key, standing.offer.until_ms.ms(), site)),
@@ -271,8 +281,10 @@ impl Network {
 
     /// A site for an offer. What is known of one whose stage it has is carried over.
     fn site(&self, standing: &StandingOffer<'_>) -> Result<Site, String> {
-        let endpoint = member::endpoint(&self.config, standing)?;
-        let site = Site::new(endpoint, self.client.clone())?;
+        let endpoint = member::endpoint(&self.config, self.dialer.is_some(), standing)?;
+        let usual = || self.client.clone();
+        let client = by_key::client(&endpoint, self.dialer.as_ref(), usual)?;
+        let site = Site::new(endpoint, client)?;
         let ordinary = self.trials.stage(&standing.key.key_id()) == Some(Stage::Ordinary);
         if let Some(member) = site.member.as_ref().filter(|_| ordinary) {
             member.graduate();
@@ -367,6 +379,7 @@ impl Network {
 /// Takes up renewed offers; the keys of sites whose offer says something else now.
 fn changed(
     config: &NetworkConfig,
+    dials: bool,
     sites: &mut BTreeMap<KeyId, Seat>,
     standing: &BTreeMap<KeyId, StandingOffer<'_>>,
 ) -> Vec<KeyId> {
@@ -376,7 +389,7 @@ fn changed(
             continue;
         };
         seat.until_ms = standing.offer.until_ms.ms();
-        let same = member::endpoint(config, standing).is_ok_and(|it| it == seat.site.config);
+        let same = member::endpoint(config, dials, standing).is_ok_and(|it| it == seat.site.config);
         if !same {
             changed.push(*key);
         }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use tokio::sync::MutexGuard;
 
+use crate::by_key;
 use crate::callers::Callers;
 use crate::config::{EndpointConfig, GatewayConfig};
 use crate::gateway::{Gateway, StartError};
@@ -56,13 +57,14 @@ impl Settings {
             if let Some(same) = before.iter().find(|site| site.config == *endpoint) {
                 return Ok(Arc::clone(same));
             }
+            // A client of its own: the time to connect is set per client.
+            let client = || {
+                let usual = || engine::http::client_with(endpoint.timeouts.connect);
+                by_key::client(endpoint, config.dialer.as_ref(), usual)
+            };
             let site = match take_same(&mut changed, endpoint) {
-                Some(before) => before.with(endpoint.clone()),
-                // A client of its own: the time to connect is set per client.
-                None => Site::new(
-                    endpoint.clone(),
-                    engine::http::client_with(endpoint.timeouts.connect),
-                ),
+                Some(before) => before.with(endpoint.clone(), client),
+                None => client().and_then(|client| Site::new(endpoint.clone(), client)),
             };
             site.map(Arc::new).map_err(|reason| StartError::Endpoint {
                 url: endpoint.api.to_string(),
@@ -87,6 +89,7 @@ impl Settings {
             ("listen", now.listen == next.listen),
             ("log", now.log == next.log),
             ("networks", now.networks == next.networks),
+            ("dial_by_key", now.dial_by_key == next.dial_by_key),
             ("merged", now.merged == next.merged),
             ("region", now.region == next.region),
             ("spool", now.spool == next.spool),

@@ -160,12 +160,18 @@ impl Site {
     /// The same site with other settings: it keeps its connections, how its endpoints fare, its
     /// places, and what it said of itself. A limit of calls where there was none counts those that
     /// begin from now on.
-    pub(crate) fn with(&self, config: EndpointConfig) -> Result<Self, String> {
+    pub(crate) fn with(
+        &self,
+        config: EndpointConfig,
+        another_client: impl FnOnce() -> Result<Client, String>,
+    ) -> Result<Self, String> {
         let own = &self.config;
-        let client = if own.timeouts.connect == config.timeouts.connect {
+        let same_way =
+            own.timeouts.connect == config.timeouts.connect && own.by_key == config.by_key;
+        let client = if same_way {
             self.client.clone()
         } else {
-            engine::http::client_with(config.timeouts.connect)
+            another_client()?
         };
         let mut next = Self::new(config, client)?;
         next.memory = Arc::clone(&self.memory);

@@ -19,7 +19,7 @@ use engine::ApiError;
 use record::bucket::start_ms;
 use record::challenge::Challenge;
 use record::offer::{ADDRESSES_MAX, MODELS_MAX, Offer, OfferedModel, OfferedPrice};
-use record::{Digest, Origin, RecordId, Seq, Word};
+use record::{Address, Digest, RecordId, Seq, Word};
 use serde::{Deserialize, Serialize};
 
 use crate::error::NodeError;
@@ -37,8 +37,8 @@ const AGAIN: Duration = Duration::from_secs(5);
 /// What a node offers besides its models.
 #[derive(Debug, Clone)]
 pub struct Joining {
-    /// Where it can be reached, as others see it: 1 to 4 web origins.
-    pub addresses: Vec<Origin>,
+    /// Where it can be reached, as others see it: 1 to 4.
+    pub addresses: Vec<Address>,
     /// Where it is, in a word of its own.
     pub region: Option<Word>,
     /// What a million tokens cost, of every model.
@@ -220,7 +220,7 @@ async fn prove(shared: &Shared, headers: &HeaderMap, body: Body) -> Result<Proof
         .get()
         .map_or(&[][..], |it| &it.joining.addresses);
     // Only for addresses of its own: so nobody else can pass a proof on as his.
-    let Some(address) = own.iter().find(|own| own.as_str() == asked.address) else {
+    let Some(address) = own.iter().find(|own| own.to_string() == asked.address) else {
         let message = "This node offers itself at no such address.".to_owned();
         let error = ApiError::new(404, "invalid_request_error", message);
         return Err(error.with_code("not_my_address"));

@@ -12,6 +12,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Request, Response};
 use bytes::Bytes;
 use engine::faulty::Faulty;
+use engine::http::Accept;
 use engine::openai::Surface;
 use engine::upstream::Upstream;
 use engine::{ApiError, Engine};
@@ -50,9 +51,9 @@ const FINGERPRINT_DIGITS: usize = 16;
 pub struct Node {
     address: SocketAddr,
     pub(crate) shared: Arc<Shared>,
-    /// Dropping it stops the server too.
-    quit: Option<oneshot::Sender<()>>,
-    server: JoinHandle<()>,
+    /// Dropping it stops the servers too.
+    quit: Option<watch::Sender<()>>,
+    servers: Vec<JoinHandle<()>>,
 }
 
 pub(crate) struct Shared {
@@ -133,28 +134,38 @@ pub async fn serve(config: NodeConfig) -> Result<Node, NodeError> {
         running: watch::Sender::new(0),
         stop: watch::Sender::new(false),
     });
-    let (quit, told_to_quit) = oneshot::channel::<()>();
-    let service = TowerToHyperService::new(router(shared.clone()));
-    let server = tokio::spawn(engine::http::serve(
-        listener,
-        service,
-        async {
-            // An error says that the handle was dropped, which means the same.
-            let _ = told_to_quit.await;
-        },
-        Duration::MAX,
-    ));
     let provider = shared.recorder.identity().id();
-    tracing::info!(%address, %provider, "the node listens");
-    Ok(Node {
+    let mut node = Node {
         address,
         shared,
-        quit: Some(quit),
-        server,
-    })
+        quit: Some(watch::Sender::new(())),
+        servers: Vec::new(),
+    };
+    node.serve_also(listener);
+    tracing::info!(%address, %provider, "the node listens");
+    Ok(node)
 }
 
 impl Node {
+    /// Serves the same on connections from elsewhere, until the node is shut down.
+    pub fn serve_also(&mut self, connections: impl Accept + 'static) {
+        let Some(quit) = &self.quit else {
+            return;
+        };
+        let mut told_to_quit = quit.subscribe();
+        let service = TowerToHyperService::new(router(self.shared.clone()));
+        let server = engine::http::serve(
+            connections,
+            service,
+            async move {
+                // An error says that the handle was dropped, which means just that.
+                let _ = told_to_quit.changed().await;
+            },
+            Duration::MAX,
+        );
+        self.servers.push(tokio::spawn(server));
+    }
+
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
@@ -214,11 +225,9 @@ impl Node {
             // What does not even stop is voided at the next start.
             let _ = tokio::time::timeout(GOODBYE, idle()).await;
         }
-        if tokio::time::timeout(GOODBYE, &mut self.server)
-            .await
-            .is_err()
-        {
-            self.server.abort();
+        let ended = futures_util::future::join_all(&mut self.servers);
+        if tokio::time::timeout(GOODBYE, ended).await.is_err() {
+            self.servers.iter().for_each(JoinHandle::abort);
         }
         Ok(shared.recorder.close(patience).await?)
     }

@@ -8,8 +8,8 @@
 
 use std::fmt;
 
+use crate::address::Address;
 use crate::digest::{Digest, SignerId};
-use crate::endpoint::Origin;
 
 /// What is asked of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +17,7 @@ pub struct Challenge {
     /// 32 random bytes of whoever asks.
     pub nonce: Digest,
     /// The address that is asked, as the offer has it.
-    pub address: Origin,
+    pub address: Address,
     /// Who should be there.
     pub provider: SignerId,
 }

@@ -15,7 +15,7 @@ use ring::signature::{
 
 use crate::challenge::Challenge;
 use crate::consent::Consent;
-use crate::digest::{KeyId, sha256};
+use crate::digest::{KeyId, hmac_sha256, sha256};
 use crate::envelope::{Envelope, pae};
 use crate::error::{Code, Error, Result};
 use crate::statement::{Record, Statement};
@@ -174,6 +174,12 @@ impl SigningKey {
             &pem::Pem::new(PRIVATE_TAG, self.pkcs8.as_slice()),
             line_feeds(),
         )
+    }
+
+    /// A secret for another use, told apart by its name: it says nothing of this key, and nobody
+    /// without this key can make it.
+    pub fn secret_for(&self, name: &str) -> [u8; 32] {
+        *hmac_sha256(&self.pkcs8, name.as_bytes()).as_bytes()
     }
 
     /// The public half.

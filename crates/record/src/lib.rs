@@ -17,6 +17,7 @@
 //! | [`kind`] | the kinds, and how to add one |
 //! | [`control`] | the chain of a signer's control records |
 //! | [`offer`] | what nodes offer, and which offers stand |
+//! | [`address`] | where a node is reached |
 //! | [`challenge`] | the proof that a node holds its key |
 //! | [`consent`] | a signer's word on what strangers may read |
 //! | [`outcome`] | outcome classes and faults |
@@ -31,6 +32,7 @@ mod base64;
 mod error;
 mod field;
 
+pub mod address;
 pub mod bucket;
 pub mod bundle;
 pub mod challenge;
@@ -48,6 +50,7 @@ pub mod schema;
 pub mod statement;
 pub mod value;
 
+pub use address::{Address, DialKey, KeyAddress};
 pub use bundle::{Bundle, LogEntry};
 pub use content::{Salt, Secret};
 pub use digest::{CallId, Digest, KeyId, Nonce, RecordId, SignerId, StreamId, hmac_sha256, sha256};

@@ -87,6 +87,12 @@ impl Identity {
         &self.controls
     }
 
+    /// A secret for another use, made from the instance key and gone with it.
+    #[must_use]
+    pub fn secret_for(&self, name: &str) -> [u8; 32] {
+        self.key.secret_for(name)
+    }
+
     /// Proves to whoever asks that the instance key is held here.
     ///
     /// # Errors

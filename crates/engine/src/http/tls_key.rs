@@ -16,16 +16,32 @@ use rustls::server::ParsedCertificate;
 use tokio::net::TcpStream;
 use tower_service::Service;
 
+use super::{ByKey, Dialed, Screened};
+
 /// SHA-256 of the `SubjectPublicKeyInfo` (RFC 5280, section 4.1.2.7) in DER of the certificate that
 /// a server showed. In the extensions of every answer that came over TLS.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TlsKey(pub [u8; 32]);
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
 /// Connects, over TLS where the URL says so, and notes the key of the other side.
 #[derive(Clone)]
-pub struct Connector(pub(super) HttpsConnector<HttpConnector<super::Screened>>);
+pub struct Connector(Way);
+
+#[derive(Clone)]
+enum Way {
+    Web(HttpsConnector<HttpConnector<Screened>>),
+    Key(ByKey),
+}
+
+impl Connector {
+    pub(super) fn web(https: HttpsConnector<HttpConnector<Screened>>) -> Self {
+        Self(Way::Web(https))
+    }
+
+    pub(super) fn by_key(way: ByKey) -> Self {
+        Self(Way::Key(way))
+    }
+}
 
 impl Service<Uri> for Connector {
     type Response = Noted;
@@ -33,22 +49,36 @@ impl Service<Uri> for Connector {
     type Future = Pin<Box<dyn Future<Output = Result<Noted, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
+        match &mut self.0 {
+            Way::Web(https) => https.poll_ready(context),
+            Way::Key(_) => Poll::Ready(Ok(())),
+        }
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        let connecting = self.0.call(uri);
-        Box::pin(async move {
-            let stream = connecting.await?;
-            Ok(Noted {
-                key: key_of(&stream),
-                stream,
-            })
-        })
+        match &mut self.0 {
+            Way::Web(https) => {
+                let connecting = https.call(uri);
+                Box::pin(async move {
+                    let stream = connecting.await?;
+                    Ok(Noted {
+                        key: key_of(&stream),
+                        stream: Stream::Web(stream),
+                    })
+                })
+            }
+            Way::Key(way) => {
+                let connecting = way.connect();
+                Box::pin(async move {
+                    let stream = Stream::Key(TokioIo::new(connecting.await?));
+                    Ok(Noted { key: None, stream })
+                })
+            }
+        }
     }
 }
 
-fn key_of(stream: &Stream) -> Option<TlsKey> {
+fn key_of(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> Option<TlsKey> {
     let MaybeHttpsStream::Https(stream) = stream else {
         return None;
     };
@@ -61,15 +91,38 @@ fn key_of(stream: &Stream) -> Option<TlsKey> {
 }
 
 /// A connection whose other side is noted.
-#[derive(Debug)]
 pub struct Noted {
     stream: Stream,
     key: Option<TlsKey>,
 }
 
+enum Stream {
+    Web(MaybeHttpsStream<TokioIo<TcpStream>>),
+    Key(TokioIo<Dialed>),
+}
+
+/// Does the same with either kind of stream.
+macro_rules! either {
+    ($noted:expr, $stream:ident => $done:expr) => {
+        match &mut $noted.get_mut().stream {
+            Stream::Web(stream) => {
+                let $stream = Pin::new(stream);
+                $done
+            }
+            Stream::Key(stream) => {
+                let $stream = Pin::new(stream);
+                $done
+            }
+        }
+    };
+}
+
 impl Connection for Noted {
     fn connected(&self) -> Connected {
-        let connected = self.stream.connected();
+        let connected = match &self.stream {
+            Stream::Web(stream) => stream.connected(),
+            Stream::Key(_) => Connected::new(),
+        };
         match self.key {
             Some(key) => connected.extra(key),
             None => connected,
@@ -79,46 +132,43 @@ impl Connection for Noted {
 
 impl Read for Noted {
     fn poll_read(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        either!(self, stream => stream.poll_read(context, buffer))
     }
 }
 
 impl Write for Noted {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        either!(self, stream => stream.poll_write(context, bytes))
     }
 
-    fn poll_flush(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        either!(self, stream => stream.poll_flush(context))
     }
 
-    fn poll_shutdown(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        either!(self, stream => stream.poll_shutdown(context))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        match &self.stream {
+            Stream::Web(stream) => stream.is_write_vectored(),
+            Stream::Key(stream) => stream.is_write_vectored(),
+        }
     }
 
     fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         pieces: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, pieces)
+        either!(self, stream => stream.poll_write_vectored(context, pieces))
     }
 }

@@ -19,7 +19,7 @@ use super::traces::{TracesTable, traces};
 use super::{
     ConfigError, DataCollection, EndpointConfig, EndpointKind, GatewayConfig, ImportedConfig,
     LISTEN_DEFAULT, Limits, LogConfig, Quantization, REGION_DEFAULT, Routing, Secret, SpoolLimits,
-    Surroundings, Timeouts, TlsConfig, api_base, base,
+    Surroundings, Timeouts, TlsConfig, base, place,
 };
 
 #[derive(Deserialize)]
@@ -43,6 +43,8 @@ struct File {
     networks: Vec<Spanned<String>>,
     #[serde(default)]
     network: Vec<NetworkTable>,
+    #[serde(default)]
+    dial_by_key: bool,
     #[serde(default)]
     endpoint: Vec<EndpointTable>,
     #[serde(default)]
@@ -226,6 +228,8 @@ pub(super) fn parse(
         publish,
         hand_back: file.hand_back,
         networks,
+        dial_by_key: file.dial_by_key,
+        dialer: None,
         endpoints,
         limits,
         routing,
@@ -357,7 +361,7 @@ fn endpoint(
     inherited: Timeouts,
     around: &dyn Surroundings,
 ) -> Result<EndpointConfig, ConfigError> {
-    let api = api_base(table.url.get_ref())
+    let (api, by_key) = place(table.url.get_ref())
         .map_err(|e| at.wrong(&table.url, "endpoint.url", &e.to_string()))?;
     let api_key = table
         .api_key_env
@@ -374,8 +378,12 @@ fn endpoint(
         }
     }
     let kind = match table.kind {
-        Kind::Auto if table.provider.is_some() => EndpointKind::Node,
+        Kind::Auto if table.provider.is_some() || by_key.is_some() => EndpointKind::Node,
         Kind::Auto => EndpointKind::Auto,
+        Kind::Openai if by_key.is_some() => {
+            let message = "only a node is reached by its key; remove kind";
+            return Err(at.wrong(&table.url, "endpoint.kind", message));
+        }
         Kind::Node => EndpointKind::Node,
         Kind::Openai => EndpointKind::Openai,
     };
@@ -387,6 +395,7 @@ fn endpoint(
         name: table.name.clone(),
         owner: table.owner.clone(),
         api,
+        by_key,
         kind,
         models: models(at, table)?,
         api_key,

@@ -14,7 +14,7 @@ use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use record::challenge::Challenge;
 use record::offer::Standing as StandingOffer;
-use record::{Digest, KeyId, Origin, PublicKey, RecordId, SignerId};
+use record::{Address, Digest, KeyId, PublicKey, RecordId, SignerId};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ pub(crate) struct Membership {
     pub(crate) provider: SignerId,
     /// The key that its address must prove.
     pub(crate) key: PublicKey,
-    pub(crate) address: Origin,
+    pub(crate) address: Address,
     /// Model → the manifest that is offered.
     pub(crate) manifests: BTreeMap<String, RecordId>,
 }
@@ -103,11 +103,17 @@ impl Member {
 /// The endpoint that an offer amounts to, or why it is of no use here.
 pub(super) fn endpoint(
     network: &NetworkConfig,
+    dials: bool,
     standing: &StandingOffer<'_>,
 ) -> Result<EndpointConfig, String> {
     let offer = standing.offer;
-    let address = offer.addresses.first().ok_or("it names no address")?;
-    let mut endpoint = EndpointConfig::at(address.as_str()).map_err(|error| error.to_string())?;
+    let address = usable(&offer.addresses, dials)?;
+    let mut endpoint =
+        EndpointConfig::at(&address.to_string()).map_err(|error| error.to_string())?;
+    if let Some(route) = &mut endpoint.by_key {
+        route.private = network.allow_private;
+        route.check()?;
+    }
     if let Some(literal) = endpoint.api.host().and_then(reach::literal)
         && !network.allow_private
         && !reach::is_public(literal)
@@ -162,10 +168,23 @@ pub(super) fn endpoint(
     Ok(endpoint)
 }
 
+/// The first address that can be connected to: one by key only where that was asked for.
+pub(super) fn usable(addresses: &[Address], dials: bool) -> Result<&Address, String> {
+    let mut usable = addresses.iter().filter(|address| match address {
+        Address::Web(_) => true,
+        Address::Key(_) => dials,
+    });
+    let none = match addresses {
+        [] => "it names no address",
+        _ => "it is reached by its key alone; dial_by_key = true would allow that",
+    };
+    usable.next().ok_or_else(|| none.to_owned())
+}
+
 #[derive(Serialize)]
-struct Asked<'a> {
+struct Asked {
     nonce: String,
-    address: &'a str,
+    address: String,
 }
 
 #[derive(Deserialize)]
@@ -218,10 +237,10 @@ impl Membership {
         let unreachable = |why: String| Standing::Unreachable(why);
         let body = serde_json::to_vec(&Asked {
             nonce: asked.nonce.to_hex(),
-            address: self.address.as_str(),
+            address: self.address.to_string(),
         });
         let body = body.map_err(|error| unreachable(error.to_string()))?;
-        let request = Request::post(format!("{}/longrun/v1/challenge", self.address))
+        let request = Request::post(format!("{}/longrun/v1/challenge", self.address.base()))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| unreachable(error.to_string()))?;

@@ -7,9 +7,10 @@
 //! ([`crate::challenge`]) first.
 
 use super::{Body, SubjectNames, Subjects, require_id, subject};
+use crate::address::Address;
 use crate::bucket::StartMs;
 use crate::digest::RecordId;
-use crate::endpoint::{ModelName, Origin, Seq};
+use crate::endpoint::{ModelName, Seq};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Word, object, whole};
 use crate::json::{Object, Value};
@@ -42,8 +43,8 @@ object! {
         pub until_ms: StartMs,
         /// Whether it takes back what was offered before; then it offers nothing.
         pub withdrawn: bool,
-        /// Where the instance can be reached: 1 to 4 web origins, none if withdrawn.
-        pub addresses: Vec<Origin>,
+        /// Where the instance can be reached: 1 to 4 addresses, none if withdrawn.
+        pub addresses: Vec<Address>,
         /// What it serves: 1 to 64 models, each once, none if withdrawn.
         pub models: Vec<OfferedModel>,
         /// Where it is, in a word of its own; a claim.

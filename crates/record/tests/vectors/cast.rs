@@ -209,6 +209,19 @@ pub fn offer(by: Signer, manifest: RecordId) -> Result<Statement> {
     Statement::new(by, offer_body(manifest)?)
 }
 
+/// One of a node that is reached by its key, and at a web origin besides.
+pub fn offer_by_key(by: Signer, manifest: RecordId) -> Result<Statement> {
+    let mut offer = offer_body(manifest)?;
+    let key = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let direct = "direct=203.0.113.7:7413&direct=[2001:db8::7]:7413";
+    offer.addresses = vec![
+        format!("iroh://{key}?relay=https://relay.example:8443&{direct}").parse()?,
+        format!("iroh://{key}?direct=192.0.2.1:65535").parse()?,
+        "https://gpu.example".parse()?,
+    ];
+    Statement::new(by, offer)
+}
+
 /// The next one of the same key, which takes it back.
 pub fn offer_withdrawn(by: Signer, manifest: RecordId) -> Result<Statement> {
     let mut offer = offer_body(manifest)?;

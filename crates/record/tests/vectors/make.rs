@@ -197,6 +197,8 @@ impl Maker<'_> {
         let manifest = self.record("manifest-computed").id;
         let offer = cast::offer(provider.clone(), manifest).expect("valid");
         self.golden("offer", by, &offer);
+        let by_key = cast::offer_by_key(provider.clone(), manifest).expect("valid");
+        self.golden("offer-by-key", by, &by_key);
         let withdrawn = cast::offer_withdrawn(provider.clone(), manifest).expect("valid");
         self.golden("offer-withdrawn", by, &withdrawn);
 

@@ -465,7 +465,7 @@ fn readable(url: &str) -> Result<String, String> {
             UrlError::Malformed(_) | UrlError::Scheme(_) => {
                 "it is no URL that begins with http:// or https://".to_owned()
             }
-            UrlError::Credentials | UrlError::Query => error.to_string(),
+            UrlError::Key(_) | UrlError::Credentials | UrlError::Query => error.to_string(),
         };
         format!("its api_base: {why}")
     })

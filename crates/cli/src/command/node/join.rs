@@ -7,7 +7,7 @@ use anyhow::Result;
 use clap::Args;
 use node::{Joining, Node};
 use record::offer::{OfferedPrice, TokenPrice};
-use record::{Origin, RecordId};
+use record::{Address, Origin, RecordId};
 use recorder::State;
 
 use crate::files::Unusable;
@@ -80,11 +80,8 @@ impl Join {
         let mut addresses = Vec::new();
         for text in &self.address {
             let origin = text.trim_end_matches('/').trim_end_matches("/v1");
-            addresses.push(
-                origin
-                    .parse::<Origin>()
-                    .map_err(|e| unusable("--address", e))?,
-            );
+            let origin: Origin = origin.parse().map_err(|e| unusable("--address", e))?;
+            addresses.push(Address::Web(origin));
         }
         if addresses.is_empty() {
             if listen.ip().is_unspecified() {
@@ -140,8 +137,11 @@ impl Join {
     }
 }
 
-fn is_of_this_machine(address: &Origin) -> bool {
-    let host = address.as_str().split_once("://").map_or("", |(_, h)| h);
+fn is_of_this_machine(address: &Address) -> bool {
+    let Address::Web(origin) = address else {
+        return false;
+    };
+    let host = origin.as_str().split_once("://").map_or("", |(_, h)| h);
     ["127.", "localhost", "[::1]"]
         .iter()
         .any(|own| host.starts_with(own))

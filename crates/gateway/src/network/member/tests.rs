@@ -38,7 +38,7 @@ fn taken(network: &NetworkConfig, offer: &Offer) -> Result<EndpointConfig, Strin
         record: RecordId::from_bytes([3; 32]),
         offer,
     };
-    endpoint(network, &standing)
+    endpoint(network, true, &standing)
 }
 
 fn network() -> NetworkConfig {
@@ -71,6 +71,46 @@ fn an_offer_from_inside_is_refused_unless_that_is_allowed() {
 }
 
 #[test]
+fn who_is_reached_by_key_alone_is_taken_where_that_is_asked_for_and_through_a_public_relay() {
+    const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let mut network = network();
+    let at = |ways: &str| offer(&format!("iroh://{KEY}?{ways}"), &[("llama", 0)]);
+    let relayed = at("relay=https://relay.example&direct=10.0.0.7:7413");
+    let endpoint = taken(&network, &relayed).expect("through a relay");
+    assert_eq!(endpoint.api.to_string(), format!("iroh://{KEY}/v1"));
+    let route = endpoint.by_key.expect("by key");
+    assert!(!route.private, "nothing is sent to 10.0.0.7");
+    assert_eq!(route.host(), "relay.example");
+    for (inside, why) in [
+        ("relay=http://127.0.0.1:3340", "own network"),
+        ("relay=https://[fd00::1]", "own network"),
+        ("direct=10.0.0.7:7413", "no relay"),
+        ("direct=1.1.1.1:7413", "no relay"),
+    ] {
+        let offer = at(inside);
+        let error = taken(&network, &offer).expect_err(inside);
+        assert!(error.contains(why), "{inside}: {error}");
+        network.allow_private = true;
+        assert!(taken(&network, &offer).is_ok_and(|it| it.by_key.is_some_and(|r| r.private)));
+        network.allow_private = false;
+    }
+    let key = key();
+    let standing = |offer| StandingOffer {
+        provider: SignerId::from_bytes([2; 32]),
+        key: key.public(),
+        record: RecordId::from_bytes([3; 32]),
+        offer,
+    };
+    let off = super::endpoint(&network, false, &standing(&relayed)).expect_err("not asked for");
+    assert!(off.contains("dial_by_key"), "{off}");
+    let mut both = relayed.clone();
+    both.addresses
+        .push("https://gpu.example".parse().expect("an origin"));
+    let web = super::endpoint(&network, false, &standing(&both)).expect("the other address");
+    assert_eq!(web.api, "https://gpu.example/v1");
+}
+
+#[test]
 fn what_costs_too_much_or_is_not_wanted_is_left_out() {
     let mut network = network();
     network.price_max = 1000;
@@ -93,7 +133,7 @@ fn what_costs_too_much_or_is_not_wanted_is_left_out() {
 }
 
 /// Somebody who answers every request in the same way, and where.
-async fn canned(answer: String) -> Origin {
+async fn canned(answer: String) -> Address {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let port = listener.local_addr().expect("bound").port();
     tokio::spawn(async move {
@@ -108,7 +148,7 @@ async fn canned(answer: String) -> Origin {
         .expect("an origin")
 }
 
-fn at(address: Origin) -> Membership {
+fn at(address: Address) -> Membership {
     Membership {
         log: String::new(),
         provider: SignerId::from_bytes([2; 32]),

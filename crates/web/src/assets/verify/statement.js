@@ -94,6 +94,25 @@ function isOrigin(t) {
   return port === undefined || (Number(port) <= 65_535 && port !== { http: "80", https: "443" }[scheme]);
 }
 
+/** A web origin, or a key with the ways to whoever holds it, in the one spelling of format.md. */
+function isAddress(t) {
+  if (!t.startsWith("iroh://")) return isOrigin(t);
+  const parts = /^iroh:\/\/[0-9a-f]{64}\?(?:relay=([^&]*)(?:&|$))?(?:direct=([^&]*(?:&direct=[^&]*)*))?$/.exec(t);
+  if (!parts || t.endsWith("&") || utf8(t).length > 600) return false;
+  const [, relay, ways] = parts;
+  const direct = ways === undefined ? [] : ways.split("&direct=");
+  if (relay === undefined ? direct.length === 0 : !isOrigin(relay)) return false;
+  return direct.length <= 4 && new Set(direct).size === direct.length && direct.every(isDirect);
+}
+
+/** `ip:port`; IPv6 in brackets and as in RFC 5952, with no IPv4 address inside. */
+function isDirect(t) {
+  const parts = /^([0-9.]+|\[[0-9a-f:]+\]):([1-9][0-9]{0,4})$/.exec(t);
+  if (!parts || Number(parts[2]) > 65_535 || !URL.canParse(`http://${parts[1]}`)) return false;
+  const mapped = /^\[::ffff:[0-9a-f]+:[0-9a-f]+\]$/.test(parts[1]);
+  return new URL(`http://${parts[1]}`).hostname === parts[1] && !mapped;
+}
+
 const optional = (read) => ({ read, optional: true });
 
 /** An object with these members; `check` sees them all and refuses what contradicts. */
@@ -388,7 +407,7 @@ const judgement = object(
   },
 );
 
-const origin = string("bad_value", (t) => isOrigin(t));
+const address = string("bad_value", isAddress);
 const price = whole(0, 10_000_000_000);
 const offer = object(
   {
@@ -396,7 +415,7 @@ const offer = object(
     from_ms: time,
     until_ms: time,
     withdrawn: boolean,
-    addresses: list(origin),
+    addresses: list(address),
     models: list(
       object({ model: text(256), manifest: digest, price: object({ prompt: price, completion: price }) }),
     ),
