@@ -17,6 +17,7 @@ mod identities;
 mod models;
 mod records;
 mod settings;
+mod tracing;
 mod trees;
 mod verifying;
 mod watching;
@@ -48,6 +49,7 @@ pub fn targets() -> Vec<Target> {
         #[cfg(feature = "embedded")]
         models::TARGETS,
         settings::TARGETS,
+        tracing::TARGETS,
     ]
     .concat();
     let names: BTreeSet<&str> = all.iter().map(|target| target.name).collect();

@@ -17,8 +17,8 @@ pub(crate) use asking::{Claim, Domains, keep_asking};
 pub const WELL_KNOWN: &str = "/.well-known/longrun.json";
 /// Largest file that is read, bytes.
 pub const FILE_BYTES_MAX: usize = 64 << 10;
-/// Longest name of a domain (RFC 1035), with a port.
-const DOMAIN_BYTES_MAX: usize = 253 + 6;
+/// Longest name of a domain (RFC 1035).
+const DOMAIN_BYTES_MAX: usize = 253;
 
 #[derive(Deserialize)]
 struct Vouching {
@@ -42,28 +42,24 @@ pub fn statement(id: SignerId, root_key: Option<KeyId>) -> Value {
     json!({ "providers": [provider] })
 }
 
-/// Where a domain has its file. A domain is a name, perhaps with a port; no address, for that has no
-/// owner who could vouch.
+/// Where a domain has its file. A domain is a name: no address, for that has no owner who could vouch,
+/// and no port, for whoever is on another one than 443 need not be the domain's owner, and nobody is
+/// to send gateways to ports of his choice.
 ///
 /// # Errors
 /// What is wrong with it, in words.
 pub fn url(domain: &str) -> Result<String, String> {
-    let (name, port) = match domain.split_once(':') {
-        Some((name, port)) => (name, Some(port)),
-        None => (domain, None),
-    };
     let label = |label: &str| {
         let plain = |c: u8| c.is_ascii_lowercase() || c.is_ascii_digit() || c == b'-';
         !label.is_empty() && label.len() <= 63 && label.bytes().all(plain)
     };
     // The last label of an address is a number, that of a name never is (RFC 3696, section 2).
     let numeric = |label: &str| label.bytes().all(|c| c.is_ascii_digit());
-    let last = name.rsplit('.').next().unwrap_or("");
-    let port_is_one = port.is_none_or(|it| it.parse::<u16>().is_ok_and(|port| port > 0));
-    let is_name = name.split('.').all(label) && !numeric(last) && name.contains('.');
-    if !is_name || !port_is_one || domain.len() > DOMAIN_BYTES_MAX {
+    let last = domain.rsplit('.').next().unwrap_or("");
+    let is_name = domain.split('.').all(label) && !numeric(last) && domain.contains('.');
+    if !is_name || domain.len() > DOMAIN_BYTES_MAX {
         return Err(format!(
-            "{domain:?} is no domain name; write it in lower case, such as example.org"
+            "{domain:?} is no domain name; write it in lower case and without a port, such as example.org"
         ));
     }
     Ok(format!("https://{domain}{WELL_KNOWN}"))
@@ -99,12 +95,7 @@ mod tests {
 
     #[test]
     fn a_domain_is_a_name_and_nothing_that_leads_inside() {
-        for name in [
-            "example.org",
-            "gpu-1.example.org",
-            "example.org:8443",
-            "xn--bcher-kva.example",
-        ] {
+        for name in ["example.org", "gpu-1.example.org", "xn--bcher-kva.example"] {
             let url = url(name).expect(name);
             assert_eq!(url, format!("https://{name}/.well-known/longrun.json"));
         }
@@ -117,8 +108,8 @@ mod tests {
             "0x7f.1",
             "example.org/x",
             "user@example.org",
-            "example.org:0",
-            "example.org:99999",
+            "example.org:443",
+            "example.org:22",
             "example..org",
             "Example.org",
             "example.org?x",

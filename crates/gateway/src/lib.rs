@@ -119,6 +119,7 @@ pub use gateway::StartError;
 pub use network::reach::is_public;
 pub use publish::retired_keys;
 pub use settings::{ConfigSource, ReloadError};
+pub use traces::{passed_on, rejected_spans};
 
 use allowance::Now;
 use gateway::{Gateway, Made};

@@ -17,6 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::HeaderMap;
+use prost::Message as _;
 use ring::rand::SecureRandom;
 use serde::Serialize;
 use tokio::sync::{mpsc, watch};
@@ -41,6 +42,27 @@ use context::{Context, Parent, SpanId, TraceId};
 
 /// How long what waits may take to be posted when the gateway stops.
 const FLUSH: Duration = Duration::from_secs(5);
+
+/// What an endpoint is told of the trace that came with a call, for a span of all ones; `None` if what
+/// came is no trace.
+#[must_use]
+pub fn passed_on(came: &HeaderMap) -> Option<HeaderMap> {
+    let parent = Parent::of(came)?;
+    let sampled = parent.sampled;
+    let context = Context::new(Some(parent), TraceId([0xff; 16]), sampled);
+    let mut headers = HeaderMap::new();
+    context.tell(SpanId([0xff; 8]), true, &mut headers);
+    Some(headers)
+}
+
+/// How many spans a receiver says that it rejected, by its answer in protobuf; none by one that cannot
+/// be read.
+#[must_use]
+pub fn rejected_spans(answer: &[u8]) -> u64 {
+    let said = otlp::ExportTraceServiceResponse::decode(answer).ok();
+    let partly = said.and_then(|said| said.partial_success);
+    partly.map_or(0, |it| u64::try_from(it.rejected_spans).unwrap_or(0))
+}
 
 /// Traces calls.
 pub(crate) struct Tracer {

@@ -68,12 +68,6 @@ enum Not {
     Silent(String),
 }
 
-impl Claim {
-    fn host(&self) -> &str {
-        self.domain.split(':').next().unwrap_or_default()
-    }
-}
-
 impl Domains {
     /// Whether the domain vouches, by its last word.
     pub(crate) fn vouch(&self, claim: &Claim) -> bool {
@@ -108,11 +102,11 @@ impl Domains {
             if asked.len() == AT_ONCE {
                 break;
             }
-            if providers.contains_key(&claim.provider) || hosts.contains_key(claim.host()) {
+            if providers.contains_key(&claim.provider) || hosts.contains_key(&claim.domain) {
                 continue;
             }
             providers.insert(claim.provider, now_ms);
-            hosts.insert(claim.host().to_owned(), now_ms);
+            hosts.insert(claim.domain.clone(), now_ms);
             asked.push(claim.clone());
         }
         asked
@@ -311,7 +305,7 @@ mod tests {
         }
         assert_eq!(asked, 1, "one provider in ten minutes");
 
-        let named = |port: u8| claim_of(port, &format!("victim.example:{port}"));
+        let named = |provider: u8| claim_of(provider, "victim.example");
         let many: BTreeSet<Claim> = (2..200).map(named).collect();
         let at_ms = 10 * AGAIN_MS;
         assert_eq!(domains.due(&many, at_ms).len(), 1);

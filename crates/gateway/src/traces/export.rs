@@ -21,8 +21,8 @@ use tokio::time::Instant;
 
 use super::Spans;
 use super::otlp::{
-    ExportTraceServiceRequest, ExportTraceServiceResponse, InstrumentationScope, KeyValue,
-    Resource, ResourceSpans, ScopeSpans, Span,
+    ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans,
+    Span,
 };
 use crate::config::traces::TracesConfig;
 use crate::lock::lock;
@@ -180,9 +180,7 @@ impl Export {
             Ok(Some(answer)) => answer,
         };
         if head.status.is_success() {
-            let said = body.and_then(|body| ExportTraceServiceResponse::decode(body).ok());
-            let partly = said.and_then(|said| said.partial_success);
-            return Ok(partly.map_or(0, |it| u64::try_from(it.rejected_spans).unwrap_or(0)));
+            return Ok(body.map_or(0, |body| super::rejected_spans(&body)));
         }
         let why = format!("it answered {}", head.status);
         Err(match head.status {
