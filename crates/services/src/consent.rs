@@ -11,8 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use record::consent::{Consent, Publish};
-use record::control::LogOrigin;
-use record::{KeyId, PublicKey};
+use record::control::{Chain, LogOrigin};
+use record::{Envelope, KeyId, PublicKey, SignerId};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -37,6 +37,15 @@ pub struct Said {
     pub at_ms: u64,
     /// Base64 of the signature over [`Consent`]'s text.
     pub signature: String,
+    /// Where a signer's root or recovery key takes back the word of an instance key that ended, whom
+    /// nobody can ask any more, or a thief would answer: that key. Nothing that names this signer and is
+    /// signed by that key is shown from then on. Of other signers it says nothing: anybody may name
+    /// anybody's key in control records of his own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<KeyId>,
+    /// Envelopes of that signer's control records, in order; not kept.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub controls: Vec<serde_json::Value>,
 }
 
 #[derive(Default, Serialize, Deserialize)]
@@ -48,6 +57,9 @@ struct Kept {
     /// loses of it is noted again with the next record.
     #[serde(default)]
     signed: BTreeSet<KeyId>,
+    /// By signer: keys that ended and whose word it took back, and how it said so.
+    #[serde(default)]
+    taken_back: BTreeMap<SignerId, BTreeMap<KeyId, Said>>,
 }
 
 /// The words of all signers of one log.
@@ -59,6 +71,8 @@ pub struct Consents {
     idle: RwLock<BTreeSet<KeyId>>,
     /// Those who said another word than `none`.
     open: RwLock<Arc<BTreeMap<KeyId, Publish>>>,
+    /// Of these nothing is shown, whatever the key says.
+    ended: RwLock<Arc<BTreeSet<(SignerId, KeyId)>>>,
     turns: Arc<Semaphore>,
     /// Keys whose word is kept, at most.
     places: usize,
@@ -75,12 +89,14 @@ impl Consents {
         }
         let open = kept.as_ref().map_or_else(|_| BTreeMap::new(), open_keys);
         let idle = kept.as_ref().map_or_else(|_| BTreeSet::new(), idle_keys);
+        let ended = kept.as_ref().map_or_else(|_| BTreeSet::new(), ended_keys);
         Self {
             path,
             origin: origin.to_owned(),
             kept: Mutex::new(kept),
             idle: RwLock::new(idle),
             open: RwLock::new(Arc::new(open)),
+            ended: RwLock::new(Arc::new(ended)),
             turns: Arc::new(Semaphore::new(1)),
             places: CONSENTS_MAX,
         }
@@ -111,6 +127,13 @@ impl Consents {
         let open = Arc::new(open_keys(kept));
         *self.open.write().unwrap_or_else(PoisonError::into_inner) = open;
         *self.idle.write().unwrap_or_else(PoisonError::into_inner) = idle_keys(kept);
+        let ended = Arc::new(ended_keys(kept));
+        *self.ended.write().unwrap_or_else(PoisonError::into_inner) = ended;
+    }
+
+    /// Signers and keys of theirs that ended: of what names both nothing is shown.
+    pub fn ended(&self) -> Arc<BTreeSet<(SignerId, KeyId)>> {
+        Arc::clone(&self.ended.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Waits until no other word is being taken; it is one's turn as long as the permit is held.
@@ -132,11 +155,32 @@ impl Consents {
         now_ms: u64,
         charge: impl FnOnce(KeyId) -> Result<(), Refusal>,
     ) -> Result<KeyId, Refusal> {
-        let consent = self.check(&said, now_ms)?;
+        let (consent, signer) = self.check(&said, now_ms)?;
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let kept = kept
             .as_mut()
             .map_err(|why| Refusal::new("unavailable", why.clone()))?;
+        if let Some((signer, said_by)) = signer {
+            let ended = self.ended();
+            if ended.contains(&(signer, consent.key)) {
+                return Ok(consent.key);
+            }
+            if ended.len() >= self.places {
+                let why = format!("this log keeps the ends of {} keys at most", self.places);
+                return Err(Refusal::new("too_many_keys", why));
+            }
+            charge(said_by)?;
+            let controls = Vec::new();
+            let keys = kept.taken_back.entry(signer).or_default();
+            keys.insert(consent.key, Said { controls, ..said });
+            if let Err(error) = write(&self.path, kept) {
+                let keys = kept.taken_back.entry(signer).or_default();
+                keys.remove(&consent.key);
+                return Err(Refusal::new("unavailable", error));
+            }
+            self.show(kept);
+            return Ok(consent.key);
+        }
         match kept.keys.get(&consent.key) {
             Some(before) if *before == said => return Ok(consent.key),
             Some(before) if before.at_ms >= said.at_ms => {
@@ -176,7 +220,12 @@ impl Consents {
         Ok(consent.key)
     }
 
-    fn check(&self, said: &Said, now_ms: u64) -> Result<Consent, Refusal> {
+    /// The word, and the signer who takes one back, if one does.
+    fn check(
+        &self,
+        said: &Said,
+        now_ms: u64,
+    ) -> Result<(Consent, Option<(SignerId, KeyId)>), Refusal> {
         let malformed = |why: &dyn std::fmt::Display| Refusal::new("malformed", why.to_string());
         let bytes = |name: &str, text: &str| {
             let bytes = STANDARD.decode(text);
@@ -187,9 +236,18 @@ impl Consents {
         if said.at_ms > now_ms.saturating_add(AHEAD_MAX_MS) {
             return Err(malformed(&"at_ms lies in the future"));
         }
+        let mut signer = None;
+        if let Some(about) = said.about {
+            if publish != Publish::None {
+                return Err(malformed(&"of another key only `none` can be said"));
+            }
+            let of =
+                speaks_for_ended(&key, about, &said.controls).map_err(|why| malformed(&why))?;
+            signer = Some((of, key.key_id()));
+        }
         let consent = Consent {
             log: LogOrigin::new(self.origin.clone()).map_err(|e| malformed(&e))?,
-            key: key.key_id(),
+            key: said.about.unwrap_or_else(|| key.key_id()),
             publish,
             at_ms: said.at_ms,
         };
@@ -197,8 +255,41 @@ impl Consents {
         let verified = key.verify(consent.to_string().as_bytes(), &signature);
         let why = "the signature is not of this key over this word for this log";
         verified.map_err(|_| Refusal::new("bad_signature", why))?;
-        Ok(consent)
+        Ok((consent, signer))
     }
+}
+
+/// The signer of these control records, if `key` is its root or recovery key, and `about` an instance
+/// key of it that ended.
+fn speaks_for_ended(
+    key: &PublicKey,
+    about: KeyId,
+    controls: &[serde_json::Value],
+) -> Result<SignerId, String> {
+    let open = |it: &serde_json::Value| Envelope::from_json(it.to_string().as_bytes())?.open();
+    let records: record::Result<Vec<_>> = controls.iter().map(open).collect();
+    let chain = records.and_then(|records| Chain::of(&records));
+    let chain = chain.map_err(|error| format!("controls: {error}"))?;
+    if chain.root() != key && chain.recovery() != Some(key) {
+        return Err("the key is neither root nor recovery key by these control records".to_owned());
+    }
+    let mut spans = chain.instances().iter();
+    let has_ended = spans.any(|span| span.key.key_id() == about)
+        && !chain
+            .valid_instances()
+            .any(|span| span.key.key_id() == about);
+    if !has_ended {
+        return Err(format!(
+            "key {about} has not ended by these control records; it says its own word"
+        ));
+    }
+    Ok(chain.signer())
+}
+
+fn ended_keys(kept: &Kept) -> BTreeSet<(SignerId, KeyId)> {
+    let signers = kept.taken_back.iter();
+    let pairs = signers.flat_map(|(signer, keys)| keys.keys().map(move |key| (*signer, *key)));
+    pairs.collect()
 }
 
 fn idle_keys(kept: &Kept) -> BTreeSet<KeyId> {
@@ -243,7 +334,8 @@ fn write(path: &Path, kept: &Kept) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use record::SigningKey;
+    use record::control::{Action, Control, Create, Delegate, Revoke, RevokeReason};
+    use record::{Seq, Signer, SigningKey, Statement};
     use ring::rand::SystemRandom;
 
     use super::*;
@@ -263,6 +355,8 @@ mod tests {
             publish: publish.as_str().to_owned(),
             at_ms,
             signature: STANDARD.encode(signature.expect("randomness")),
+            about: None,
+            controls: Vec::new(),
         }
     }
 
@@ -331,6 +425,108 @@ mod tests {
         let heard = consents.hear(word(Publish::None, NOW_MS), NOW_MS, never);
         assert_eq!(heard, Ok(key.key_id()));
         assert!(!dir.path().join(CONSENT_FILE).exists());
+    }
+
+    /// Whoever stole an instance key shows what it signed; its signer ends the key and has the last word.
+    #[test]
+    fn the_root_key_takes_back_the_word_of_a_key_that_ended() {
+        let random = SystemRandom::new();
+        let key = || SigningKey::generate(&random).expect("a key");
+        let (root, stolen) = (key(), key());
+        let controls = controls(&root, &stolen);
+        let dir = tempfile::tempdir().expect("a directory");
+        let consents = Consents::open(dir.path(), "log.example");
+        let hear = |said| consents.hear(said, NOW_MS, |_| Ok(()));
+        let shows = |at_ms| said(&stolen, "log.example", Publish::Records, at_ms);
+        hear(shows(NOW_MS)).expect("taken");
+
+        let ends = |by: &SigningKey, publish, controls: &[serde_json::Value]| {
+            let consent = Consent {
+                log: LogOrigin::new("log.example").expect("an origin"),
+                key: stolen.key_id(),
+                publish,
+                at_ms: NOW_MS + 1,
+            };
+            let signature = by.consent(&consent, &random).expect("randomness");
+            Said {
+                key: STANDARD.encode(by.public().spki()),
+                publish: publish.as_str().to_owned(),
+                at_ms: NOW_MS + 1,
+                signature: STANDARD.encode(signature),
+                about: Some(stolen.key_id()),
+                controls: controls.to_vec(),
+            }
+        };
+        let none = Publish::None;
+        let code = |said| hear(said).expect_err("refused").code;
+        assert_eq!(
+            code(ends(&root, none, &controls[..2])),
+            "malformed",
+            "it has not ended"
+        );
+        assert_eq!(
+            code(ends(&key(), none, &controls)),
+            "malformed",
+            "a stranger"
+        );
+        assert_eq!(code(ends(&root, Publish::Records, &controls)), "malformed");
+        assert!(consents.keys().contains_key(&stolen.key_id()));
+
+        hear(ends(&root, none, &controls)).expect("taken");
+        let first = &controls[0];
+        let create = Envelope::from_json(first.to_string().as_bytes()).expect("an envelope");
+        let signer = SignerId::new(create.record_id().digest());
+        let pair = (signer, stolen.key_id());
+        assert_eq!(*consents.ended(), BTreeSet::from([pair]));
+        // Whatever the thief says: over a restart too.
+        hear(shows(NOW_MS + 2)).expect("a word for what names other signers");
+        let again = Consents::open(dir.path(), "log.example");
+        assert!(again.ended().contains(&pair));
+        // Anybody may name anybody's key, and so ends it for himself alone.
+        let other = key();
+        let own = self::controls(&other, &stolen);
+        hear(ends(&other, none, &own)).expect("taken");
+        assert_eq!(consents.ended().len(), 2);
+    }
+
+    /// A signer begins, lets a key sign, and ends it.
+    fn controls(root: &SigningKey, instance: &SigningKey) -> Vec<serde_json::Value> {
+        let create = Create {
+            name: "s".parse().expect("a name"),
+            roles: vec!["observer".parse().expect("a word")],
+            home_log: LogOrigin::new("log.example").expect("an origin"),
+            recovery: None,
+        };
+        let delegate = Action::Delegate(Delegate {
+            key: *instance.public(),
+            name: None,
+        });
+        let revoke = Action::Revoke(Revoke {
+            key_id: instance.key_id(),
+            reason: RevokeReason::Compromised,
+        });
+        let at_ms = record::bucket::start_ms(NOW_MS);
+        let (mut id, mut previous) = (None, None);
+        let mut told = Vec::new();
+        for (seq, action) in (1..).zip([Action::Create(create), delegate, revoke]) {
+            let control = Control {
+                seq: Seq::new(seq).expect("a number"),
+                previous,
+                at_ms,
+                action,
+            };
+            let signer = Signer {
+                id,
+                key: *root.public(),
+            };
+            let statement = Statement::new(signer, control).expect("valid");
+            let envelope = root.sign_statement(&statement, &SystemRandom::new());
+            let envelope = envelope.expect("randomness");
+            previous = Some(envelope.record_id());
+            id = id.or(Some(SignerId::new(envelope.record_id().digest())));
+            told.push(serde_json::from_slice(&envelope.to_json()).expect("JSON"));
+        }
+        told
     }
 
     /// Made-up keys that fill all places make room for one another, and for whoever signs something.

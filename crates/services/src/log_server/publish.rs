@@ -1,7 +1,7 @@
 //! What strangers may read of other kinds than those that are public of everybody: the records of
 //! signers who said so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use axum::body::Bytes;
 use axum::extract::{Extension, Path, State};
@@ -9,7 +9,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use engine::http::Peer;
 use record::consent::Publish;
-use record::{KeyId, Predicate, Statement};
+use record::{KeyId, Predicate, SignerId, Statement};
 use serde::Serialize;
 
 use super::answer::{Problem, json};
@@ -19,8 +19,8 @@ use crate::admission::Refusal;
 use crate::clock::{Clock as _, SystemClock};
 use crate::consent::Said;
 
-/// Bytes of the largest word.
-const WORD_BYTES_MAX: usize = 4096;
+/// Bytes of the largest word: some fifty control records may come with it.
+const WORD_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Serialize)]
 struct Heard {
@@ -80,18 +80,26 @@ pub(super) async fn published(
     State(served): State<Served>,
     Path(path): Path<String>,
 ) -> Result<Response, Problem> {
-    let keys = served.consents().keys();
-    read::filtered(served, &path, move |body| is_published(body, &keys)).await
+    let (keys, ended) = (served.consents().keys(), served.consents().ended());
+    let shows = move |body: &[u8]| is_published(body, &keys, &ended);
+    read::filtered(served, &path, shows).await
 }
 
-fn is_published(body: &[u8], keys: &BTreeMap<KeyId, Publish>) -> bool {
+fn is_published(
+    body: &[u8],
+    keys: &BTreeMap<KeyId, Publish>,
+    ended: &BTreeSet<(SignerId, KeyId)>,
+) -> bool {
     Statement::from_payload(body).is_ok_and(|statement| {
         let of_everybody = matches!(
             statement.predicate,
             Predicate::Control(_) | Predicate::Manifest(_) | Predicate::Offer(_)
         );
+        let key = statement.signer.key.key_id();
+        let has_ended = |id| ended.contains(&(id, key));
         of_everybody
-            || match keys.get(&statement.signer.key.key_id()) {
+            || match keys.get(&key) {
+                _ if statement.signer.id.is_some_and(has_ended) => false,
                 Some(Publish::Records) => true,
                 Some(Publish::Summaries) => matches!(statement.predicate, Predicate::Summary(_)),
                 Some(Publish::None) | None => false,
