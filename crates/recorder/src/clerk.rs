@@ -28,7 +28,7 @@ impl Recorder {
             let ranges: Vec<spool::Range> = blocks.iter().map(|block| block.range).collect();
             let named = parse_name(&blocks[0].stream_name)?;
             if !self.is_own(&named) {
-                // Only its own key can void them; a change of keys voids what it finds before.
+                // Only its own key can void them, and did where that could still sign before it ended.
                 continue;
             }
             for tally in Tally::lost((named.endpoint, named.kind), &ranges)

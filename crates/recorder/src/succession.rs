@@ -40,8 +40,8 @@ pub struct Succession {
 
 impl Succession {
     /// Opens the directory of a signer that has begun. Numbers that a crash lost stay lost until
-    /// the directory is opened by [`crate::Recorder::open`], so do that before a key ends, while it
-    /// [`Succession::signs`].
+    /// the directory is opened by [`crate::Recorder::open`], so do that before a key ends, also where it
+    /// is recovered, while it [`Succession::signs`].
     ///
     /// # Errors
     /// A directory without a signer, in use or damaged.

@@ -109,6 +109,10 @@ pub(crate) struct Revoke {
     /// Why.
     #[arg(long, value_enum, default_value_t = Reason::Compromised)]
     reason: Reason,
+    /// Do not ask the log first, which may be away or take long to read: sign and queue the end of the
+    /// key by what this directory knows.
+    #[arg(long)]
+    offline: bool,
 }
 
 /// Arguments of `provider recover`.
@@ -206,16 +210,31 @@ impl Signer {
         let config = running::block_on(self.config())?;
         let mut signer = Succession::open(&config, Context::system()?)?;
         learn(&mut signer, &config)?;
-        if signer.signs() {
-            signer.close()?;
-            running::block_on(async {
-                let recorder = Recorder::open(&config, Context::system()?)?;
-                Ok(recorder.close(Duration::ZERO).await?)
-            })?;
-            signer = Succession::open(&config, Context::system()?)?;
-        }
-        Ok((signer, config))
+        Ok((in_order(signer, &config)?, config))
     }
+
+    /// The directory as it is: nobody is asked.
+    fn open_alone(&self) -> Result<(Succession, Config)> {
+        let config = Config::new(&self.dir, "", "provider");
+        Ok((Succession::open(&config, Context::system()?)?, config))
+    }
+}
+
+/// Lets the instance key account for what a crash lost, as long as it may sign. That is no reason to
+/// leave a change of keys undone, so what keeps it from that is only told.
+fn in_order(signer: Succession, config: &Config) -> Result<Succession> {
+    if !signer.signs() {
+        return Ok(signer);
+    }
+    signer.close()?;
+    let accounted = running::block_on(async {
+        let recorder = Recorder::open(config, Context::system()?)?;
+        Ok(recorder.close(Duration::ZERO).await?)
+    });
+    if let Err(why) = accounted {
+        println!("Numbers that a crash lost, if there are any, stay without a record ({why:#}).");
+    }
+    Ok(Succession::open(config, Context::system()?)?)
 }
 
 /// Takes up the control records that count in the home log; there are none if it has not got any yet.
@@ -275,7 +294,11 @@ fn recovery_key(file: &Path) -> Result<record::PublicKey> {
 
 impl Revoke {
     fn run(self) -> Result<()> {
-        let (mut signer, config) = self.signer.open()?;
+        let (mut signer, config) = if self.offline {
+            self.signer.open_alone()?
+        } else {
+            self.signer.open()?
+        };
         let own = signer.instance_key()?;
         let made = if own == self.key {
             println!("This directory signs with that key, so it gets a new one.");
@@ -284,6 +307,9 @@ impl Revoke {
             vec![signer.revoke(self.key, self.reason.word())?]
         };
         println!("revoked   {}", self.key);
+        if self.offline {
+            return queued(signer, &made, &self.signer.dir);
+        }
         finish(signer, &config, &made)
     }
 }
@@ -336,11 +362,12 @@ impl Recover {
         }
         let mut config = Config::new(&self.dir, "", "provider");
         config.home_log = Some(home.clone());
-        let mut signer = Succession::of(&config, Context::system()?, story.records())?;
+        let signer = Succession::of(&config, Context::system()?, story.records())?;
         signer.note_logged(&config, &story.bundles(&log)?)?;
         home_log::remember(&home, &self.dir)?;
         // As the first start would, so that the other commands find it before.
         files::write_whole(&self.dir.join(ID_FILE), format!("{id}\n").as_bytes())?;
+        let mut signer = in_order(signer, &config)?;
         let made = if by_recovery {
             signer.recover(&key)?
         } else {
@@ -354,6 +381,26 @@ impl Recover {
         );
         finish(signer, &config, &made)
     }
+}
+
+/// Says what waits, and what nobody has looked at.
+fn queued(signer: Succession, made: &[RecordId], dir: &Path) -> Result<()> {
+    let before = signer.chain().records().len() - made.len();
+    let id = signer.chain().signer();
+    for record in made {
+        println!("record    {record} waits");
+    }
+    signer.close().context("the spool")?;
+    println!(
+        "Signed in this directory, and sent to nobody yet: longrun provider send --dir {}\n\
+         Not checked: whether the keys of {id} were changed elsewhere after control record {before}, the \
+         last one that this directory knows. If they were, the log has another record {} and this one \
+         counts for nothing; `longrun provider show {id} --log URL` tells once it is sent. The numbers that a \
+         crash lost under the old key stay without a record.",
+        dir.display(),
+        before + 1
+    );
+    Ok(())
 }
 
 /// Sends what was changed, and says where it stands.
@@ -384,3 +431,6 @@ fn finish(signer: Succession, config: &Config, made: &[RecordId]) -> Result<()> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

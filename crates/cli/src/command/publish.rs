@@ -1,6 +1,6 @@
 //! `longrun publish`: what strangers may read of a signer's records, and what that would be.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,8 +8,10 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 use record::consent::{Consent, Publish};
 use record::control::LogOrigin;
-use record::{Predicate, SignerId, SigningKey};
+use record::{KeyId, Predicate, SignerId, SigningKey};
+use recorder::{Config, Context, Succession};
 use ring::rand::SystemRandom;
+use serde_json::{Value, json};
 use services::clock::{Clock as _, SystemClock};
 
 use crate::command::provider;
@@ -24,7 +26,8 @@ Records are private to the log's owner unless the one who signed them says other
 records, manifests and offers are public of everybody. `records` lets anyone read what this \
 directory's key signed, from the beginning of the log on; `none` ends that, and what was read stays \
 read. Prompts and answers are in no record. The word is signed by the instance key: say it again \
-after a change of that key; `none` is said for the directory's keys from before too. A gateway says it by itself with `publish` in its configuration.")]
+after a change of that key; `none` is said for the directory's keys from before too, and with --ended by \
+the root key for every key of this identity that ended, wherever it lies. A gateway says it by itself with `publish` in its configuration.")]
 pub(crate) struct Arguments {
     /// What anyone may read. Without it nothing is changed, and --dry-run says what would be.
     #[arg(required_unless_present = "dry_run")]
@@ -32,6 +35,10 @@ pub(crate) struct Arguments {
     /// The directory of a gateway or node, at work or not.
     #[arg(long, default_value = "longrun-gateway")]
     dir: PathBuf,
+    /// With none: say it for every instance key that ended, by the root key of the directory. The gateway
+    /// or node must be stopped.
+    #[arg(long, conflicts_with = "dry_run")]
+    ended: bool,
     /// Show exactly what anyone could read then, and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -73,7 +80,11 @@ impl Arguments {
                 Some(What::Summaries) => Publish::Summaries,
                 Some(What::None) | None => Publish::None,
             };
-            say(&self.dir, &known.ok_or_else(|| self.unknown())?, what)?;
+            if self.ended && what != Publish::None {
+                return Err(Unusable("--ended goes with none".to_owned()).into());
+            }
+            let log = known.ok_or_else(|| self.unknown())?;
+            say(&self.dir, &log, what, self.ended)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -167,13 +178,16 @@ fn tell(id: SignerId, shown: &BTreeMap<String, Shown>) {
 }
 
 fn instance_key(dir: &Path) -> Result<SigningKey> {
-    let file = dir.join("keys/instance.pem");
-    let pem = files::read_text(&file)?;
+    key_in(&dir.join("keys/instance.pem"))
+}
+
+fn key_in(file: &Path) -> Result<SigningKey> {
+    let pem = files::read_text(file)?;
     SigningKey::from_pem(&pem, &SystemRandom::new())
         .map_err(|error| Unusable(format!("{}: {error}", file.display())).into())
 }
 
-fn say(dir: &Path, log: &str, what: Publish) -> Result<()> {
+fn say(dir: &Path, log: &str, what: Publish, ended: bool) -> Result<()> {
     let url = log.trim_end_matches('/');
     if !url.starts_with("http://") && !url.starts_with("https://") {
         return Err(Unusable(format!("{log}: name the log by its URL")).into());
@@ -187,25 +201,57 @@ fn say(dir: &Path, log: &str, what: Publish) -> Result<()> {
         .as_str()
         .context("the log names no origin")?;
     for key in &keys {
-        say_for(key, url, origin, what)?;
+        let consent = consent(key.key_id(), origin, what)?;
+        let signature = key.consent(&consent, &SystemRandom::new())?;
+        send(&consent, url, consent.to_json(key.public(), &signature))?;
+    }
+    if ended {
+        say_for_ended(dir, url, origin)?;
     }
     Ok(())
 }
 
-fn say_for(key: &SigningKey, url: &str, origin: &str, what: Publish) -> Result<()> {
-    let consent = Consent {
+/// Takes back what keys said that cannot, or must not, be asked any more.
+fn say_for_ended(dir: &Path, url: &str, origin: &str) -> Result<()> {
+    let signer = Succession::open(&Config::new(dir, "", "observer"), Context::system()?)?;
+    let (chain, story) = (signer.chain().clone(), signer.story()?);
+    signer.close()?;
+    let root = key_in(&dir.join("keys/root.pem"))?;
+    let controls = story.iter().map(|(record, _)| record.envelope.to_json());
+    let controls = controls.map(|json| serde_json::from_slice(&json));
+    let controls: Vec<Value> = controls.collect::<Result<_, _>>()?;
+    let mut keys: BTreeSet<KeyId> = chain.instances().iter().map(|it| it.key.key_id()).collect();
+    for valid in chain.valid_instances() {
+        keys.remove(&valid.key.key_id());
+    }
+    for key in keys {
+        let consent = consent(key, origin, Publish::None)?;
+        let signature = root.consent(&consent, &SystemRandom::new())?;
+        let said = consent.to_json(root.public(), &signature);
+        let mut said: Value = serde_json::from_str(&said)?;
+        said["about"] = json!(key);
+        said["controls"] = json!(controls);
+        send(&consent, url, said.to_string())?;
+    }
+    Ok(())
+}
+
+fn consent(key: KeyId, origin: &str, publish: Publish) -> Result<Consent> {
+    Ok(Consent {
         log: LogOrigin::new(origin)?,
-        key: key.key_id(),
-        publish: what,
+        key,
+        publish,
         at_ms: SystemClock.unix_ms(),
-    };
-    let signature = key.consent(&consent, &SystemRandom::new())?;
-    let said = consent.to_json(key.public(), &signature);
+    })
+}
+
+fn send(consent: &Consent, url: &str, said: String) -> Result<()> {
+    let origin = &consent.log;
     let answer = http::post_json(&format!("{url}/longrun/v1/publish"), said)?;
     if answer.status != 200 {
         bail!("the log does not take it: {}", answer.complaint());
     }
-    match what {
+    match consent.publish {
         Publish::Summaries => println!(
             "Anyone may read the summaries of key {} in {origin} now.",
             consent.key
