@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::http::TlsKey;
+use engine::openai::Surface;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use record::content::{Commitment, Part};
 use record::observation::{LoadClass, Purpose};
@@ -44,6 +45,7 @@ const UNWELL_WAIT: Duration = Duration::from_millis(20);
 /// An attempt under way.
 pub(crate) struct Attempt {
     gateway: Arc<Gateway>,
+    surface: Surface,
     /// Its place at the endpoint, where there are only so many.
     place: Option<Place>,
     outrun: Outrun,
@@ -115,6 +117,7 @@ impl Attempt {
         gateway.recent.opened(call);
         Self {
             gateway: Arc::clone(gateway),
+            surface: request.surface,
             place: None,
             outrun: Outrun::default(),
             open: Some(open),
@@ -292,7 +295,10 @@ impl Attempt {
         let now_ms = self.gateway.uptime_ms();
         let row = seen.row();
         let failed = row.outcome.counts_against_endpoint(row.fault);
-        let sign = seen.sign();
+        let sign = match seen {
+            Seen::NotFound => facts.live.not_found(self.surface, now_ms),
+            _ => seen.sign(),
+        };
         facts.live.closed(now_ms, failed, sign);
         if let Some(member) = &facts.live.site.member
             && (failed || matches!(sign, Sign::Bad | Sign::Gone))
@@ -375,6 +381,7 @@ async fn number_of(gateway: &Gateway, live: &Live) -> Option<Numbered> {
 /// A request as an attempt needs it.
 #[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
+    pub(crate) surface: Surface,
     pub(crate) body: &'a [u8],
     pub(crate) streamed: bool,
     pub(crate) ticket: &'a Arc<Ticket>,

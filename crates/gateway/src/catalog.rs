@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use engine::openai::Surface;
 use http::HeaderValue;
 use record::{Endpoint, ModelName, NumberedKind, Provider};
 use recorder::{Recorder, Stream};
@@ -123,9 +124,38 @@ impl Live {
         lock(&self.vitals.health).readiness(now_ms)
     }
 
+    /// How it stands for calls to a surface. One that lacks the surface is asked last.
+    pub(crate) fn readiness_for(&self, surface: Surface, now_ms: u64) -> Readiness {
+        match self.readiness(now_ms) {
+            Readiness::Ready if self.lacks(surface, now_ms) => Readiness::Resting,
+            readiness => readiness,
+        }
+    }
+
+    /// Whether it is a node, which has to answer this surface.
+    fn owes(&self, surface: Surface) -> bool {
+        matches!(self.id.provider, Provider::Joined(_))
+            && matches!(surface, Surface::Chat | Surface::Completions)
+    }
+
+    fn lacks(&self, surface: Surface, now_ms: u64) -> bool {
+        let is_node = matches!(self.id.provider, Provider::Joined(_));
+        (is_node && !self.owes(surface)) || self.vitals.lacks(surface, now_ms)
+    }
+
+    /// It answered 404: what that says of it. Who has chats may have no embeddings; that is no
+    /// illness, and no caller can make it one.
+    pub(crate) fn not_found(&self, surface: Surface, now_ms: u64) -> Sign {
+        if self.owes(surface) {
+            return Sign::Bad;
+        }
+        self.vitals.lacked(surface, now_ms);
+        Sign::None
+    }
+
     /// Whether a node on trial may get a call: one at a time, and only while it is well.
-    pub(crate) fn may_be_tried(&self, now_ms: u64) -> bool {
-        self.open() == 0 && self.readiness(now_ms) == Readiness::Ready
+    pub(crate) fn may_be_tried(&self, surface: Surface, now_ms: u64) -> bool {
+        self.open() == 0 && self.readiness_for(surface, now_ms) == Readiness::Ready
     }
 
     pub(crate) fn breaker(&self) -> &'static str {
@@ -261,7 +291,8 @@ impl Catalog {
 
 impl Live {
     /// What a choice needs to know of it; `place` is its place in the caller's own list.
-    pub(crate) fn candidate(&self, place: usize, now_ms: u64) -> Candidate {
+    pub(crate) fn candidate(&self, place: usize, surface: Surface, now_ms: u64) -> Candidate {
+        let lacks = self.lacks(surface, now_ms);
         let (readiness, probe) = {
             let health = lock(&self.vitals.health);
             (health.readiness(now_ms), health.wants_probe(now_ms))
@@ -270,8 +301,8 @@ impl Live {
             place,
             figures: *lock(&self.figures),
             judged: self.judged() + self.open(),
-            resting: readiness == Readiness::Resting,
-            probe,
+            resting: lacks || readiness == Readiness::Resting,
+            probe: probe && !lacks,
         }
     }
 }

@@ -156,11 +156,11 @@ fn candidates(
             continue;
         }
         has_others |= asking != Some(Asking::Trial);
-        match live.readiness(now_ms) {
+        match live.readiness_for(asked.surface, now_ms) {
             Readiness::Paused { for_ms } => paused.push((for_ms, place)),
             _ if asking == Some(Asking::Trial) => on_trial.push(place),
             Readiness::Ready | Readiness::Resting => {
-                let mut candidate = live.candidate(place, now_ms);
+                let mut candidate = live.candidate(place, asked.surface, now_ms);
                 // A probe may fail, and then somebody else is to answer.
                 candidate.probe &= !preferences.any || preferences.allow_fallbacks;
                 candidates.push(candidate);
@@ -170,11 +170,21 @@ fn candidates(
     if let Some(error) = pinned.refusal(left) {
         return Err(error);
     }
+    let asks_for_none = asked.check.is_none() && head.previous.is_none() && !preferences.any;
+    if !has_others && !on_trial.is_empty() && asks_for_none {
+        // An endpoint that the configuration names for this model is somebody else, also before it
+        // has ever answered.
+        let awaited = gateway.catalog().awaits(&head.model);
+        if awaited {
+            return Err(not_yet(&head.model));
+        }
+    }
     if !has_others {
         // Where nobody else serves the model, those on trial are all there is. Others that are only
         // paused come back: their callers are told when, and not sent to strangers.
         let only = on_trial.drain(..);
-        candidates.extend(only.map(|place| endpoints[place].candidate(place, now_ms)));
+        let candidate = |place: usize| endpoints[place].candidate(place, asked.surface, now_ms);
+        candidates.extend(only.map(candidate));
     }
     if !candidates.is_empty() {
         return Ok((candidates, on_trial, paused));
@@ -204,7 +214,8 @@ fn order(
     if verdict == Verdict::NoneMeets {
         // One that would do and has only asked for a pause comes back.
         let would_do = |(_, place): &&(u64, usize)| {
-            let later = endpoints[*place].candidate(*place, gateway.uptime_ms());
+            let now_ms = gateway.uptime_ms();
+            let later = endpoints[*place].candidate(*place, asked.surface, now_ms);
             choose::order(&mut [later], &wish, draw).verdict != Verdict::NoneMeets
         };
         if let Some((for_ms, _)) = paused.iter().filter(would_do).min() {
@@ -240,9 +251,9 @@ fn order(
     // Whoever has wishes of his own is asked for no favour.
     if !preferences.any
         && !preferences.asks.demands()
-        && let Some(place) = pick_trial(gateway, settings, endpoints, on_trial)
+        && let Some(place) = pick_trial(gateway, settings, (endpoints, asked.surface), on_trial)
     {
-        let candidate = endpoints[place].candidate(place, gateway.uptime_ms());
+        let candidate = endpoints[place].candidate(place, asked.surface, gateway.uptime_ms());
         choose::put_first(&mut decision, &candidate);
         ordered.insert(0, Arc::clone(&endpoints[place]));
     }
@@ -259,14 +270,14 @@ fn order(
 fn pick_trial(
     gateway: &Gateway,
     settings: &Settings,
-    endpoints: &[Arc<Live>],
+    (endpoints, surface): (&[Arc<Live>], Surface),
     mut on_trial: Vec<usize>,
 ) -> Option<usize> {
     let (config, now_ms) = (&settings.config, gateway.uptime_ms());
     if config.limits.attempts_max < 2 || config.retry.extra_load_ppm == 0 {
         return None;
     }
-    on_trial.retain(|place| endpoints[*place].may_be_tried(now_ms));
+    on_trial.retain(|place| endpoints[*place].may_be_tried(surface, now_ms));
     if on_trial.is_empty() || !gateway.networks.spend(config.routing.trial_ppm) {
         return None;
     }
@@ -318,6 +329,7 @@ impl Shot<'_> {
         let Self { asked, head, .. } = self;
         let body = head.sent_to(&asked.body, live.id.model.as_str());
         let request = Request {
+            surface: asked.surface,
             body: &body,
             streamed: head.streamed,
             ticket: &self.ticket,
@@ -390,7 +402,8 @@ impl Course<'_> {
     /// Which of the endpoints that are left may be asked, by their places in the order.
     fn among(&self, among: Among) -> Vec<usize> {
         let now_ms = self.shot.gateway.uptime_ms();
-        let well = |at: &usize| self.order[*at].readiness(now_ms) == Readiness::Ready;
+        let surface = self.shot.asked.surface;
+        let well = |at: &usize| self.order[*at].readiness_for(surface, now_ms) == Readiness::Ready;
         let all = 0..self.order.len();
         if among == Among::Well && all.clone().any(|at| well(&at)) {
             all.filter(well).collect()
@@ -572,19 +585,25 @@ const MODEL_SHOWN_CHARS: usize = 256;
 /// No endpoint serves the model; a caller is told of those alone that it may use.
 pub(crate) fn no_model(catalog: &Catalog, caller: &Caller, model: &str) -> ApiError {
     if caller.may_use(model) && catalog.awaits(model) {
-        let message = format!(
-            "The model `{model}` is configured, but its endpoint has not answered yet. \
-             GET /longrun/v1/status says why."
-        );
-        return ApiError::new(503, "server_error", message)
-            .with_param("model")
-            .with_code("endpoint_unreachable")
-            .with_retry_after(1);
+        return not_yet(model);
     }
     let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
     let mut names = catalog.names();
     names.retain(|name| caller.may_use(name));
     ApiError::model_not_found(&shown, &names)
+}
+
+/// An endpoint that the configuration names for the model has never answered.
+fn not_yet(model: &str) -> ApiError {
+    let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
+    let message = format!(
+        "The model `{shown}` is configured, but its endpoint has not answered yet. \
+         GET /longrun/v1/status says why."
+    );
+    ApiError::new(503, "server_error", message)
+        .with_param("model")
+        .with_code("endpoint_unreachable")
+        .with_retry_after(1)
 }
 
 /// Notes that a call is under way until it is dropped.

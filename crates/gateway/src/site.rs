@@ -290,11 +290,15 @@ impl Site {
             membership.check_manifests(joined)?;
         }
         let models = if self.config.models.is_empty() {
-            let list = self.asked.models().await.map_err(|error| match error {
-                UpstreamError::Connect { .. } | UpstreamError::Timeout { .. } => {
-                    Standing::Unreachable(error.to_string())
-                }
-                _ => Standing::Refused(format!("it does not list its models: {error}")),
+            // Whatever is wrong with the list: it says nothing against what the site said before,
+            // and calls that fail there are what its history is about.
+            let list = self.asked.models().await.map_err(|error| {
+                Standing::Unreachable(match error {
+                    UpstreamError::Connect { .. } | UpstreamError::Timeout { .. } => {
+                        error.to_string()
+                    }
+                    _ => format!("it does not list its models: {error}"),
+                })
             })?;
             model_names(list.data.iter().map(|model| model.id.as_str()))
         } else {
@@ -339,7 +343,8 @@ impl Site {
             .await
             .map_err(|_| unreachable("it did not answer in time".to_owned()))?
             .map_err(unreachable)?;
-        if status.is_server_error() {
+        let is_passing = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
+        if status.is_server_error() || is_passing.contains(&status) {
             return Err(unreachable(format!("it answered {status}")));
         }
         if !status.is_success() {
@@ -485,6 +490,50 @@ mod tests {
         ] {
             assert_eq!(node_url(&api.parse().expect("a URL")), url);
         }
+    }
+
+    /// An outage is part of the history of an endpoint, so the endpoint has to be there.
+    #[tokio::test]
+    async fn a_list_of_models_that_fails_takes_nothing_away() {
+        const GOOD: &str = "200 OK\r\n\r\n{\"object\":\"list\",\"data\":[{\"id\":\"m\"}]}";
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await;
+        let listener = listener.expect("a port");
+        let url = format!("http://{}/v1", listener.local_addr().expect("an address"));
+        let says = Arc::new(std::sync::Mutex::new(GOOD));
+        let said = Arc::clone(&says);
+        tokio::spawn(async move {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let _ = stream.read(&mut [0; 4096]).await;
+                let head = "HTTP/1.1 ";
+                let answer = format!("{head}{}", crate::lock::lock(&said));
+                let answer = answer.replacen("\r\n", "\r\nconnection: close\r\n", 1);
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        let mut config = EndpointConfig::at(&url).expect("a URL");
+        config.kind = EndpointKind::Openai;
+        let site = Site::new(config, engine::http::client()).expect("a site");
+        site.discover().await;
+        assert_eq!(site.known().standing, Standing::Ready);
+        for trouble in [
+            "429 Too Many Requests\r\n\r\n",
+            "503 Service Unavailable\r\n\r\n",
+            "500 Oops\r\n\r\n",
+            "401 Unauthorized\r\n\r\n",
+            "200 OK\r\n\r\n<html>",
+            "200 OK\r\ncontent-length: 99\r\n\r\n{",
+        ] {
+            *crate::lock::lock(&says) = trouble;
+            site.discover().await;
+            let known = site.known();
+            assert_eq!(known.standing.word(), "unreachable", "{trouble}");
+            assert!(known.provider.is_some(), "{trouble}");
+            assert_eq!(known.models.len(), 1, "{trouble}");
+        }
+        *crate::lock::lock(&says) = GOOD;
+        site.discover().await;
+        assert_eq!(site.known().standing, Standing::Ready);
     }
 
     #[test]

@@ -7,9 +7,10 @@
 //! was asked for is kept, and attempts under way are still counted.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use engine::openai::Surface;
 use record::Endpoint;
 
 use crate::health::Health;
@@ -17,6 +18,8 @@ use crate::lock::lock;
 
 /// Seconds over which recent traffic is counted.
 const MINUTE_S: usize = 60;
+/// How long an endpoint that knew nothing of a surface is asked for it last, ms.
+const LACKS_MS: u64 = 60_000;
 
 /// How one endpoint fares.
 #[derive(Default)]
@@ -27,6 +30,20 @@ pub(crate) struct Vitals {
     pub(crate) cost_nano: AtomicU64,
     pub(crate) health: Mutex<Health>,
     pub(crate) traffic: Mutex<Traffic>,
+    /// By surface, in the order of [`Surface::ALL`]: until when it is taken to lack it, ms since
+    /// the start.
+    lacks_until_ms: [AtomicU64; Surface::ALL.len()],
+}
+
+impl Vitals {
+    /// The endpoint answered that it does not know this path, or not for its model.
+    pub(crate) fn lacked(&self, surface: Surface, now_ms: u64) {
+        self.lacks_until_ms[surface as usize].store(now_ms + LACKS_MS, Ordering::Relaxed);
+    }
+
+    pub(crate) fn lacks(&self, surface: Surface, now_ms: u64) -> bool {
+        now_ms < self.lacks_until_ms[surface as usize].load(Ordering::Relaxed)
+    }
 }
 
 /// The endpoints of a site, each as long as somebody holds it.

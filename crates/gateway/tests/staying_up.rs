@@ -69,6 +69,36 @@ async fn the_only_endpoint_is_asked_however_often_it_failed() {
     assert_eq!(breaker_of(&gateway.status().await, &bad), "closed");
 }
 
+/// Whoever asks for embeddings where there are none must not be able to close an endpoint for chats.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_surface_that_an_endpoint_lacks_says_nothing_of_its_others() {
+    let lacking = upstream(Fault::Status(404)).await;
+    let gateway = start(&[&lacking], |_| {}).await;
+    let ask = format!(r#"{{"model":"{MODEL}","input":"x"}}"#);
+    for _ in 0..gateway::breaker::IN_A_ROW + 3 {
+        let answer = gateway.post_to("/v1/embeddings", &ask, &[]).await;
+        assert_eq!(answer.status, 404, "it is the only one, and asked");
+    }
+    assert_eq!(breaker_of(&gateway.status().await, &lacking), "closed");
+    lacking.now(Script::Always(Fault::None));
+    assert_eq!(gateway.post(chat(false)).await.status, 200);
+    gateway.stop().await;
+
+    // Where there is another, that one is asked from then on; for embeddings alone.
+    let having = upstream(Fault::None).await;
+    lacking.now(Script::Always(Fault::Status(404)));
+    let gateway = start(&[&lacking, &having], |_| {}).await;
+    let asked = lacking.requests().len();
+    for _ in 0..8 {
+        let answer = gateway.post_to("/v1/embeddings", &ask, &[]).await;
+        assert_eq!(answer.status, 200);
+    }
+    assert!(lacking.requests().len() <= asked + 1, "once is enough");
+    lacking.now(Script::Always(Fault::None));
+    having.now(Script::Always(Fault::Status(500)));
+    assert_eq!(gateway.post(chat(false)).await.status, 200);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_limit_is_respected_for_as_long_as_it_says() {
     let limit = Fault::After {
