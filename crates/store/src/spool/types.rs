@@ -60,7 +60,10 @@ impl Default for Limits {
 #[non_exhaustive]
 pub enum SpoolError {
     /// The pending part has reached a limit. Nothing was stored; try again once rows were shipped.
-    #[error("the spool is full: {rows} rows, {bytes} bytes wait to be published")]
+    #[error(
+        "the spool is full: {rows} rows, {bytes} bytes wait for a log to take them; see to it that there \
+         is one and that it answers, or raise the limits of the spool"
+    )]
     Full {
         /// Rows pending.
         rows: u64,
