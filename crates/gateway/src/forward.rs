@@ -96,7 +96,7 @@ fn prepare<'a>(
     let catalog = gateway.catalog();
     let endpoints = catalog
         .model(&head.model)
-        .ok_or_else(|| no_model(&catalog, &asked.caller, &head.model))?;
+        .ok_or_else(|| no_model(gateway, &catalog, &asked.caller, &head.model))?;
     let order = order(gateway, settings, endpoints, &head, asked)?;
     let shot = Shot {
         gateway,
@@ -583,11 +583,29 @@ fn busy() -> ApiError {
 const MODEL_SHOWN_CHARS: usize = 256;
 
 /// No endpoint serves the model; a caller is told of those alone that it may use.
-pub(crate) fn no_model(catalog: &Catalog, caller: &Caller, model: &str) -> ApiError {
+pub(crate) fn no_model(
+    gateway: &Gateway,
+    catalog: &Catalog,
+    caller: &Caller,
+    model: &str,
+) -> ApiError {
     if caller.may_use(model) && catalog.awaits(model) {
         return not_yet(model);
     }
     let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
+    if caller.may_use(model)
+        && let Some((log, error)) = gateway.networks.unread()
+    {
+        let why = error.map_or(String::new(), |error| format!(" ({error})"));
+        let message = format!(
+            "No endpoint that is known yet serves the model `{shown}`, and the network of {log} has \
+             not been read since the start{why}."
+        );
+        return ApiError::new(503, "server_error", message)
+            .with_param("model")
+            .with_code("network_unread")
+            .with_retry_after(1);
+    }
     let mut names = catalog.names();
     names.retain(|name| caller.may_use(name));
     ApiError::model_not_found(&shown, &names)

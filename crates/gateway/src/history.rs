@@ -277,6 +277,11 @@ impl Histories {
         }
     }
 
+    /// Outcomes that an endpoint's history rests on.
+    pub(crate) fn judged(&self, endpoint: &Endpoint) -> u64 {
+        self.now().history.lower_ppm(endpoint, ALPHA).1
+    }
+
     /// Forecasts to make now, and what they are made from; none while the history is not up to date.
     pub(crate) fn due(&self, now_ms: u64) -> (Vec<Due>, ForecastBasis) {
         let folded = self.now();
@@ -363,6 +368,11 @@ impl Histories {
     /// Whether the history is up to date: everything that the source had was folded.
     pub(crate) fn is_current(&self) -> bool {
         self.trouble().is_none() && self.stepped.load(Ordering::Relaxed)
+    }
+
+    /// Whether everything that there was has been folded once since the start.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.stepped.load(Ordering::Relaxed)
     }
 
     /// What others say.

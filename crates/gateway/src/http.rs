@@ -163,7 +163,14 @@ async fn model(State(gateway): Shared, Extension(caller): From, name: Named) -> 
             StatusCode::OK,
             &Model::new(&name, gateway.started_ms / 1000, "longrun"),
         ),
-        None => Answer::error(&forward::no_model(&catalog, &caller, &name), None, None).0,
+        None => {
+            Answer::error(
+                &forward::no_model(&gateway, &catalog, &caller, &name),
+                None,
+                None,
+            )
+            .0
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use engine::http::{Client, Dialer};
 use record::offer::Standing as StandingOffer;
-use record::{Address, KeyId, SignerId};
+use record::{Address, Endpoint, KeyId, Provider, SignerId};
 use reliability::route::Draw;
 use serde::Serialize;
 use tlog::note::NoteVerifier;
@@ -68,6 +68,8 @@ pub(crate) struct Told {
     size: u64,
     /// What is wrong with it.
     error: Option<String>,
+    /// Whether it was read to a checkpoint since the start, and who got a seat then was checked.
+    known: bool,
     /// Providers whose records are kept, and those that were dropped because there are too many.
     providers: usize,
     providers_dropped: u64,
@@ -98,6 +100,13 @@ impl Networks {
 
     pub(crate) fn told(&self) -> Vec<Told> {
         read(&self.told).clone()
+    }
+
+    /// A network of which nothing is known yet since the start, and why.
+    pub(crate) fn unread(&self) -> Option<(String, Option<String>)> {
+        let told = read(&self.told);
+        let unread = told.iter().find(|it| !it.known);
+        unread.map(|it| (it.log.clone(), it.error.clone()))
     }
 
     /// Whether the call that comes is a trial, if it could be one.
@@ -265,7 +274,7 @@ impl Network {
                     }
                 }
             }
-            self.check(made, now_ms).await;
+            self.check(gateway, made, now_ms).await;
         }
         let condemned = self.follower.is_condemned();
         let trials = &self.trials;
@@ -293,7 +302,7 @@ impl Network {
     }
 
     /// Asks those who got a seat whether they are there.
-    async fn check(&mut self, made: Vec<(KeyId, u64, Site)>, now_ms: u64) {
+    async fn check(&mut self, gateway: &Gateway, made: Vec<(KeyId, u64, Site)>, now_ms: u64) {
         for few in made.chunks(CHECKED_AT_ONCE) {
             let asked = few.iter().map(|(_, _, site)| site.discover());
             futures_util::future::join_all(asked).await;
@@ -305,7 +314,12 @@ impl Network {
                 self.sites.insert(key, Seat { site, until_ms });
                 continue;
             }
-            self.trials.failed(&key, now_ms);
+            match known.standing {
+                Standing::Unreachable(_) if has_record(gateway, &site) => {
+                    self.trials.missed(&key, now_ms);
+                }
+                _ => self.trials.failed(&key, now_ms),
+            }
             // One check says whose address it is, whichever of those who name it was asked about.
             self.held
                 .extend(site.member.as_ref().and_then(Member::held));
@@ -330,7 +344,9 @@ impl Network {
                 continue;
             };
             let outcomes = judged.get(&Arc::as_ptr(&seat.site)).copied();
-            if member.has_failed() || seat.site.known().standing != Standing::Ready {
+            let fails = member.has_failed() || seat.site.known().standing != Standing::Ready;
+            // After a start a node of old may fail before its record was read.
+            if fails && outcomes < Some(COLD_OUTCOMES) && gateway.histories.has_begun() {
                 self.trials.failed(key, now_ms);
                 let why = "it failed its trial".to_owned();
                 note(&mut self.told.refused, Refused::of(*key, &seat.site, why));
@@ -370,10 +386,26 @@ impl Network {
         (told.waiting, told.trying) = (waiting, trying);
         (told.ordinary, told.dropped) = (ordinary, dropped);
         if let Some(book) = self.follower.book() {
+            told.known = true;
             (told.providers, told.providers_dropped) = (book.providers(), book.dropped());
         }
         write(&gateway.networks.told)[self.place] = told.clone();
     }
+}
+
+/// Whether this gateway's own record of a node is long enough, or not known yet after a start.
+fn has_record(gateway: &Gateway, site: &Site) -> bool {
+    let histories = &gateway.histories;
+    let offered = site.config.membership.iter();
+    let mut offered = offered.flat_map(|it| it.manifests.keys().map(|model| (it.provider, model)));
+    !histories.has_begun()
+        || offered.any(|(provider, model)| {
+            let endpoint = model.parse().map(|model| Endpoint {
+                provider: Provider::Joined(provider),
+                model,
+            });
+            endpoint.is_ok_and(|it| histories.judged(&it) >= COLD_OUTCOMES)
+        })
 }
 
 /// Takes up renewed offers; the keys of sites whose offer says something else now.

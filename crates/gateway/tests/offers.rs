@@ -478,3 +478,12 @@ async fn every_offer_of_no_use_says_why_and_the_honest_one_is_tried() {
     );
     strict.stop().await;
 }
+
+#[tokio::test]
+async fn a_network_that_was_never_read_is_no_unknown_model() {
+    let gateway = Running::start(gateway_config("http://127.0.0.1:1", true), None).await;
+    let answer = gateway.post(chat(false)).await;
+    assert_eq!(answer.status, 503);
+    assert_eq!(answer.json()["error"]["code"], "network_unread");
+    gateway.stop().await;
+}

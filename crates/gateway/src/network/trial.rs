@@ -6,7 +6,8 @@
 //! is checked, and *tried*: all nodes in trial together get at most one of so many calls
 //! ([`Credit`]), and each at most one at a time. A node whose own record is long enough is
 //! *ordinary* from then on; one that fails its check or a call is *dropped* for an hour; one that nobody
-//! asked within [`TENURE_MS`] gives its seat to another.
+//! asked within [`TENURE_MS`] gives its seat to another. A node with such a record that is not there
+//! when it is looked for, after a start of the gateway or a new offer, is looked for again soon.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +20,8 @@ pub(crate) const SEATS: usize = 256;
 pub(crate) const TENURE_MS: u64 = 30 * 60 * 1000;
 /// How long a node is left alone that failed, ms; it doubles each time, up to a day.
 pub(crate) const DROPPED_MS: u64 = 60 * 60 * 1000;
+/// When a node is looked for again that has a record and was not there, ms.
+pub(crate) const AGAIN_MS: u64 = 15_000;
 /// The longest that it is left alone, ms.
 const DROPPED_MAX_MS: u64 = 24 * DROPPED_MS;
 /// Nodes that failed and offer nothing now, of which that is remembered.
@@ -123,6 +126,12 @@ impl Trials {
             node.failures += 1;
             node.stage = Stage::Dropped { until_ms };
         }
+    }
+
+    /// It was not there, and its record says that it mostly is.
+    pub(crate) fn missed(&mut self, key: &KeyId, now_ms: u64) {
+        let until_ms = now_ms + AGAIN_MS;
+        self.set(key, Stage::Dropped { until_ms });
     }
 
     /// Its own record is long enough.

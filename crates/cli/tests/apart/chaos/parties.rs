@@ -140,8 +140,9 @@ impl Gateway {
     pub(super) fn start(place: &Place, host: Host, log_url: &str) -> Self {
         let network = network_of(log_url);
         let log = format!("[log]\nurl = \"{log_url}\"\nread_token_file = \"log/read.token\"\n");
-        // So that nodes become ordinary within seconds, at first and whenever they have a new key.
-        let routing = "[routing]\ntrial_ppm = 200000\n";
+        // So that nodes become ordinary within seconds, at first and whenever they have a new key, and
+        // that trouble meets every one of them at work.
+        let routing = "[routing]\ntrial_ppm = 200000\nexploration_ppm = 500000\n";
         place.write("longrun.toml", &format!("{log}{routing}{network}"));
         let listen = format!("{}:7411", host.address);
         let (config, dir) = (place.path("longrun.toml"), place.path("gateway"));

@@ -72,11 +72,11 @@ impl Plan {
                         Act::Link(Trouble::Cut),
                         Act::Link(Trouble::Narrow),
                     ];
-                    push(&mut plan.log, &mut draw, &acts, at, length);
+                    push(&mut plan.log, &mut draw, (&acts, 18_000), at, length);
                 }
                 1 => {
                     let acts = [Act::Kill, Act::Kill, Act::Link(Trouble::Cut)];
-                    push(&mut plan.gateway, &mut draw, &acts, at, length);
+                    push(&mut plan.gateway, &mut draw, (&acts, 4000), at, length);
                 }
                 2 => plan.bar(&mut draw, at, length),
                 _ => plan.trouble(&mut draw, at, length),
@@ -123,7 +123,7 @@ impl Plan {
             Act::Link(Trouble::Narrow),
         ];
         if let Some(events) = self.free(draw, at) {
-            push(events, draw, &acts, at, length);
+            push(events, draw, (&acts, 18_000), at, length);
         }
     }
 
@@ -143,10 +143,16 @@ impl Plan {
     }
 }
 
-fn push(events: &mut Vec<Event>, draw: &mut Draw, acts: &[Act], at: Duration, length: Duration) {
+/// One of `acts`, for a second and up to `more_ms`; nothing if something is still done to it.
+fn push(
+    events: &mut Vec<Event>,
+    draw: &mut Draw,
+    (acts, more_ms): (&[Act], u64),
+    at: Duration,
+    length: Duration,
+) {
     let which = usize::try_from(draw.below(acts.len() as u64)).expect("a few");
-    let long = Duration::from_millis(2000 + draw.below(18_000));
-    // Something is still done to it.
+    let long = Duration::from_millis(1000 + draw.below(more_ms));
     if events.last().is_some_and(|it| at < it.until) {
         return;
     }

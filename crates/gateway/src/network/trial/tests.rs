@@ -38,6 +38,22 @@ fn who_fails_is_left_alone_for_an_hour_also_if_the_offer_goes_and_comes() {
 }
 
 #[test]
+fn a_node_with_a_record_that_was_not_there_is_looked_for_again_soon() {
+    let (mut trials, mut draw) = (Trials::default(), Draw::numbered(1, 1));
+    let all = keys(0..1);
+    trials.offered(&all, 0);
+    assert_eq!(trials.seat(0, &mut draw, own).len(), 1);
+    for round in 0..3 {
+        let at_ms = round * AGAIN_MS;
+        trials.missed(&key(0), at_ms);
+        trials.offered(&all, at_ms + AGAIN_MS - 1);
+        assert!(trials.seat(at_ms + AGAIN_MS - 1, &mut draw, own).is_empty());
+        trials.offered(&all, at_ms + AGAIN_MS);
+        assert_eq!(trials.seat(at_ms + AGAIN_MS, &mut draw, own).len(), 1);
+    }
+}
+
+#[test]
 fn a_seat_that_is_not_used_goes_to_another_and_the_ordinary_keep_their_place() {
     let mut trials = Trials::default();
     let mut draw = Draw::numbered(1, 1);
