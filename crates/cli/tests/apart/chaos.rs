@@ -94,7 +94,7 @@ fn no_answer_is_lost_whatever_happens_to_whom() {
     nodes.iter_mut().for_each(Node::stop);
     gateway.stop();
     log.stop();
-    reckoning::files_hold(&place);
+    reckoning::files_hold(&place, &gone);
     reckoning::nobody_answered_who_had_gone(&diary, &seen, &gone);
 }
 

@@ -25,8 +25,8 @@ pub(super) struct Seen {
     pub(super) answered: Vec<Answered>,
     /// Calls that were not answered, by what was said instead.
     pub(super) failed: BTreeMap<String, usize>,
-    /// The longest time from one answer to the next.
-    pub(super) longest: Duration,
+    /// The longest time from one answer to the next, and when it ended.
+    pub(super) longest: (Duration, Duration),
 }
 
 /// Calls until told to stop; every second caller streams.
@@ -64,7 +64,7 @@ pub(super) fn call(
                         call: answer.header("x-longrun-call").to_owned(),
                         provider: provider.to_owned(),
                     });
-                    seen.longest = seen.longest.max(at.saturating_sub(last));
+                    seen.longest = seen.longest.max((at.saturating_sub(last), at));
                     last = at;
                 }
                 (!whole).then(|| "200, and broken off".to_owned())
