@@ -1,5 +1,5 @@
-//! `GET /longrun/v1/drill?without=PROVIDER`: the last week's calls without one provider, from the
-//! gateway's own history.
+//! `GET /longrun/v1/drill?without=PROVIDER`: the last week without one provider, from the gateway's
+//! own history. Sums per endpoint, no call is replayed.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::forward::offered;
 use crate::gateway::Gateway;
 use crate::history::ALPHA;
 
-/// Over how long calls are replayed, ms.
+/// Over how long calls are counted, ms.
 const SPAN_MS: u64 = 7 * 24 * 3_600_000;
 
 /// A drill as it goes over the wire.

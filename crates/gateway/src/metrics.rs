@@ -339,7 +339,7 @@ fn endpoint_gauges(registry: &mut Registry, status: &Status) {
     registry.register("attempts_open", "Attempts under way", open);
     registry.register(
         "history_lower_bound_ratio",
-        "Lower end of the interval of its history, which routing goes by",
+        "Lower end of the interval of its history; calls that ask to be safe go by no more",
         lower,
     );
     registry.register(

@@ -15,7 +15,7 @@ mod drill;
 pub(crate) enum Command {
     /// Print which figures decided where a call went.
     Explain(Explain),
-    /// Replay the last week's calls without one provider.
+    /// Reckon what would have become of the last week's answers without one provider.
     Drill(drill::Arguments),
 }
 

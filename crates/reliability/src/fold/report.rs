@@ -133,8 +133,9 @@ pub struct EndpointReport {
     pub interval_ppm: [u32; 2],
     /// The interval if every unknown number were a failure (lower end) or a success (upper end).
     pub worst_case_ppm: [u32; 2],
-    /// What routing goes by, ppm: the lower end, unknown numbers counted as failures where they
-    /// are more than is tolerated.
+    /// The lower end, ppm, unknown numbers counted as failures where they are more than is tolerated.
+    /// Calls that ask to be safe are routed by no more than this; others by the mean that is expected,
+    /// in which unknown numbers do not count.
     pub lower_ppm: u32,
     /// Numbers of observations that were given out and have no outcome (voided or long missing).
     pub unknown: u64,

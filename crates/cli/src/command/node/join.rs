@@ -27,11 +27,12 @@ pub(super) struct Join {
     /// else is.
     #[arg(long, value_name = "LOG_URL")]
     pub(super) join: Option<String>,
-    /// Where others reach this node, such as https://gpu.example.org; repeat it for more. Default:
-    /// what it listens on.
+    /// Where others reach this node, such as http://203.0.113.7:7412, or https://gpu.example.org with
+    /// a reverse proxy in front: a node speaks plain HTTP. It may be repeated, and stands in the offer
+    /// then, but gateways use the first one alone. Default: what it listens on.
     #[arg(long, requires = "join", value_name = "URL")]
     address: Vec<String>,
-    /// Where it is, in a word of its own, such as eu-west.
+    /// Where it is, in a word of its own, such as eu-west. Anyone can read it; no gateway goes by it.
     #[arg(long, requires = "join")]
     region: Option<String>,
     /// Price of a million tokens of prompt, in credits. Nothing is paid yet.
@@ -40,7 +41,8 @@ pub(super) struct Join {
     /// Price of a million tokens of answer, in credits.
     #[arg(long, requires = "join", value_name = "CREDITS", default_value_t = 0.0)]
     price_completion: f64,
-    /// Most requests that it takes at once, as the offer says.
+    /// Most requests at once, as the offer says. Each gateway keeps to it by itself; the node itself
+    /// turns away what is beyond 256 at once for a model.
     #[arg(long, requires = "join", value_name = "N")]
     offer_in_flight: Option<u32>,
 }

@@ -23,7 +23,7 @@ pub struct GroupReport {
     pub failures: u64,
     /// The share served well over all of them, as it was called: the mix of endpoints is in it.
     pub interval_ppm: [u32; 2],
-    /// The lowest of the endpoints' figures that routing goes by.
+    /// The lowest of the endpoints' [`EndpointReport::lower_ppm`].
     pub weakest_lower_ppm: u32,
     /// The highest of them.
     pub best_lower_ppm: u32,
