@@ -13,6 +13,7 @@ pub(crate) mod node;
 pub(crate) mod provider;
 pub(crate) mod publish;
 pub(crate) mod record;
+pub(crate) mod relay;
 pub(crate) mod report;
 pub(crate) mod route;
 pub(crate) mod top;

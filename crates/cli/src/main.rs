@@ -52,6 +52,8 @@ enum Command {
     Log(command::log::Command),
     /// Cosign the checkpoints of logs, so that none can show two faces.
     Witness(command::witness::Arguments),
+    /// Pass on between gateways and nodes that are reached by a key.
+    Relay(command::relay::Arguments),
     /// Make a signing key, or show its public half.
     #[command(subcommand)]
     Key(command::key::Command),
@@ -96,6 +98,7 @@ fn main() -> ExitCode {
         Command::Import(c) => c.run(),
         Command::Log(c) => c.run(),
         Command::Witness(a) => a.run(),
+        Command::Relay(a) => a.run(),
         Command::Key(c) => c.run(),
         Command::Record(c) => c.run(),
         Command::Verify(a) => a.run(),
@@ -118,11 +121,14 @@ fn main() -> ExitCode {
 /// `LONGRUN_LOG_FORMAT=json` makes every line an object.
 fn start_logging(command: &Command) {
     // The nodes of `up` warn that they lie and fail, which is what they are there for.
-    let quiet = if matches!(command, Command::Up(_)) {
-        "warn,node=error"
+    let nodes = if matches!(command, Command::Up(_)) {
+        ",node=error"
     } else {
-        "warn"
+        ""
     };
+    // iroh raises its voice when somebody leaves a relay without a word, as the killed do.
+    let relays = "iroh::socket::transports::relay=off,iroh_relay::server=error";
+    let quiet = format!("warn,{relays}{nodes}");
     let lines = tracing_subscriber::fmt()
         .with_env_filter(
             tracing_subscriber::EnvFilter::try_from_env("LONGRUN_LOG")

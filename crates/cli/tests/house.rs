@@ -34,6 +34,7 @@ const TABLE: &[(&str, &[&str])] = &[
         &["record", "tlog", "reliability", "engine", "store"],
     ),
     ("web", &[]),
+    ("dial", &["record", "engine"]),
     (
         "cli",
         &[
@@ -47,6 +48,7 @@ const TABLE: &[(&str, &[&str])] = &[
             "gateway",
             "services",
             "web",
+            "dial",
         ],
     ),
     ("xtask", &["record", "engine"]),

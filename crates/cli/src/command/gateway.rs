@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -147,6 +148,9 @@ impl Serve {
 
     async fn serve(self, mut config: GatewayConfig, file: Option<PathBuf>) -> Result<ExitCode> {
         let stop = running::stop_signal()?;
+        // Opens nothing before somebody is dialed.
+        let dialer = dial::Dialer::new(gateway::is_public);
+        config.dialer = Some(Arc::new(dialer.clone()));
         let mut hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
         let context = Context::system()?;
         let mut signer = Config::new(&self.dir, &self.name, "observer");
@@ -188,8 +192,10 @@ impl Serve {
         }
         println!("Ctrl-C stops it: running answers finish, records are kept.");
         if let Some(file) = file {
+            let dialer = dialer.clone();
             handle.rereads_with(Box::new(move || {
                 let mut config = self.read(&file).map_err(|error| format!("{error:#}"))?;
+                config.dialer = Some(Arc::new(dialer.clone()));
                 if let Some(log) = &mut config.log {
                     // As it was found at the start.
                     log.vkey = log.vkey.take().or_else(|| vkey.clone());
@@ -208,6 +214,7 @@ impl Serve {
             }
         }
         handle.stop().await;
+        dialer.close().await;
         recorder.close(PATIENCE).await?;
         Ok(ExitCode::SUCCESS)
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use dial::Listener;
 use engine::embedded::{Embedded, Options};
 use engine::upstream::{ApiKey, Deadlines, Upstream};
 use engine::weights::{DigestCache, weights_facts};
@@ -18,8 +19,10 @@ use crate::command::provider;
 use crate::files::Unusable;
 use crate::{home_log, hub, progress, running};
 
+mod by_key;
 mod join;
 
+use by_key::ByKey;
 use join::Join;
 
 /// How long running answers and pending records may take after the word to stop.
@@ -67,6 +70,8 @@ pub(crate) struct Arguments {
     log: Option<String>,
     #[command(flatten)]
     join: Join,
+    #[command(flatten)]
+    by_key: ByKey,
     /// The domain that vouches for this node, such as example.org; `longrun provider domain` prints
     /// what it publishes for that.
     #[arg(long)]
@@ -89,7 +94,8 @@ impl Arguments {
     }
 
     async fn serve(self) -> Result<ExitCode> {
-        self.join.check(self.listen)?;
+        self.by_key.check()?;
+        self.join.check(self.listen, self.by_key.is_on())?;
         if let Some(domain) = &self.domain {
             gateway::domain::url(domain).map_err(|why| Unusable(format!("--domain: {why}")))?;
         }
@@ -109,7 +115,8 @@ impl Arguments {
             home_log::remember(home, &self.dir)?;
         }
         let root = recorder.identity().root_key_id();
-        let node = node::serve(NodeConfig {
+        let mut listener = self.by_key.bind(&recorder).await?;
+        let mut node = node::serve(NodeConfig {
             listen: self.listen,
             recorder,
             models,
@@ -129,19 +136,26 @@ impl Arguments {
             None => println!("log       none: receipts stay in {}", self.dir.display()),
         }
         println!("Ctrl-C stops it: running answers finish, records are kept.");
+        if let Some(listener) = &mut listener {
+            by_key::serve(&mut node, listener);
+        }
+        let by_key = listener.as_ref().map(Listener::address);
         let announced = async {
-            self.join.announce(&node).await?;
+            if let Some(listener) = &listener {
+                by_key::relayed(listener).await;
+            }
+            self.join.announce(&node, by_key).await?;
             std::future::pending::<Result<()>>().await
         };
-        tokio::select! {
-            () = stop => {}
-            failed = announced => {
-                node.shutdown(PATIENCE).await?;
-                return failed.map(|()| ExitCode::FAILURE);
-            }
-        }
+        let ended = tokio::select! {
+            () = stop => Ok(ExitCode::SUCCESS),
+            failed = announced => failed.map(|()| ExitCode::FAILURE),
+        };
         node.shutdown(PATIENCE).await?;
-        Ok(ExitCode::SUCCESS)
+        if let Some(listener) = listener {
+            listener.close().await;
+        }
+        ended
     }
 
     async fn models(&self) -> Result<Vec<Served>> {

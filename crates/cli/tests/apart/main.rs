@@ -8,3 +8,4 @@ mod support;
 mod chaos;
 mod domain;
 mod hosts;
+mod router;

@@ -101,18 +101,19 @@ impl Server {
 
     /// Waits for a printed line that starts with `label` and returns the URL in it.
     pub fn url(&mut self, label: &str) -> String {
+        self.word(label, "http").trim_end_matches('/').to_owned()
+    }
+
+    /// Waits for a printed line that starts with `label` and returns the word in it that starts so.
+    pub fn word(&mut self, label: &str, start: &str) -> String {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let found = self
-                .seen
-                .iter()
-                .filter(|line| line.trim_start().starts_with(label))
-                .find_map(|line| {
-                    line.split_whitespace()
-                        .find(|word| word.starts_with("http://") || word.starts_with("https://"))
-                });
-            if let Some(url) = found {
-                return url.trim_end_matches('/').to_owned();
+            let lines = self.seen.iter();
+            let mut labelled = lines.filter(|line| line.trim_start().starts_with(label));
+            let found = labelled
+                .find_map(|line| line.split_whitespace().find(|word| word.starts_with(start)));
+            if let Some(word) = found {
+                return word.to_owned();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {

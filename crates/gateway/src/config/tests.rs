@@ -342,3 +342,29 @@ fn objectives_of_one_endpoint_have_different_names() {
         );
     }
 }
+
+#[test]
+fn a_node_is_named_by_its_key_and_nothing_else_is() {
+    const KEY: &str = "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let endpoint = |ways: &str, more: &str| {
+        parse(&format!(
+            "[[endpoint]]\nurl = \"iroh://{KEY}{ways}\"\n{more}"
+        ))
+    };
+    let config = endpoint("?relay=https://relay.example", "").expect("a node");
+    assert!(!config.dial_by_key, "this is about networks");
+    let endpoint_config = &config.endpoints[0];
+    assert_eq!(endpoint_config.api.to_string(), format!("iroh://{KEY}/v1"));
+    assert_eq!(endpoint_config.kind, EndpointKind::Node);
+    assert!(endpoint_config.by_key.as_ref().is_some_and(|it| it.private));
+    for (ways, more, culprit) in [
+        ("", "", "neither a relay nor a direct address"),
+        ("?relay=relay.example", "", "origin"),
+        ("?direct=1.1.1.1:1", "kind = \"openai\"", "only a node"),
+    ] {
+        let error = endpoint(ways, more).expect_err(culprit);
+        assert_eq!(error.line, 2);
+        assert!(error.message.contains(culprit), "{error}");
+    }
+    assert!(parse("dial_by_key = true").expect("valid").dial_by_key);
+}

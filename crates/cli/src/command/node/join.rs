@@ -1,13 +1,13 @@
 //! `longrun node --join`: publish an offer, and say what became of it.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
 use node::{Joining, Node};
 use record::offer::{OfferedPrice, TokenPrice};
-use record::{Address, Origin, RecordId};
+use record::{Address, KeyAddress, Origin, RecordId};
 use recorder::State;
 
 use crate::files::Unusable;
@@ -49,11 +49,11 @@ pub(super) struct Join {
 
 impl Join {
     /// Publishes the offer and tells, until it is in the log, what keeps it from there.
-    pub(super) async fn announce(&self, node: &Node) -> Result<()> {
+    pub(super) async fn announce(&self, node: &Node, by_key: Option<&KeyAddress>) -> Result<()> {
         if self.join.is_none() {
             return Ok(());
         }
-        let joining = self.joining(node.address())?;
+        let joining = self.joining(node.address(), by_key)?;
         for address in &joining.addresses {
             println!("address   {address}");
             if is_of_this_machine(address) {
@@ -68,16 +68,20 @@ impl Join {
     }
 
     /// Refuses what no offer can say, before anything is started.
-    pub(super) fn check(&self, mut listen: SocketAddr) -> Result<()> {
+    pub(super) fn check(&self, mut listen: SocketAddr, is_by_key: bool) -> Result<()> {
         // Which free port it will be is not known yet.
         listen.set_port(listen.port().max(1));
+        if is_by_key {
+            // What it listens on is not offered then, so it may be anything.
+            listen.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
         if self.join.is_some() {
-            self.joining(listen)?;
+            self.joining(listen, None)?;
         }
         Ok(())
     }
 
-    fn joining(&self, listen: SocketAddr) -> Result<Joining> {
+    fn joining(&self, listen: SocketAddr, by_key: Option<&KeyAddress>) -> Result<Joining> {
         let unusable = |what: &str, error: record::Error| Unusable(format!("{what}: {error}"));
         let mut addresses = Vec::new();
         for text in &self.address {
@@ -85,6 +89,7 @@ impl Join {
             let origin: Origin = origin.parse().map_err(|e| unusable("--address", e))?;
             addresses.push(Address::Web(origin));
         }
+        addresses.extend(by_key.cloned().map(Address::Key));
         if addresses.is_empty() {
             if listen.ip().is_unspecified() {
                 let why = "say with --address where others reach this node: it listens on every \
