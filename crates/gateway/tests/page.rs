@@ -70,3 +70,44 @@ async fn the_script_reads_what_the_gateway_says() {
     // Without a log the field is there and null.
     assert!(status["log"].is_null());
 }
+
+/// The same for the plots of what happened.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_plots_read_what_the_gateway_says() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let gateway = in_front_of(&[&upstream]).await;
+    gateway.post(chat(true)).await;
+    gateway
+        .history_until(|h| h["endpoints"][0]["calls"] == 1)
+        .await;
+    let account = gateway
+        .get("/longrun/v1/account?since_s=86400")
+        .await
+        .json();
+    let (_, script) = include_str!("../../web/src/assets/living.js")
+        .split_once("\"use strict\";")
+        .expect("the script is strict");
+    check(script, "account", &account);
+    for name in ["since_ms", "now_ms", "bin_ms"] {
+        assert!(account[name].is_u64(), "{name} in {account:#}");
+    }
+    let endpoint = &account["endpoints"][0];
+    check(script, "endpoint", endpoint);
+    let bins = endpoint["bins"].as_array().expect("bins");
+    let bin = bins.iter().find(|bin| !bin["interval_ppm"].is_null());
+    check(script, "bin", bin.expect("one with a call"));
+    for times in ["first_token", "total"] {
+        check(script, "times", &endpoint[times]);
+        assert!(endpoint[times]["buckets"][0][1].is_u64(), "{endpoint:#}");
+    }
+    check(script, "objective", &endpoint["objectives"][0]);
+    check(script, "forecast", &endpoint["forecasts"][0]);
+    let window = &endpoint["forecasts"][0]["windows"][0];
+    for name in ["length", "ended", "scores"] {
+        assert!(!window[name].is_null(), "{name} in {window:#}");
+    }
+    let predictability = &window["scores"]["predictability"];
+    assert!(predictability["covered"].is_u64() && predictability["ended"].is_u64());
+    let status = gateway.status().await;
+    check(script, "status", &status);
+}
