@@ -38,7 +38,7 @@ fn every_command_that_asks_a_gateway_gets_its_answer() {
 
     let report = asks(&["report", "--since", "1h"]);
     assert!(report.contains("longrun-demo"), "{report}");
-    assert!(json(&["report", "--since", "1h"])["endpoints"].is_array());
+    assert!(json(&["report", "--since", "1h"])["account"]["endpoints"].is_array());
     let html = place.path("report.html");
     asks(&["report", "--since", "1h", "--html", &html]);
     let html = std::fs::read_to_string(&html).expect("written");
