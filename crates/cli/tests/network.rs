@@ -116,6 +116,24 @@ fn a_call_leaves_records_that_a_stranger_can_check() {
     let refused = run(&["verify", path, "--policy", policy]);
     assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
 
+    // Many records in one file, a line each: every one is checked.
+    let one: Value =
+        serde_json::from_slice(&std::fs::read(bundle).expect("fetched")).expect("JSON");
+    let lines = dir.path().join("lines.jsonl");
+    let path = lines.to_str().expect("UTF-8");
+    std::fs::write(&lines, format!("{one}\n\n{one}\n")).expect("written");
+    let verified = run(&["verify", path, "--policy", policy]);
+    assert_eq!(
+        verified.status.code(),
+        Some(0),
+        "{}",
+        text(&verified.stdout)
+    );
+    assert!(text(&verified.stdout).contains("lines.jsonl, line 3"));
+    std::fs::write(&lines, format!("{one}\n{tampered}\n")).expect("written");
+    let refused = run(&["verify", path, "--policy", policy]);
+    assert_eq!(refused.status.code(), Some(1), "{}", text(&refused.stdout));
+
     let garbage = dir.path().join("garbage");
     std::fs::write(&garbage, b"\x00\xffnot a record").expect("written");
     let garbage = garbage.to_str().expect("UTF-8");

@@ -23,7 +23,7 @@ signer or the log is not one that you trust. Nothing inside a file makes that fi
 without --policy the best possible answer is 3.")]
 pub(crate) struct Arguments {
     /// Files to check: bundles, tlog-proofs, envelopes, checkpoints, histories, saved answers
-    /// about calls.
+    /// about calls; also several bundles or envelopes as JSON lines.
     #[arg(required = true)]
     files: Vec<PathBuf>,
     /// Whom you trust: a policy that you got from somewhere else than the files.
@@ -70,12 +70,17 @@ impl Arguments {
                 continue;
             }
             let bytes = files::read(file)?;
-            let report = verifier.verify_file(&bytes);
-            worst = worse(worst, report.verdict);
-            if self.json {
-                documents.push(json!({"file": name, "result": report}));
-            } else {
-                print(&name, &report);
+            for (line, part) in parts(&bytes) {
+                let report = verifier.verify_file(part);
+                worst = worse(worst, report.verdict);
+                match (self.json, line) {
+                    (true, None) => documents.push(json!({"file": name, "result": report})),
+                    (true, Some(line)) => {
+                        documents.push(json!({"file": name, "line": line, "result": report}));
+                    }
+                    (false, None) => print(&name, &report),
+                    (false, Some(line)) => print(&format!("{name}, line {line}"), &report),
+                }
             }
         }
         if self.json {
@@ -84,6 +89,23 @@ impl Arguments {
         }
         Ok(ExitCode::from(worst.exit_code()))
     }
+}
+
+/// What is verified by itself: the whole file, or where each line is a JSON object the lines, with
+/// their numbers.
+fn parts(bytes: &[u8]) -> Vec<(Option<usize>, &[u8])> {
+    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
+    let numbered = lines.zip(1..).filter(|(line, _)| !line.is_empty());
+    let lines: Vec<_> = numbered
+        .map(|(line, number)| (Some(number), line))
+        .collect();
+    let are_objects = lines
+        .iter()
+        .all(|(_, line)| line.starts_with(b"{") && line.ends_with(b"}"));
+    if lines.len() > 1 && are_objects {
+        return lines;
+    }
+    vec![(None, bytes)]
 }
 
 fn worse(a: Verdict, b: Verdict) -> Verdict {
