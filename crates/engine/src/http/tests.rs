@@ -6,6 +6,7 @@ use hyper::service::service_fn;
 
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
