@@ -48,17 +48,17 @@ fn every_command_that_asks_a_gateway_gets_its_answer() {
     );
 
     let top = asks(&["top"]);
-    assert!(top.contains("longrun-demo"), "{top}");
+    assert!(
+        top.contains("honest") && top.contains("SERVED WELL"),
+        "{top}"
+    );
     let forecasts = asks(&["forecast", "show"]);
     assert!(forecasts.contains("longrun-demo"), "{forecasts}");
     let why = asks(&["route", "explain", &call]);
     assert!(why.starts_with("Asked first: "), "{why}");
     assert!(json(&["route", "explain", &call])["order"].is_array());
     let drill = asks(&["route", "drill", "--without", provider]);
-    assert!(
-        drill.contains(provider) && drill.contains("Answers there would be"),
-        "{drill}"
-    );
+    assert!(drill.contains("Answers there would be"), "{drill}");
     assert!(asks(&["history", "show"]).contains("longrun-demo"));
 
     let nobody = run(&["route", "explain", &"0".repeat(32), "--gateway", &gateway]);

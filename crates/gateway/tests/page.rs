@@ -100,7 +100,18 @@ async fn the_plots_read_what_the_gateway_says() {
         check(script, "times", &endpoint[times]);
         assert!(endpoint[times]["buckets"][0][1].is_u64(), "{endpoint:#}");
     }
-    check(script, "objective", &endpoint["objectives"][0]);
+    let objective = &endpoint["objectives"][0];
+    for name in [
+        "objective",
+        "target_ppm",
+        "budget_left_thousandths",
+        "alarms",
+    ] {
+        assert!(
+            objective.get(name).is_some(),
+            "objective.{name} in {objective:#}"
+        );
+    }
     check(script, "forecast", &endpoint["forecasts"][0]);
     let window = &endpoint["forecasts"][0]["windows"][0];
     for name in ["length", "ended", "scores"] {
