@@ -59,7 +59,8 @@ fn every_command_that_asks_a_gateway_gets_its_answer() {
     assert!(json(&["route", "explain", &call])["order"].is_array());
     let drill = asks(&["route", "drill", "--without", provider]);
     assert!(drill.contains("Answers there would be"), "{drill}");
-    assert!(asks(&["history", "show"]).contains("longrun-demo"));
+    let log = place.path("net/log");
+    assert!(printed(&["history", "show", "--log", &log]).contains("longrun-demo"));
 
     let nobody = run(&["route", "explain", &"0".repeat(32), "--gateway", &gateway]);
     assert_eq!(nobody.status.code(), Some(1), "{}", text(&nobody.stderr));
