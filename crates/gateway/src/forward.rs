@@ -170,14 +170,15 @@ fn candidates(
     if let Some(error) = pinned.refusal(left) {
         return Err(error);
     }
-    let asks_for_none = asked.check.is_none() && head.previous.is_none() && !preferences.any;
-    if !has_others && !on_trial.is_empty() && asks_for_none {
+    let names_somebody = asked.check.is_some() || head.previous.is_some() || preferences.any;
+    if !has_others
+        && !on_trial.is_empty()
+        && !names_somebody
+        && gateway.catalog().awaits(&head.model)
+    {
         // An endpoint that the configuration names for this model is somebody else, also before it
         // has ever answered.
-        let awaited = gateway.catalog().awaits(&head.model);
-        if awaited {
-            return Err(not_yet(&head.model));
-        }
+        return Err(not_yet(&head.model));
     }
     if !has_others {
         // Where nobody else serves the model, those on trial are all there is. Others that are only

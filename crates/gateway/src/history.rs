@@ -130,6 +130,11 @@ impl Folded {
         }
     }
 
+    /// Whether it has come as far as what is shown, and no further.
+    fn is_where(&self, shown: &Folded<Snapshot>) -> bool {
+        self.frontier.size() == shown.frontier.size() && self.spool == shown.spool
+    }
+
     /// A copy for everybody.
     fn shown(&self) -> Folded<Snapshot> {
         Folded {
@@ -256,12 +261,11 @@ impl Histories {
     /// Lets go of what was folded since the last step that held, and of everything before it: the
     /// source is read from its beginning. Whether there was anything to let go of.
     fn begin_again(&self) -> bool {
-        let shown = self.now();
+        let owners = lock(&self.owners).to_enter();
         let mut fold = lock(&self.fold);
-        let holds = fold.frontier.size() == shown.frontier.size() && fold.spool == shown.spool;
+        let holds = fold.is_where(&self.now());
         if !holds {
             let policy = fold.history.policy().clone();
-            let owners = lock(&self.owners).to_enter();
             *fold = Folded::begin(policy, self.forecasts.clone(), owners);
         }
         !holds
@@ -455,6 +459,10 @@ impl Histories {
         }
         if folded.owners.is_behind(&owners) {
             let mut fold = lock(&self.fold);
+            if !fold.is_where(&folded) {
+                // It is on its way, over entries that nothing has vouched for yet: when it is there.
+                return;
+            }
             let Folded {
                 owners: to_enter,
                 forecasts,
