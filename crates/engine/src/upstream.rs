@@ -18,6 +18,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, 
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
+use serde::Deserialize;
 use tokio::time::Instant;
 
 pub use events::{Events, UpstreamEvent};
@@ -26,7 +27,7 @@ pub(crate) use failure::root_cause;
 pub use failure::{ConnectFailure, Stage, UpstreamError, connect_failure};
 
 use crate::http::{BY_KEY_SCHEME, Client, TlsKey};
-use crate::openai::{ModelList, Surface};
+use crate::openai::Surface;
 
 /// Largest body of an error answer that is kept, bytes; the rest is cut off.
 pub const MAX_ERROR_BODY_BYTES: usize = 64 << 10;
@@ -71,6 +72,21 @@ impl ApiKey {
         value.set_sensitive(true);
         Ok(Self(value))
     }
+
+    /// Adds what a list of models wants beside `Authorization`. Anthropic takes OpenAI's header for
+    /// chat completions, and lists its models under those of its own API only
+    /// (<https://docs.anthropic.com/en/api/models-list>).
+    fn sign_listing(&self, host: &str, headers: &mut HeaderMap) {
+        if host != "api.anthropic.com" {
+            return;
+        }
+        let key = self.0.as_bytes().strip_prefix(b"Bearer ");
+        let key = key.expect("it was made with this in front");
+        let mut key = HeaderValue::from_bytes(key).expect("a part of a header's value");
+        key.set_sensitive(true);
+        headers.insert("x-api-key", key);
+        headers.insert("anthropic-version", HeaderValue::from_static("2023-06-01"));
+    }
 }
 
 impl std::fmt::Debug for ApiKey {
@@ -99,6 +115,24 @@ pub enum ConfigError {
          the environment variable it comes from"
     )]
     Key,
+}
+
+/// The names in `{"data": [{"id": …}, …]}` or `[{"id": …}, …]`.
+fn model_names(list: &[u8]) -> Result<Vec<String>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Named {
+        id: String,
+    }
+    #[derive(Deserialize)]
+    struct List {
+        data: Vec<Named>,
+    }
+    let models = if list.trim_ascii_start().starts_with(b"[") {
+        serde_json::from_slice(list)?
+    } else {
+        serde_json::from_slice::<List>(list)?.data
+    };
+    Ok(models.into_iter().map(|model: Named| model.id).collect())
 }
 
 /// An OpenAI-compatible API.
@@ -218,11 +252,15 @@ impl Upstream {
         self.send(request).await
     }
 
-    /// The models the upstream says it has.
-    pub async fn models(&self) -> Result<ModelList, UpstreamError> {
-        let request = self.request(Method::GET, "/models", Bytes::new())?;
+    /// The names of the models that the upstream says it has. Only names are read: what else a list
+    /// holds differs from server to server, and some (Together's) are bare arrays.
+    pub async fn models(&self) -> Result<Vec<String>, UpstreamError> {
+        let mut request = self.request(Method::GET, "/models", Bytes::new())?;
+        if let (Some(key), Some(host)) = (&self.key, request.uri().host().map(str::to_owned)) {
+            key.sign_listing(&host, request.headers_mut());
+        }
         let body = self.send(request).await?.bytes(MAX_ANSWER_BYTES).await?;
-        serde_json::from_slice(&body).map_err(|error| UpstreamError::Malformed {
+        model_names(&body).map_err(|error| UpstreamError::Malformed {
             detail: format!("the list of models does not parse: {error}"),
         })
     }

@@ -88,7 +88,22 @@ pub const HOSTED: &[Hosted] = &[
     hosted(
         "Gemini",
         "https://generativelanguage.googleapis.com/v1beta/openai",
-        &["GEMINI_API_KEY"],
+        &["GEMINI_API_KEY", "GOOGLE_API_KEY"],
+    ),
+    hosted(
+        "Anthropic",
+        "https://api.anthropic.com/v1",
+        &["ANTHROPIC_API_KEY"],
+    ),
+    hosted(
+        "NVIDIA",
+        "https://integrate.api.nvidia.com/v1",
+        &["NVIDIA_API_KEY", "NVIDIA_NIM_API_KEY"],
+    ),
+    hosted(
+        "SambaNova",
+        "https://api.sambanova.ai/v1",
+        &["SAMBANOVA_API_KEY"],
     ),
 ];
 

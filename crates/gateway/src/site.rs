@@ -300,7 +300,7 @@ impl Site {
                     _ => format!("it does not list its models: {error}"),
                 })
             })?;
-            model_names(list.data.iter().map(|model| model.id.as_str()))
+            model_names(list.iter().map(String::as_str))
         } else {
             model_names(self.config.models.iter().map(String::as_str))
         };

@@ -191,10 +191,9 @@ impl Arguments {
         )?;
         let mut names = self.model_name.clone();
         if names.is_empty() {
-            let listed = upstream.models().await.with_context(|| {
+            names = upstream.models().await.with_context(|| {
                 format!("{url} does not list its models; name them with --model-name")
             })?;
-            names = listed.data.into_iter().map(|model| model.id).collect();
         }
         if names.is_empty() {
             bail!("{url} lists no models; name one with --model-name");

@@ -346,6 +346,31 @@ async fn dropping_the_events_hangs_up() {
     assert_eq!(left, 0);
 }
 
+#[test]
+fn lists_of_models_are_read_whatever_else_is_in_them() {
+    for list in [
+        r#"{"data":[{"id":"m","type":"model","created_at":"2026-01-01"}],"has_more":false}"#,
+        r#" [{"id":"m","created":null,"pricing":{"input":0.1}}]"#,
+    ] {
+        assert_eq!(model_names(list.as_bytes()).expect(list), ["m"]);
+    }
+    for none in ["", "{}", r#"{"data":{}}"#, r#"[{"name":"m"}]"#, "<html>"] {
+        assert!(model_names(none.as_bytes()).is_err(), "{none}");
+    }
+}
+
+#[test]
+fn anthropic_lists_its_models_under_its_own_headers_and_nobody_else_sees_them() {
+    let key = ApiKey::new("sk-ant-x").expect("a key");
+    let mut headers = HeaderMap::new();
+    key.sign_listing("api.openai.com", &mut headers);
+    assert!(headers.is_empty());
+    key.sign_listing("api.anthropic.com", &mut headers);
+    assert_eq!(headers["x-api-key"], "sk-ant-x");
+    assert!(headers["x-api-key"].is_sensitive());
+    assert_eq!(headers["anthropic-version"], "2023-06-01");
+}
+
 #[tokio::test]
 async fn models_are_listed_and_answers_are_bounded() {
     let body = "{\"object\":\"list\",\"data\":[{\"id\":\"m\",\"object\":\"model\",\"created\":1,\"owned_by\":\"x\",\"odd\":1}]}";
@@ -355,7 +380,7 @@ async fn models_are_listed_and_answers_are_bounded() {
     );
     let (upstream, server) = scripted(vec![answer.clone()]).await;
     let models = upstream.models().await.expect("a list");
-    assert_eq!(models.data[0].id, "m");
+    assert_eq!(models, ["m"]);
     assert!(server.await.expect("well").starts_with("GET /v1/models "));
 
     let (upstream, _server) = scripted(vec![answer.clone()]).await;

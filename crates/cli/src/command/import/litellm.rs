@@ -71,7 +71,16 @@ const PROVIDERS: &[(&str, &str)] = &[
     ("deepinfra", "DeepInfra"),
     ("moonshot", "Moonshot"),
     ("gemini", "Gemini"),
+    ("anthropic", "Anthropic"),
+    ("nvidia_nim", "NVIDIA"),
+    ("sambanova", "SambaNova"),
 ];
+/// The word for deployments at Azure. Their `api_base` is a resource; its `/openai/v1` speaks OpenAI's
+/// API with a deployment's name as the model
+/// (<https://learn.microsoft.com/azure/ai-foundry/openai/api-version-lifecycle>).
+const AZURE: &str = "azure";
+const AZURE_KEY: &str = "AZURE_API_KEY";
+const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// Words before a model's name that mean: whatever speaks `OpenAI`'s API at `api_base`.
 const COMPATIBLE: &[&str] = &[
@@ -189,6 +198,9 @@ impl Work {
         let base =
             take_text(&mut params, "api_base").or_else(|| take_text(&mut params, "base_url"));
         let found = self.api(provider, own, base.as_deref());
+        if provider == Some(AZURE) {
+            params.remove("api_version");
+        }
         let (api, offer) = match found.and_then(|api| Ok((api, Offer::of(&name, own)?))) {
             Ok(found) => found,
             Err(why) => {
@@ -243,6 +255,18 @@ impl Work {
                 elsewhere: true,
             });
         }
+        if word == AZURE {
+            let base = base.ok_or("it has no api_base; Azure has one for each resource")?;
+            let base = base.trim_end_matches('/');
+            return Ok(Api {
+                url: readable(&format!(
+                    "{}/openai/v1",
+                    base.trim_end_matches("/openai/v1")
+                ))?,
+                usual_key: Some(AZURE_KEY),
+                elsewhere: true,
+            });
+        }
         let known = OPENAI_MODELS.iter().any(|begin| own.starts_with(begin));
         if provider.is_none() && base.is_none() && !known {
             return Err(
@@ -256,6 +280,11 @@ impl Work {
             .find(|(known, _)| *known == word)
             .and_then(|(_, name)| HOSTED.iter().find(|api| api.name == *name));
         let url = match (base, hosted) {
+            // Under another base this word means Anthropic's own API.
+            (Some(base), Some(api)) if api.name == "Anthropic" && !base.starts_with(ANTHROPIC) => {
+                return Err("at that api_base it speaks Anthropic's own API".to_owned());
+            }
+            (Some(_), Some(api)) if api.name == "Anthropic" => api.url,
             (Some(base), Some(_)) => base,
             (Some(base), None) if COMPATIBLE.contains(&word) => base,
             (None, Some(api)) => api.url,

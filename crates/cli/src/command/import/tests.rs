@@ -298,6 +298,25 @@ const CORNERS: &[(&[&str], &[&str], usize)] = &[
         &["-||m=m,a=m,b=m|GROQ_API_KEY"],
         0,
     ),
+    (
+        &[
+            "a: anthropic/claude-x: ",
+            "b: anthropic/claude-x: api_base: 'https://api.anthropic.com'",
+        ],
+        &["-||m=claude-x,a=claude-x,b=claude-x|ANTHROPIC_API_KEY"],
+        0,
+    ),
+    (
+        &["a: anthropic/claude-x: api_base: 'https://proxy.example'"],
+        &[],
+        1,
+    ),
+    (
+        &["a: azure/mine: api_base: 'https://r.openai.azure.com/'"],
+        &["-||m=mine,a=mine|AZURE_API_KEY"],
+        0,
+    ),
+    (&["a: azure/mine: "], &[], 1),
     // Patterns.
     (&["'*': openai/*: "], &["-|||OPENAI_API_KEY"], 0),
     (&["openai/*: openai/*: "], &["-|openai/||OPENAI_API_KEY"], 0),
