@@ -12,7 +12,7 @@
 // A command-line program speaks through standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
-#[path = "../tests/faulty/mod.rs"]
+#[path = "../tests/gateway/faulty/mod.rs"]
 mod faulty;
 
 use std::net::SocketAddr;

@@ -3,6 +3,7 @@
 //! Alone in its file: the subscriber that gathers every line of every level, as text and as JSON, is
 //! the process's own.
 
+#[path = "gateway/support/mod.rs"]
 mod support;
 
 use std::io::Write;

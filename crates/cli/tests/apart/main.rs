@@ -2,7 +2,7 @@
 //! On Linux with `unshare`, `ip`, `tc` and `nft`, for whoever may make namespaces; elsewhere these tests say
 //! that they were skipped.
 
-#[path = "../support/mod.rs"]
+#[path = "../cli/support/mod.rs"]
 mod support;
 
 mod chaos;

@@ -303,7 +303,7 @@ const CORNERS: &[(&[&str], &[&str], usize)] = &[
             "a: anthropic/claude-x: ",
             "b: anthropic/claude-x: api_base: 'https://api.anthropic.com'",
         ],
-        &["-||m=claude-x,a=claude-x,b=claude-x|ANTHROPIC_API_KEY"],
+        &["-||claude-x=claude-x,a=claude-x,b=claude-x|ANTHROPIC_API_KEY"],
         0,
     ),
     (
@@ -313,7 +313,7 @@ const CORNERS: &[(&[&str], &[&str], usize)] = &[
     ),
     (
         &["a: azure/mine: api_base: 'https://r.openai.azure.com/'"],
-        &["-||m=mine,a=mine|AZURE_API_KEY"],
+        &["-||mine=mine,a=mine|AZURE_API_KEY"],
         0,
     ),
     (&["a: azure/mine: "], &[], 1),

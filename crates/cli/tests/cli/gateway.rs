@@ -1,0 +1,138 @@
+//! `longrun gateway` as people run it: keys by command, a plan before a start, and another
+//! configuration on SIGHUP.
+
+use std::path::Path;
+use std::process::Output;
+
+use crate::support::{Http, Server, longrun, text};
+
+/// Runs `longrun` in a directory, without the variables of whoever runs the tests.
+fn run_in(dir: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+    let mut command = longrun();
+    for api in gateway::discover::HOSTED {
+        api.key_variables.iter().for_each(|name| {
+            command.env_remove(name);
+        });
+    }
+    command
+        .args(arguments)
+        .envs(variables.iter().copied())
+        .env_remove("OPENAI_BASE_URL")
+        .current_dir(dir)
+        .output()
+        .expect("the binary runs")
+}
+
+fn dir() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a temporary directory")
+}
+
+#[test]
+fn keys_are_made_listed_replaced_and_taken_away() {
+    let dir = dir();
+    let run = |arguments: &[&str]| run_in(dir.path(), arguments, &[]);
+    let key = ["gateway", "key"];
+    let add = [
+        "add",
+        "ci",
+        "--requests-per-minute",
+        "60",
+        "--spend-per-day",
+        "2.50",
+        "--model",
+        "small",
+    ];
+    let made = run(&[&key[..], &add[..]].concat());
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    let first = text(&made.stdout).trim().to_owned();
+    assert!(first.starts_with("sk-longrun-"), "{first}");
+    let file = dir.path().join("longrun-gateway.keys.toml");
+    let kept = std::fs::read_to_string(&file).expect("the file is there");
+    assert!(!kept.contains(&first[11..]), "only the digest is kept");
+
+    let listed = text(&run(&["gateway", "key", "list"]).stdout);
+    for words in ["ci", "60 requests/min", "2.500000 a day", "models small"] {
+        assert!(listed.contains(words), "{words}: {listed}");
+    }
+    let twice = run(&["gateway", "key", "add", "ci"]);
+    assert_eq!(twice.status.code(), Some(2));
+    assert!(
+        text(&twice.stderr).contains("twice"),
+        "{}",
+        text(&twice.stderr)
+    );
+
+    let second = text(&run(&["gateway", "key", "rotate", "ci"]).stdout);
+    assert!(
+        second.starts_with("sk-longrun-") && !second.starts_with(&first),
+        "{second}"
+    );
+    assert!(text(&run(&["gateway", "key", "list"]).stdout).contains("2 keys"));
+    assert!(run(&["gateway", "key", "revoke", "ci"]).status.success());
+    assert_eq!(
+        run(&["gateway", "key", "revoke", "ci"]).status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn a_plan_names_what_was_found_and_no_key() {
+    let dir = dir();
+    let variables = [("GROQ_API_KEY", "gsk-very-secret")];
+    let plan = run_in(dir.path(), &["gateway", "--dry-run"], &variables);
+    assert!(plan.status.success(), "{}", text(&plan.stderr));
+    let said = text(&plan.stdout);
+    for words in [
+        "GROQ_API_KEY",
+        "https://api.groq.com/openai/v1",
+        "127.0.0.1:7411",
+        "with a key",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    assert!(!said.contains("gsk-very") && !text(&plan.stderr).contains("gsk-very"));
+    let left: Vec<_> = std::fs::read_dir(dir.path()).expect("readable").collect();
+    assert!(left.is_empty(), "a plan leaves nothing behind: {left:?}");
+
+    let missing = run_in(
+        dir.path(),
+        &["gateway", "--config", "gone.toml", "--dry-run"],
+        &[],
+    );
+    assert_eq!(missing.status.code(), Some(2), "a file that was asked for");
+    let beyond = ["gateway", "--listen", "0.0.0.0:0"];
+    let refused = run_in(dir.path(), &beyond, &variables);
+    assert!(!refused.status.success());
+    assert!(
+        text(&refused.stderr).contains("longrun gateway key add"),
+        "{}",
+        text(&refused.stderr)
+    );
+}
+
+#[test]
+fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
+    let dir = dir();
+    let file = dir.path().join("longrun.toml");
+    let endpoint = |model: &str| {
+        format!(
+            "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\nmodels = [\"{model}\"]\n"
+        )
+    };
+    let write = |text: &str| std::fs::write(&file, text).expect("written");
+    write(&endpoint("before"));
+    let mut gateway = Server::start_command(
+        longrun()
+            .args(["gateway", "--listen", "127.0.0.1:0"])
+            .current_dir(dir.path()),
+    );
+    let url = format!("{}/v1/models", gateway.url("gateway"));
+    let http = Http::default();
+    http.until(&url, |answer| text(&answer.body).contains("before"));
+    write("limits = 5");
+    gateway.signal("HUP");
+    write(&endpoint("after"));
+    gateway.signal("HUP");
+    http.until(&url, |answer| text(&answer.body).contains("after"));
+    assert!(gateway.interrupt().success());
+}

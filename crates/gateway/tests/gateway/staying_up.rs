@@ -1,0 +1,278 @@
+//! What keeps calls going when endpoints fail, and what keeps failing endpoints from being run
+//! over: breakers, pauses, retries within a budget, places.
+
+use std::time::{Duration, Instant};
+
+use crate::support::faulty::{Fault, Faulty, Script};
+use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint};
+use gateway::config::GatewayConfig;
+
+async fn upstream(fault: Fault) -> Faulty {
+    Faulty::api(MODEL, Script::Always(fault)).await
+}
+
+async fn start(upstreams: &[&Faulty], adjust: impl FnOnce(&mut GatewayConfig)) -> Running {
+    let mut config = config();
+    config.endpoints = upstreams.iter().map(|one| endpoint(one)).collect();
+    adjust(&mut config);
+    Running::start(config, None).await
+}
+
+fn breaker_of(status: &serde_json::Value, upstream: &Faulty) -> String {
+    let endpoints = status["endpoints"].as_array().expect("endpoints");
+    let of = endpoints
+        .iter()
+        .find(|e| e["provider"] == upstream.origin())
+        .expect("it is there");
+    of["breaker"].as_str().expect("a word").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_keeps_failing_is_left_alone_and_probed_until_it_is_well() {
+    let (good, bad) = (
+        upstream(Fault::None).await,
+        upstream(Fault::Status(500)).await,
+    );
+    let gateway = start(&[&bad, &good], |_| {}).await;
+    let begun = Instant::now();
+    while breaker_of(&gateway.status().await, &bad) == "closed" {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+        assert!(begun.elapsed() < PATIENCE, "it never opened");
+    }
+    let asked = bad.requests().len();
+    assert_eq!(asked, gateway::breaker::IN_A_ROW as usize);
+    bad.now(Script::Always(Fault::None));
+    while breaker_of(&gateway.status().await, &bad) != "closed" {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+        assert!(begun.elapsed() < PATIENCE * 3, "it never closed again");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(
+        begun.elapsed() >= Duration::from_millis(gateway::breaker::OPEN_MS),
+        "it was left alone for a while"
+    );
+    assert_eq!(bad.requests().len(), asked + 1, "one probe was enough");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_only_endpoint_is_asked_however_often_it_failed() {
+    let bad = upstream(Fault::Status(500)).await;
+    let gateway = start(&[&bad], |_| {}).await;
+    for _ in 0..12 {
+        assert_eq!(gateway.post(chat(false)).await.status, 500);
+    }
+    assert_eq!(bad.requests().len(), 12);
+    bad.now(Script::Always(Fault::None));
+    assert_eq!(gateway.post(chat(false)).await.status, 200);
+    assert_eq!(breaker_of(&gateway.status().await, &bad), "closed");
+}
+
+/// Whoever asks for embeddings where there are none must not be able to close an endpoint for chats.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_surface_that_an_endpoint_lacks_says_nothing_of_its_others() {
+    let lacking = upstream(Fault::Status(404)).await;
+    let gateway = start(&[&lacking], |_| {}).await;
+    let ask = format!(r#"{{"model":"{MODEL}","input":"x"}}"#);
+    for _ in 0..gateway::breaker::IN_A_ROW + 3 {
+        let answer = gateway.post_to("/v1/embeddings", &ask, &[]).await;
+        assert_eq!(answer.status, 404, "it is the only one, and asked");
+    }
+    assert_eq!(breaker_of(&gateway.status().await, &lacking), "closed");
+    lacking.now(Script::Always(Fault::None));
+    assert_eq!(gateway.post(chat(false)).await.status, 200);
+    gateway.stop().await;
+
+    // Where there is another, that one is asked from then on; for embeddings alone.
+    let having = upstream(Fault::None).await;
+    lacking.now(Script::Always(Fault::Status(404)));
+    let gateway = start(&[&lacking, &having], |_| {}).await;
+    let asked = lacking.requests().len();
+    for _ in 0..8 {
+        let answer = gateway.post_to("/v1/embeddings", &ask, &[]).await;
+        assert_eq!(answer.status, 200);
+    }
+    assert!(lacking.requests().len() <= asked + 1, "once is enough");
+    lacking.now(Script::Always(Fault::None));
+    having.now(Script::Always(Fault::Status(500)));
+    assert_eq!(gateway.post(chat(false)).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_is_respected_for_as_long_as_it_says() {
+    let limit = Fault::After {
+        status: 429,
+        seconds: 40,
+    };
+    let limited = upstream(limit).await;
+    let gateway = start(&[&limited], |_| {}).await;
+    let first = gateway.post(chat(false)).await;
+    assert_eq!((first.status, first.header("retry-after")), (429, "40"));
+    let second = gateway.post(chat(true)).await;
+    assert_eq!(second.status, 429);
+    assert_eq!(second.json()["error"]["code"], "endpoints_limited");
+    let seconds: u64 = second.header("retry-after").parse().expect("seconds");
+    assert!((1..=40).contains(&seconds), "{seconds}");
+    assert_eq!(limited.requests().len(), 1, "it was not asked again");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_without_room_is_asked_last() {
+    let full = Fault::After {
+        status: 503,
+        seconds: 40,
+    };
+    let (good, full) = (upstream(Fault::None).await, upstream(full).await);
+    let gateway = start(&[&full, &good], |_| {}).await;
+    let begun = Instant::now();
+    while full.requests().is_empty() {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    for _ in 0..20 {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+    }
+    assert_eq!(full.requests().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn where_there_is_no_other_the_same_endpoint_is_asked_again() {
+    for (fault, streamed) in [
+        (
+            Fault::After {
+                status: 500,
+                seconds: 0,
+            },
+            false,
+        ),
+        (Fault::Slam, true),
+        (
+            Fault::After {
+                status: 429,
+                seconds: 0,
+            },
+            true,
+        ),
+        (Fault::ErrorInside, false),
+    ] {
+        let flaky = Faulty::api(MODEL, Script::InTurn(vec![fault, Fault::None])).await;
+        let gateway = start(&[&flaky], |config| config.retry.again_max = 1).await;
+        let answer = gateway.post(chat(streamed)).await;
+        assert_eq!(answer.status, 200, "{fault:?}: {}", answer.text());
+        let outcomes = gateway.outcomes(&answer.call()).await;
+        assert_eq!(outcomes.len(), 2, "{fault:?}: both attempts are on record");
+        assert_eq!(outcomes[1], ("ok".into(), "-".into()));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_cannot_pass_in_a_moment_is_not_asked_again() {
+    for fault in [
+        Fault::Status(400),
+        Fault::Status(401),
+        Fault::Status(404),
+        // It wants to be left alone for 7 s, longer than a call sits through.
+        Fault::Status(503),
+        Fault::WebPage,
+    ] {
+        let bad = upstream(fault).await;
+        let gateway = start(&[&bad], |config| config.retry.again_max = 1).await;
+        assert_ne!(gateway.post(chat(false)).await.status, 200, "{fault:?}");
+        assert_eq!(bad.requests().len(), 1, "{fault:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_budget_and_after_the_window_nothing_is_tried_twice() {
+    let refuse = |adjust: fn(&mut GatewayConfig)| async move {
+        let bad = upstream(Fault::Status(500)).await;
+        let worse = upstream(Fault::Status(500)).await;
+        let gateway = start(&[&bad, &worse], adjust).await;
+        assert_eq!(gateway.post(chat(false)).await.status, 500);
+        assert_eq!(bad.requests().len() + worse.requests().len(), 1);
+    };
+    refuse(|config| config.retry.extra_load_ppm = 0).await;
+    refuse(|config| config.retry.window = Duration::from_nanos(1)).await;
+    refuse(|config| config.limits.attempts_max = 1).await;
+}
+
+/// 400 calls to two endpoints that always fail: each would be tried at both. What the budget
+/// holds at the start, what the calls earn and what time adds is all that may be added.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_outage_is_not_answered_with_a_storm() {
+    const CALLS: usize = 400;
+    let (one, other) = (upstream(Fault::Slam).await, upstream(Fault::Slam).await);
+    let gateway = start(&[&one, &other], |_| {}).await;
+    let begun = Instant::now();
+    for _ in 0..CALLS {
+        assert_eq!(gateway.post(chat(false)).await.status, 502);
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).expect("short") + 1;
+    let extra = one.requests().len() + other.requests().len() - CALLS;
+    let most = CALLS / 5 + 10 * (10 + seconds);
+    assert!(extra <= most, "{extra} extra attempts, {most} allowed");
+    assert!(extra >= 100, "{extra}: it does try");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_more_calls_at_once_than_an_endpoint_takes() {
+    let slow = Fault::Slow {
+        head_ms: 30,
+        gap_ms: 1,
+    };
+    let narrow = upstream(slow).await;
+    let gateway = start(&[&narrow], |config| {
+        config.endpoints[0].offer.concurrency_max = Some(2);
+        config.endpoints[0].offer.queue = PATIENCE;
+    })
+    .await;
+    let calls = (0..12).map(|number| gateway.post(chat(number % 2 == 0)));
+    let answers = futures_util::future::join_all(calls).await;
+    assert!(answers.iter().all(|answer| answer.status == 200));
+    assert_eq!(narrow.most_open(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_goes_where_there_is_a_place_and_waits_only_so_long() {
+    let stuck = upstream(Fault::Stall(1)).await;
+    let gateway = start(&[&stuck], |config| {
+        config.endpoints[0].offer.concurrency_max = Some(1);
+        config.endpoints[0].offer.queue = Duration::from_millis(50);
+        config.endpoints[0].timeouts.gap = PATIENCE;
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
+    let held = gateway.open(chat(true)).await;
+    let refused = gateway.post(chat(false)).await;
+    assert_eq!((refused.status, refused.header("retry-after")), (503, "1"));
+    assert_eq!(refused.json()["error"]["code"], "endpoints_busy");
+    assert_eq!(stuck.requests().len(), 1, "it was not asked");
+    // The place is free again once the caller has gone.
+    drop(held);
+    stuck.now(Script::Always(Fault::None));
+    let begun = Instant::now();
+    while gateway.post(chat(false)).await.status != 200 {
+        assert!(begun.elapsed() < PATIENCE, "the place is lost");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_endpoint_is_passed_over_for_one_with_a_place() {
+    let (narrow, wide) = (upstream(Fault::Stall(1)).await, upstream(Fault::None).await);
+    let gateway = start(&[&narrow, &wide], |config| {
+        config.endpoints[0].offer.concurrency_max = Some(1);
+        config.endpoints[0].timeouts.gap = PATIENCE;
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
+    let begun = Instant::now();
+    let mut held = Vec::new();
+    while narrow.requests().is_empty() {
+        held.push(gateway.open(chat(true)).await);
+        assert!(begun.elapsed() < PATIENCE);
+    }
+    for _ in 0..20 {
+        let answer = gateway.post(chat(false)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    }
+    assert_eq!(narrow.requests().len(), 1, "its place is taken");
+}

@@ -1,0 +1,164 @@
+//! What callers ask of an endpoint's record, and what they are told when nobody has it.
+
+use std::time::{Duration, Instant};
+
+use crate::support::faulty::{Fault, Faulty, Script};
+use crate::support::{MODEL, Running, chat, in_front_of, prompt};
+use serde_json::{Value, json};
+
+const CHAT: &str = "/v1/chat/completions";
+/// New evidence steers within this.
+const STEERS_WITHIN: Duration = Duration::from_secs(60);
+
+fn asking(provider: &Value) -> String {
+    let messages = json!([{"role": "user", "content": prompt()}]);
+    json!({"model": MODEL, "messages": messages, "provider": provider}).to_string()
+}
+
+async fn route(gateway: &Running, call: &str) -> Value {
+    let path = format!("/longrun/v1/calls/{call}/route");
+    gateway.get(&path).await.json()
+}
+
+#[tokio::test]
+async fn nobody_is_asked_who_does_not_meet_what_is_asked_for_and_the_caller_hears_why() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let gateway = in_front_of(&[&upstream]).await;
+    for _ in 0..3 {
+        assert_eq!(gateway.post(chat(true)).await.status, 200);
+    }
+    let done = |history: &Value| history["endpoints"][0]["successes"] == 3;
+    gateway.history_until(done).await;
+    let asked_before = upstream.requests().len();
+
+    let refused = gateway
+        .post(asking(
+            &json!({"min_success": 0.999_9, "min_replayed_share": 0.01}),
+        ))
+        .await;
+    assert_eq!(refused.status, 404, "{}", refused.text());
+    let error = &refused.json()["error"];
+    assert_eq!(error["code"], "no_endpoint_meets");
+    let message = error["message"].as_str().expect("words");
+    for words in [
+        "is below min_success 0.9999",
+        "no record carries replays yet",
+        "it meets min_success 0.9",
+        "or_best",
+    ] {
+        assert!(message.contains(words), "{message}");
+    }
+    let told = route(&gateway, &refused.call()).await;
+    assert_eq!(
+        (&told["verdict"], &told["meeting"]),
+        (&json!("none_meets"), &json!(0))
+    );
+    assert_eq!(told["wish"]["success_ppm_min"], 999_900);
+    assert_eq!(told["order"][0]["judged"], 3, "what was refused is shown");
+    let by_header = [("x-longrun-min-success", "0.9999")];
+    assert_eq!(
+        gateway.post_to(CHAT, &chat(false), &by_header).await.status,
+        404
+    );
+    assert_eq!(upstream.requests().len(), asked_before, "nobody was asked");
+
+    let best = json!({"min_success": 0.999_9, "or_best": true, "sort": "reliability"});
+    let answer = gateway.post(asking(&best)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let warning = answer.header("x-longrun-warning");
+    assert!(warning.contains("below min_success 0.9999"), "{warning}");
+    let sent = upstream.requests().pop().expect("a request").body;
+    let sent = String::from_utf8(sent).expect("text");
+    assert!(!sent.contains("min_success"), "it does not travel: {sent}");
+
+    let met = json!({"min_success": 0.1, "safe": true, "max_latency_ms": 60_000});
+    let answer = gateway.post(asking(&met)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(!answer.headers.contains_key("x-longrun-warning"));
+    assert_eq!(route(&gateway, &answer.call()).await["safe"], true);
+
+    for bad in [json!({"min_success": 99}), json!({"min_reliability": 0.9})] {
+        let refused = gateway.post(asking(&bad)).await;
+        assert_eq!(refused.json()["error"]["code"], "invalid_preferences");
+    }
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn new_evidence_steers_within_a_minute_and_demands_reach_fallbacks() {
+    let (one, other) = (
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+    );
+    let gateway = in_front_of(&[&one, &other]).await;
+    for _ in 0..10 {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+    }
+    let counted = |wanted: u64| {
+        move |history: &Value| {
+            let each = history["endpoints"].as_array().expect("endpoints").iter();
+            each.map(|it| it["calls"].as_u64().unwrap_or(0))
+                .sum::<u64>()
+                >= wanted
+        }
+    };
+    gateway.history_until(counted(10)).await;
+    // Two failures in its record, too few for a breaker: from here on the other is asked.
+    one.now(Script::Always(Fault::Status(500)));
+    let only = json!({"only": [one.origin()], "allow_fallbacks": false});
+    for _ in 0..3 {
+        assert_eq!(gateway.post(asking(&only)).await.status, 500);
+    }
+    let begun = Instant::now();
+    let ppm = |status: &Value, at: usize| {
+        let endpoint = &status["endpoints"][at];
+        endpoint["success_ppm"].as_u64().expect("ppm")
+    };
+    loop {
+        let status = gateway.status().await;
+        if ppm(&status, 0) < 600_000 && ppm(&status, 1) > 900_000 {
+            break;
+        }
+        assert!(begun.elapsed() < STEERS_WITHIN, "{status:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // The good one fails now, and the bad one would answer: but not to whoever asks for a record.
+    one.now(Script::Always(Fault::None));
+    other.now(Script::Always(Fault::Status(500)));
+    let before = one.requests().len();
+    let answer = gateway.post(asking(&json!({"min_success": 0.9}))).await;
+    assert_eq!(answer.status, 500, "{}", answer.text());
+    assert_eq!(one.requests().len(), before);
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_that_would_do_and_asked_for_a_pause_is_waited_for() {
+    let (good, bad) = (
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+        Faulty::api(MODEL, Script::Always(Fault::Status(500))).await,
+    );
+    let gateway = in_front_of(&[&good, &bad]).await;
+    let failed_often = |history: &Value| {
+        let mut endpoints = history["endpoints"].as_array().expect("a list").iter();
+        endpoints.any(|endpoint| endpoint["failures"].as_u64() >= Some(3))
+    };
+    let begun = Instant::now();
+    while !failed_often(&gateway.history().await) {
+        assert_eq!(gateway.post(chat(false)).await.status, 200);
+        assert!(begun.elapsed() < STEERS_WITHIN, "it was never asked");
+    }
+    good.now(Script::Always(Fault::After {
+        status: 429,
+        seconds: 40,
+    }));
+    gateway.post(chat(false)).await;
+    let asked = (good.requests().len(), bad.requests().len());
+    let limited = gateway.post(asking(&json!({"min_success": 0.9}))).await;
+    assert_eq!(limited.status, 429, "{}", limited.text());
+    assert_eq!(limited.json()["error"]["code"], "endpoints_limited");
+    let seconds: u64 = limited.header("retry-after").parse().expect("seconds");
+    assert!((1..=40).contains(&seconds), "{seconds}");
+    assert_eq!((good.requests().len(), bad.requests().len()), asked);
+    gateway.stop().await;
+}
