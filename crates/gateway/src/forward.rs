@@ -34,6 +34,7 @@ use crate::network::member::{Asking, Member};
 use crate::places::Place;
 use crate::preferences::{self, Offered, nothing_left};
 use crate::request::Head;
+use crate::resume::{self, Reserve, Told};
 use crate::settings::Settings;
 use crate::traces::CallTrace;
 use crate::wishes::Wishes;
@@ -89,6 +90,9 @@ fn prepare<'a>(
     let wishes = Wishes::read(&asked.headers, &settings.config)?;
     let mut head = Head::parse(asked.surface, &asked.body)?;
     head.preferences.asks = head.preferences.asks.or(wishes.asks);
+    if wishes.continues && head.streamed {
+        resume::check(asked.surface, &head, &asked.body)?;
+    }
     let (model, length) = (&head.model, asked.body.len());
     let ticket = asked
         .caller
@@ -326,6 +330,7 @@ impl Shot<'_> {
         place: Option<Place>,
         number: u32,
         outrun: Outrun,
+        reserve: Option<Box<Reserve>>,
     ) -> Result<Answer, Failure> {
         let Self { asked, head, .. } = self;
         let body = head.sent_to(&asked.body, live.id.model.as_str());
@@ -343,7 +348,7 @@ impl Shot<'_> {
         let limit_bytes = self.config.limits.response_max_bytes;
         if head.streamed {
             let kind = (asked.surface, head.choices);
-            stream::attempt(attempt, kind, body, limit_bytes).await
+            stream::attempt(attempt, kind, body, (limit_bytes, reserve)).await
         } else {
             plain::attempt(attempt, asked.surface, body, limit_bytes).await
         }
@@ -458,11 +463,32 @@ impl Course<'_> {
         self.attempts += 1;
         let shot = self.shot;
         let outrun = Outrun::default();
-        let first = shot.fire(live, place, self.attempts, outrun.clone());
+        let reserve = self.reserve();
+        let first = shot.fire(live, place, self.attempts, outrun.clone(), reserve);
         match self.wishes.hedge {
             None => first.await,
             Some(after) => self.hedged(first, outrun, after).await,
         }
+    }
+
+    /// Who may go on with a stream, where that is wished for.
+    fn reserve(&self) -> Option<Box<Reserve>> {
+        let shot = self.shot;
+        if !(self.wishes.continues && shot.head.streamed) {
+            return None;
+        }
+        Some(Box::new(Reserve {
+            gateway: Arc::clone(shot.gateway),
+            surface: shot.asked.surface,
+            call: shot.asked.call,
+            ticket: Arc::clone(&shot.ticket),
+            trace: shot.asked.trace.clone(),
+            body: shot.asked.body.clone(),
+            order: self.order.clone(),
+            attempts: self.attempts,
+            attempts_max: self.wishes.attempts_max,
+            told: Told::new(),
+        }))
     }
 
     /// Waits for `first`; if it shows nothing in time, another endpoint is asked beside it. The
@@ -482,9 +508,10 @@ impl Course<'_> {
         };
         self.attempts += 1;
         let other_outrun = Outrun::default();
+        let (number, reserve) = (self.attempts, self.reserve());
         let fired = self
             .shot
-            .fire(&other, place, self.attempts, other_outrun.clone());
+            .fire(&other, place, number, other_outrun.clone(), reserve);
         let second = pin!(fired);
         match select(first, second).await {
             Either::Left((Ok(answer), _second)) => {

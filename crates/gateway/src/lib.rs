@@ -100,6 +100,7 @@ pub mod quirks;
 mod receipt;
 mod recent;
 mod request;
+mod resume;
 mod settings;
 mod site;
 mod status;

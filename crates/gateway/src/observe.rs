@@ -99,7 +99,10 @@ impl Facts {
     /// Tokens of prompt and answer: as the answer says, or estimated where an endpoint took the
     /// request and nobody said what it cost; nothing where it was refused.
     fn used(&self) -> Option<(u64, u64)> {
-        let left = matches!(self.seen, Seen::CallerGone | Seen::Outrun | Seen::Stopped);
+        let left = matches!(
+            self.seen,
+            Seen::CallerGone | Seen::Outrun | Seen::Diverged | Seen::Stopped
+        );
         let answered = |status| (200..300).contains(&status);
         let taken = self.status.map_or(left, answered);
         // A piece of a stream is a token, nearly always; the first of them began no gap.

@@ -70,6 +70,8 @@ pub enum Seen {
     CallerGone,
     /// Another endpoint was asked as well and answered first.
     Outrun,
+    /// It was asked to go on with a stream, and wrote another text.
+    Diverged,
     /// The gateway stopped, or something in it failed.
     Stopped,
 }
@@ -164,6 +166,7 @@ pub const TABLE: &[Row] = &[
     row(Seen::TooLarge, Outcome::Malformed, Fault::Provider, false),
     row(Seen::CallerGone, Outcome::Canceled, Fault::Client, false),
     row(Seen::Outrun, Outcome::Canceled, Fault::Gateway, false),
+    row(Seen::Diverged, Outcome::Canceled, Fault::Gateway, false),
     row(Seen::Stopped, Outcome::GatewayError, Fault::Gateway, false),
 ];
 
@@ -193,6 +196,7 @@ impl Seen {
             | Self::TooLarge
             | Self::CallerGone
             | Self::Outrun
+            | Self::Diverged
             | Self::Stopped => Sign::None,
             Self::Credentials
             | Self::NotFound
@@ -360,6 +364,7 @@ mod tests {
             (Seen::TooLarge, "malformed", "provider", false),
             (Seen::CallerGone, "canceled", "client", false),
             (Seen::Outrun, "canceled", "gateway", false),
+            (Seen::Diverged, "canceled", "gateway", false),
             (Seen::Stopped, "gateway_error", "gateway", false),
         ];
         assert_eq!(rows.len(), TABLE.len());

@@ -2,22 +2,25 @@
 //!
 //! Nothing is sent to the caller before the first token, so that until then another endpoint can
 //! still be tried. From there on a stream ends in one of two ways: with the upstream's own end, or
-//! with an error event and without `[DONE]`. A caller never has to guess.
+//! with an error event and without `[DONE]`. A caller never has to guess. Where he allows it, another
+//! endpoint may go on first ([`crate::resume`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use engine::openai::{ApiError, FinishReason, Surface};
-use engine::sse;
+use engine::openai::{ApiError, ChunkSummary, FinishReason, Surface};
+use engine::sse::{self, Event};
 use engine::upstream::{Events, Reply, Stage, UpstreamError, UpstreamEvent};
 use futures_util::stream::{self, Stream};
+use http::{HeaderMap, StatusCode};
 
 use crate::answer::{Answer, marked_event};
 use crate::attempt::Attempt;
 use crate::catalog::Live;
 use crate::failure::{Failure, explain};
 use crate::outcome::Seen;
+use crate::resume::{self, Behind, Reserve, Step};
 use crate::whole::{is_json, response_id};
 
 /// Events held back while no token has come. A role, some odd first chunk: more is not waited for.
@@ -31,15 +34,20 @@ const RECEIPT_EVENT: &[u8] = b"longrun.receipt";
 /// How the names of Longrun's own events start.
 const OWN_EVENTS: &[u8] = b"longrun.";
 
-/// Sends the request and reads up to the first token. `choices` were asked for, and the answer may
-/// have `limit_bytes`.
-pub(crate) async fn attempt(
+/// A stream that began.
+pub(crate) struct Opened {
+    pub(crate) attempt: Attempt,
+    pub(crate) events: Events,
+    status: StatusCode,
+    headers: HeaderMap,
+}
+
+/// Sends the request, and takes the head of an answer that is a stream. `choices` were asked for.
+pub(crate) async fn open(
     mut attempt: Attempt,
     (surface, choices): (Surface, u64),
     body: Bytes,
-    limit_bytes: usize,
-) -> Result<Answer, Failure> {
-    let deadline = attempt.started() + attempt.live().site.config.timeouts.first_token;
+) -> Result<Opened, Failure> {
     let headers = attempt.headers();
     let live = Arc::clone(attempt.live());
     let reply = match live.site.streamed.post(surface, body, headers).await {
@@ -51,9 +59,34 @@ pub(crate) async fn attempt(
         return Err(odd(attempt, reply).await);
     }
     let (status, headers, body) = reply.into_parts();
-    let call = attempt.call();
     let events = body.into_events(surface, choices);
-    let mut relay = Relay::new(attempt, surface, events, limit_bytes);
+    Ok(Opened {
+        attempt,
+        events,
+        status,
+        headers,
+    })
+}
+
+/// Sends the request and reads up to the first token. The answer may have `limit_bytes`; `reserve` is
+/// asked when it breaks off later.
+pub(crate) async fn attempt(
+    mut attempt: Attempt,
+    kind: (Surface, u64),
+    body: Bytes,
+    (limit_bytes, reserve): (usize, Option<Box<Reserve>>),
+) -> Result<Answer, Failure> {
+    let deadline = attempt.started() + attempt.live().site.config.timeouts.first_token;
+    let live = Arc::clone(attempt.live());
+    let call = attempt.call();
+    let Opened {
+        attempt,
+        events,
+        status,
+        headers,
+    } = open(attempt, kind, body).await?;
+    let mut relay = Relay::new(attempt, kind.0, events, limit_bytes);
+    relay.reserve = reserve;
     while !relay.is_ready() {
         let step = tokio::time::timeout_at(deadline, relay.step()).await;
         let step = step.unwrap_or_else(|_| Err(late(&live)));
@@ -118,6 +151,10 @@ struct Relay {
     marked: bool,
     filtered: bool,
     limit_bytes: u64,
+    /// Who else may be asked, where the caller allows it.
+    reserve: Option<Box<Reserve>>,
+    /// What the endpoint has still to write that the caller has already.
+    behind: Option<Behind>,
 }
 
 impl Relay {
@@ -134,6 +171,8 @@ impl Relay {
             marked: false,
             filtered: false,
             limit_bytes: limit_bytes as u64,
+            reserve: None,
+            behind: None,
         }
     }
 
@@ -165,9 +204,10 @@ impl Relay {
             None => {
                 // All choices ended, and a clean end without `[DONE]`: some servers do that.
                 if self.surface.has_done() {
-                    self.ready.push_back(Bytes::from_static(sse::DONE));
+                    self.end(Bytes::from_static(sse::DONE));
+                } else {
+                    self.complete();
                 }
-                self.complete();
                 Ok(())
             }
         }
@@ -178,9 +218,7 @@ impl Relay {
             return;
         };
         if event.is_done() {
-            self.ready.push_back(event.raw);
-            self.complete();
-            return;
+            return self.end(event.raw);
         }
         if event
             .name
@@ -211,24 +249,80 @@ impl Relay {
         {
             attempt.response(&id);
         }
-        self.passed += 1;
-        self.begun |= text;
-        let mut frame = event.raw.clone();
-        if let Some(chunk) = &chunk {
-            if let Some(usage) = &chunk.usage {
-                attempt.usage(usage.prompt_tokens, usage.completion_tokens);
+        if let Some(usage) = chunk.as_ref().and_then(|chunk| chunk.usage.as_ref()) {
+            attempt.usage(usage.prompt_tokens, usage.completion_tokens);
+        }
+        if let Some(news) = self.news(event, chunk.as_ref()) {
+            self.pass_on(&news, chunk.as_ref());
+        }
+    }
+
+    /// What of an event the caller does not have yet.
+    fn news(&mut self, event: Event, chunk: Option<&ChunkSummary>) -> Option<Event> {
+        let Some(behind) = &mut self.behind else {
+            return Some(event);
+        };
+        let ends = chunk.is_some_and(|chunk| !chunk.ended.is_empty());
+        let data = event.data.as_deref().unwrap_or_default();
+        match behind.step(self.surface, data, ends) {
+            Step::Known => {
+                self.behind.take_if(|behind| behind.is_level());
+                None
             }
-            if let Some(reason) = &chunk.finish_reason {
-                self.begun = true;
-                self.filtered |= *reason == FinishReason::ContentFilter;
-                if !self.marked {
-                    self.marked = true;
-                    let (call, evidence) = (attempt.call(), attempt.evidence());
-                    frame = marked_event(&event, call, &self.live, evidence);
-                }
+            Step::New(data) => {
+                self.behind = None;
+                Some(Event {
+                    raw: sse::encode(None, &data),
+                    name: None,
+                    data: Some(data),
+                })
+            }
+            Step::Different => {
+                self.part();
+                None
+            }
+        }
+    }
+
+    fn pass_on(&mut self, event: &Event, chunk: Option<&ChunkSummary>) {
+        self.passed += 1;
+        self.begun |= chunk.is_some_and(|chunk| chunk.has_content);
+        if let (Some(reserve), Some(data)) = (&mut self.reserve, &event.data) {
+            reserve.told.add(self.surface, data);
+        }
+        let mut frame = event.raw.clone();
+        if let Some(attempt) = &mut self.attempt
+            && let Some(reason) = chunk.and_then(|chunk| chunk.finish_reason.as_ref())
+        {
+            self.begun = true;
+            self.filtered |= *reason == FinishReason::ContentFilter;
+            if !self.marked {
+                self.marked = true;
+                let (call, evidence) = (attempt.call(), attempt.evidence());
+                frame = marked_event(event, call, &self.live, evidence);
             }
         }
         self.ready.push_back(frame);
+    }
+
+    /// The endpoint's answer is over, and `mark` is what says so.
+    fn end(&mut self, mark: Bytes) {
+        if self.behind.is_some() {
+            return self.part();
+        }
+        self.ready.push_back(mark);
+        self.complete();
+    }
+
+    /// The endpoint does not write what the one before it wrote. It did nothing wrong, and is hung up on.
+    fn part(&mut self) {
+        self.events = None;
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(Seen::Diverged);
+        }
+        if let Some(behind) = self.behind.take() {
+            self.ready.push_back(behind.last_words);
+        }
     }
 
     fn complete(&mut self) {
@@ -245,14 +339,52 @@ impl Relay {
         }
     }
 
-    /// Says that the stream broke off, in a form that every client takes for an error.
+    /// Asks another endpoint to go on, where the caller allows it. `false`: that is no way out.
+    async fn goes_on(&mut self, error: &UpstreamError) -> bool {
+        let (Some(reserve), Some(attempt)) = (&self.reserve, &mut self.attempt) else {
+            return false;
+        };
+        let seen = Seen::failure(error, attempt.has_token());
+        if self.marked || !seen.row().try_next {
+            return false;
+        }
+        let Some(behind) = reserve.told.behind(self.last_words(seen, error)) else {
+            return false;
+        };
+        self.events = None;
+        if let Some(attempt) = self.attempt.take() {
+            attempt.finish(seen);
+        }
+        let next = match &mut self.reserve {
+            Some(reserve) => reserve.next().await,
+            None => None,
+        };
+        match next {
+            None => self.ready.push_back(behind.last_words),
+            Some((attempt, events)) => {
+                self.ready.push_back(Bytes::from_static(resume::COMMENT));
+                self.live = Arc::clone(attempt.live());
+                self.attempt = Some(attempt);
+                self.events = Some(events);
+                self.behind = Some(behind).filter(|behind| !behind.is_level());
+            }
+        }
+        true
+    }
+
     fn fail(&mut self, error: &UpstreamError) {
         self.events = None;
         let Some(mut attempt) = self.attempt.take() else {
             return;
         };
         let seen = Seen::failure(error, attempt.has_token());
-        self.ready.push_back(match error {
+        self.ready.push_back(self.last_words(seen, error));
+        attempt.finish(seen);
+    }
+
+    /// Says that the stream broke off, in a form that every client takes for an error.
+    fn last_words(&self, seen: Seen, error: &UpstreamError) -> Bytes {
+        match error {
             // The endpoint's own words have the form that clients of this surface know.
             // What it says of the key that this gateway holds is not for callers.
             UpstreamError::InStream { raw, .. }
@@ -261,8 +393,7 @@ impl Relay {
                 raw.clone()
             }
             _ => error_event(self.surface, &explain(&self.live, seen, error), self.passed),
-        });
-        attempt.finish(seen);
+        }
     }
 
     async fn next(&mut self) -> Option<Bytes> {
@@ -271,7 +402,9 @@ impl Relay {
                 return Some(frame);
             }
             self.events.as_ref()?;
-            if let Err(error) = self.step().await {
+            if let Err(error) = self.step().await
+                && !self.goes_on(&error).await
+            {
                 self.fail(&error);
             }
         }

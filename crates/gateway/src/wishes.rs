@@ -23,12 +23,14 @@ pub(crate) struct Wishes {
     pub(crate) hedge: Option<Duration>,
     /// `x-longrun-attempts-max`: no more attempts than this.
     pub(crate) attempts_max: usize,
+    /// `x-longrun-continue`: another endpoint may go on with a stream that broke off.
+    pub(crate) continues: bool,
     /// What is asked of the endpoint's figures; the body goes before it.
     pub(crate) asks: Asks,
 }
 
 /// The headers that there are.
-const KNOWN: &str = "there are x-longrun-hedge-ms, x-longrun-attempts-max, x-longrun-safe, \
+const KNOWN: &str = "there are x-longrun-hedge-ms, x-longrun-attempts-max, x-longrun-continue, x-longrun-safe, \
                      x-longrun-min-success, x-longrun-max-latency-ms, x-longrun-min-throughput, \
                      x-longrun-min-replayed-share and x-longrun-or-best";
 
@@ -41,6 +43,7 @@ impl Wishes {
         let mut wishes = Self {
             hedge: config.retry.hedge,
             attempts_max: config.limits.attempts_max,
+            continues: false,
             asks: Asks::default(),
         };
         for (name, value) in headers {
@@ -48,6 +51,14 @@ impl Wishes {
                 continue;
             };
             if asked(&mut wishes.asks, wish, value).map_err(|range| refuse(name.as_str(), range))? {
+                continue;
+            }
+            if wish == "continue" {
+                let flag = value
+                    .to_str()
+                    .ok()
+                    .and_then(|text| text.trim().parse().ok());
+                wishes.continues = flag.ok_or_else(|| refuse(name.as_str(), "true or false"))?;
                 continue;
             }
             let number = value

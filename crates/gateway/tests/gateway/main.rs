@@ -8,6 +8,7 @@ mod bad_input;
 mod callers;
 mod checks;
 mod connections;
+mod continuing;
 mod docs;
 mod evidence;
 mod forwarding;

@@ -1,0 +1,143 @@
+//! A stream that breaks off goes on at another endpoint where the caller allows it, and only with the
+//! text that he has already.
+
+use crate::support::faulty::signer::{Flaw, Node};
+use crate::support::faulty::{Fault, Faulty, Script, TOKENS, token};
+use crate::support::{Answer, MODEL, Running, config, endpoint};
+use serde_json::{Value, json};
+
+const ALLOWED: [(&str, &str); 1] = [("x-longrun-continue", "true")];
+
+async fn api(fault: Fault) -> Faulty {
+    Faulty::api(MODEL, Script::Always(fault)).await
+}
+
+/// A gateway that asks these in this order, and the request that says so.
+async fn in_turn(upstreams: &[&Faulty]) -> (Running, Value) {
+    let names = ["first", "second", "third"];
+    let mut config = config();
+    for (upstream, name) in upstreams.iter().zip(names) {
+        let mut endpoint = endpoint(upstream);
+        endpoint.name = Some(name.to_owned());
+        config.endpoints.push(endpoint);
+    }
+    let body = json!({
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "hello"}],
+        "stream": true,
+        "temperature": 0,
+        "provider": {"order": &names[..upstreams.len()]},
+    });
+    (Running::start(config, None).await, body)
+}
+
+async fn ask(gateway: &Running, body: &Value) -> Answer {
+    let path = "/v1/chat/completions";
+    gateway.post_to(path, &body.to_string(), &ALLOWED).await
+}
+
+/// The text of a stream, and whether it ended well.
+fn read(answer: &Answer) -> (String, bool) {
+    let mut text = String::new();
+    let frames = answer.text();
+    let payloads = frames
+        .lines()
+        .filter_map(|line| line.strip_prefix("data: "));
+    for payload in payloads.filter(|payload| *payload != "[DONE]") {
+        let chunk: Value = serde_json::from_str(payload).expect("JSON");
+        text += chunk["choices"][0]["delta"]["content"]
+            .as_str()
+            .unwrap_or("");
+    }
+    (text, frames.trim_end().ends_with("data: [DONE]"))
+}
+
+fn tokens(count: usize) -> String {
+    (0..count).map(token).collect()
+}
+
+fn pair(outcome: &str, fault: &str) -> (String, String) {
+    (outcome.to_owned(), fault.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_caller_has_the_whole_text_and_the_second_endpoint_vouches_for_all_of_it() {
+    let cut = api(Fault::Cut(4)).await;
+    let node = Node::new(MODEL, "log.test", Flaw::None);
+    let whole = Faulty::node(MODEL, Script::Always(Fault::None), node).await;
+    let (gateway, body) = in_turn(&[&cut, &whole]).await;
+    let answer = ask(&gateway, &body).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(read(&answer), (tokens(TOKENS), true), "{}", answer.text());
+    let call = gateway.call(&answer.call()).await;
+    let attempts = call["attempts"].as_array().expect("attempts");
+    let told: Vec<_> = attempts
+        .iter()
+        .map(|a| (&a["outcome"], &a["receipt_check"]))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (&json!("truncated"), &json!("not_joined")),
+            (&json!("ok"), &json!("verified"))
+        ]
+    );
+    // The head named who began; the mark at the end names whose answer it is.
+    let began = answer.header("x-longrun-endpoint");
+    assert!(began.starts_with(&cut.origin()), "{began}");
+    let text = answer.text();
+    let mark = text.split_once(r#""longrun":"#).expect("a mark").1;
+    let endpoint = mark.split_once(r#""endpoint":""#).expect("an endpoint").1;
+    assert!(!endpoint.starts_with(&cut.origin()), "{endpoint}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_break_is_gone_on_with_too_within_the_attempts_of_a_call() {
+    let (first, second) = (api(Fault::Cut(5)).await, api(Fault::Cut(2)).await);
+    let third = api(Fault::None).await;
+    let (gateway, body) = in_turn(&[&first, &second, &third]).await;
+    let answer = ask(&gateway, &body).await;
+    assert_eq!(read(&answer), (tokens(TOKENS), true), "{}", answer.text());
+    let cut = || pair("truncated", "provider");
+    let outcomes = gateway.outcomes(&answer.call()).await;
+    assert_eq!(outcomes, [cut(), cut(), pair("ok", "-")]);
+
+    // Nobody is left after the second.
+    let (gateway, body) = in_turn(&[&first, &second]).await;
+    let answer = ask(&gateway, &body).await;
+    assert_eq!(read(&answer), (tokens(5), false), "{}", answer.text());
+    assert!(answer.text().contains(r#""error""#), "{}", answer.text());
+    assert_eq!(gateway.outcomes(&answer.call()).await, [cut(), cut()]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_text_ends_the_stream_and_is_held_against_nobody() {
+    let cut = api(Fault::Cut(4)).await;
+    let shorter = api(Fault::Pair).await;
+    let (gateway, body) = in_turn(&[&cut, &shorter]).await;
+    let answer = ask(&gateway, &body).await;
+    assert_eq!(read(&answer), (tokens(4), false), "{}", answer.text());
+    assert!(answer.text().contains(r#""error""#), "{}", answer.text());
+    let outcomes = gateway.outcomes(&answer.call()).await;
+    assert_eq!(
+        outcomes,
+        [pair("truncated", "provider"), pair("canceled", "gateway")]
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_goes_on_unasked_or_where_the_text_would_be_another() {
+    let (cut, whole) = (api(Fault::Cut(4)).await, api(Fault::None).await);
+    let (gateway, mut body) = in_turn(&[&cut, &whole]).await;
+    let unasked = gateway.post(body.to_string()).await;
+    assert_eq!(read(&unasked), (tokens(4), false));
+    assert_eq!(whole.requests().len(), 0, "nobody else was asked");
+    for (member, value) in [("temperature", json!(0.7)), ("n", json!(2))] {
+        let before = body[member].take();
+        body[member] = value;
+        let refused = ask(&gateway, &body).await;
+        assert_eq!(refused.status, 400, "{member}: {}", refused.text());
+        assert_eq!(refused.json()["error"]["code"], "invalid_header");
+        body[member] = before;
+    }
+}
