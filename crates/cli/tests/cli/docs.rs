@@ -1,7 +1,7 @@
 //! What the documents say must be true: the commands they name exist, and the configuration that
 //! they show is accepted.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::support::{root, run, text};
@@ -12,50 +12,78 @@ fn document(name: &str) -> String {
     std::fs::read_to_string(root().join(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
 }
 
-/// `longrun WORD [WORD]` wherever a document names it, without arguments.
-fn commands(document: &str) -> BTreeSet<Vec<String>> {
+/// `longrun WORD [WORD]` wherever a document names it, with the options that stand behind it on the
+/// same line.
+fn commands(document: &str) -> BTreeMap<Vec<String>, BTreeSet<String>> {
     let is_word = |w: &&str| !w.is_empty() && w.chars().all(|c| c.is_ascii_lowercase());
-    let mut found = BTreeSet::new();
+    let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
     for piece in document.split(['`', '\n']) {
         let mut words = piece.split_whitespace();
         if words.next() != Some("longrun") {
             continue;
         }
-        let command: Vec<String> = words
-            .take_while(is_word)
-            .take(2)
-            .map(str::to_owned)
+        let rest: Vec<&str> = words
+            .take_while(|word| !["#", "|", "&&"].contains(word))
             .collect();
-        if !command.is_empty() {
-            found.insert(command);
+        let command = rest.iter().copied().take_while(is_word).take(2);
+        let command: Vec<String> = command.map(str::to_owned).collect();
+        if command.is_empty() {
+            continue;
         }
+        let options = rest.iter().filter_map(|word| {
+            let name = word.trim_start_matches('[').strip_prefix("--")?;
+            let end = name.find(|c: char| !c.is_ascii_lowercase() && c != '-');
+            Some(format!("--{}", &name[..end.unwrap_or(name.len())]))
+        });
+        found.entry(command).or_default().extend(options);
     }
     found
 }
 
+/// README, SECURITY and every page of `docs/`.
+fn documents() -> Vec<String> {
+    let mut names = vec!["README.md".to_owned(), "SECURITY.md".to_owned()];
+    let pages = std::fs::read_dir(root().join("docs")).expect("there are documents");
+    for page in pages {
+        let name = page.expect("readable").file_name();
+        let name = name.into_string().expect("a plain name");
+        if name.ends_with(".md") {
+            names.push(format!("docs/{name}"));
+        }
+    }
+    names
+}
+
 #[test]
-fn every_command_that_a_document_names_exists() {
-    let mut found = BTreeSet::new();
-    for name in [
-        "README.md",
-        "docs/operating.md",
-        "docs/gateway.md",
-        "docs/format.md",
-        "SECURITY.md",
-    ] {
-        found.extend(commands(&document(name)));
+fn every_command_and_option_that_a_document_names_exists() {
+    let mut found: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for name in documents() {
+        for (command, options) in commands(&document(&name)) {
+            found.entry(command).or_default().extend(options);
+        }
     }
-    assert!(found.len() > 8, "{found:?}");
-    for command in found {
-        let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
-        arguments.push("--help");
-        let output = run(&arguments);
-        assert!(
-            output.status.success(),
-            "longrun {command:?}: {}",
-            text(&output.stderr)
-        );
+    assert!(found.len() > 30, "{found:?}");
+    assert!(
+        found.values().map(BTreeSet::len).sum::<usize>() > 20,
+        "{found:?}"
+    );
+    for (command, options) in found {
+        let help = help(&command);
+        for option in options {
+            let there = help.split([' ', '\n', ',', '=']).any(|word| word == option);
+            assert!(there, "longrun {command:?} has no {option}: {help}");
+        }
     }
+}
+
+/// The long help of a command.
+fn help(command: &[String]) -> String {
+    let mut arguments: Vec<&str> = command.iter().map(String::as_str).collect();
+    arguments.push("--help");
+    let output = run(&arguments);
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "longrun {command:?}: {said}");
+    text(&output.stdout)
 }
 
 /// A machine on which every key is set and every file holds a token; nothing collects traces.

@@ -136,3 +136,40 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     http.until(&url, |answer| text(&answer.body).contains("after"));
     assert!(gateway.interrupt().success());
 }
+
+#[test]
+fn lines_of_the_log_are_objects_where_that_is_asked_for() {
+    let dir = dir();
+    let endpoint =
+        "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\nmodels = [\"m\"]\n";
+    std::fs::write(dir.path().join("longrun.toml"), endpoint).expect("written");
+    let file = dir.path().join("lines.json");
+    let lines = std::fs::File::create(&file).expect("a file");
+    let mut gateway = Server::start_with_stderr(
+        longrun()
+            .args(["gateway", "--listen", "127.0.0.1:0"])
+            .envs([
+                ("LONGRUN_LOG", "gateway=info"),
+                ("LONGRUN_LOG_FORMAT", "json"),
+            ])
+            .current_dir(dir.path()),
+        lines.into(),
+    );
+    let url = format!("{}/v1/chat/completions", gateway.url("gateway"));
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"never in a log"}]}"#;
+    assert_eq!(Http::default().post(&url, body).status, 502);
+    assert!(gateway.interrupt().success());
+
+    let logged = std::fs::read_to_string(file).expect("readable");
+    let objects: Vec<serde_json::Value> = logged
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    let attempt = objects
+        .iter()
+        .find(|line| line["message"] == "an attempt ended");
+    let attempt = attempt.unwrap_or_else(|| panic!("{logged}"));
+    assert_eq!(attempt["outcome"], "network_error", "{attempt}");
+    assert_eq!(attempt["target"], "gateway::attempt");
+    assert!(!logged.contains("never in a log"), "{logged}");
+}

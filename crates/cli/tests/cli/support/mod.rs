@@ -77,10 +77,14 @@ impl Server {
     }
 
     pub fn start_command(command: &mut Command) -> Self {
+        Self::start_with_stderr(command, Stdio::inherit())
+    }
+
+    pub fn start_with_stderr(command: &mut Command, stderr: Stdio) -> Self {
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(stderr)
             .spawn()
             .expect("the binary starts");
         let stdout = child.stdout.take().expect("stdout is piped");
