@@ -110,6 +110,18 @@ impl DurationUs {
         1 + octave * DURATION_OCTAVE_US.len() + step
     }
 
+    /// The bucket of this number: the reverse of [`DurationUs::index`].
+    pub fn at(index: usize) -> Option<Self> {
+        let Some(above) = index.checked_sub(1) else {
+            return Some(Self(0));
+        };
+        let (octave, step) = (
+            above / DURATION_OCTAVE_US.len(),
+            above % DURATION_OCTAVE_US.len(),
+        );
+        (octave < DURATION_OCTAVES as usize).then(|| Self(DURATION_OCTAVE_US[step] << octave))
+    }
+
     /// Every lower edge, in order.
     pub fn edges() -> impl Iterator<Item = u64> {
         std::iter::once(0).chain(edges())

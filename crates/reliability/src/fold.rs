@@ -53,6 +53,7 @@ use record::receipt::Receipt;
 use record::void::{Reason, Void};
 use record::{
     Digest, Endpoint, Fault, KeyId, NumberedKind, Outcome, Predicate, Provider, Record, SignerId,
+    Stream,
 };
 
 mod dimension;
@@ -273,6 +274,14 @@ impl History {
     /// [`crate::merge`]: it counts if that log is its signer's home, whatever the policy's origin.
     pub fn apply_from(&mut self, record: &Record, log: &LogOrigin, index: u64) -> Applied {
         self.settle(record, Some(log), index)
+    }
+
+    /// The records of a stream before its number `first` cannot be folded, and nothing is missing there:
+    /// for whoever begins in the middle, or goes on after a gap, and knows that the numbers were settled.
+    pub fn begin_at(&mut self, stream: &Stream, first: u64) {
+        let key = (self.place(&stream.endpoint), stream.kind, stream.key);
+        let numbers = self.numbers.entry(key).or_insert_with(Numbers::new);
+        numbers.begin_at(first);
     }
 
     fn settle(&mut self, record: &Record, log: Option<&LogOrigin>, index: u64) -> Applied {

@@ -13,6 +13,7 @@
 //! | [`detector`] | alarms with a bound on false ones |
 //! | [`evidence`], [`parity`], [`conformal`] | evidence against one hypothesis, parity, exchangeability |
 //! | [`fold`] | records into histories |
+//! | [`facts`] | what a fold takes from records, in a few bytes |
 //! | [`merge`], [`imported`] | records of several logs in one order; evidence of others |
 //! | [`forecast`] | what to expect next, and how good such forecasts were |
 //! | [`objective`] | error budgets, and how fast they burn |
@@ -29,6 +30,7 @@ pub mod conformal;
 pub mod detector;
 pub mod drill;
 pub mod evidence;
+pub mod facts;
 pub mod fold;
 pub mod forecast;
 pub mod hedged;

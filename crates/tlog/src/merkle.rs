@@ -44,6 +44,19 @@ pub struct Frontier {
 }
 
 impl Frontier {
+    /// What [`Frontier::subtrees`] gave at this size; none if there cannot be so many of them.
+    #[must_use]
+    pub fn from_subtrees(size: u64, subtrees: Vec<Digest>) -> Option<Self> {
+        let has_all = subtrees.len() == size.count_ones() as usize;
+        has_all.then_some(Self { size, subtrees })
+    }
+
+    /// The roots of the complete subtrees, the largest first.
+    #[must_use]
+    pub fn subtrees(&self) -> &[Digest] {
+        &self.subtrees
+    }
+
     /// Appends one leaf hash.
     pub fn push(&mut self, leaf: Digest) {
         let mut node = leaf;

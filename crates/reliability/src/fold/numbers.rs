@@ -54,6 +54,8 @@ pub(super) struct Numbers {
     pub(super) voided: VecDeque<Run>,
     /// Missing numbers that are no longer listed.
     pub(super) lost: u64,
+    /// What voids say of numbers below this is not looked at.
+    from: u64,
 }
 
 impl Numbers {
@@ -63,7 +65,14 @@ impl Numbers {
             missing: VecDeque::new(),
             voided: VecDeque::new(),
             lost: 0,
+            from: 0,
         }
+    }
+
+    /// Numbers below `first` that nothing is known of were settled.
+    pub(super) fn begin_at(&mut self, first: u64) {
+        self.highest = self.highest.max(first.saturating_sub(1));
+        self.from = self.from.max(first);
     }
 
     /// Settles one number with a record.
@@ -89,6 +98,10 @@ impl Numbers {
 
     /// Settles `first` to `last` with a void.
     pub(super) fn void(&mut self, first: u64, last: u64, clock_ms: u64) -> Settled {
+        let first = first.max(self.from);
+        if last < first {
+            return Settled::default();
+        }
         let mut fresh = 0;
         if last > self.highest {
             let from = first.max(self.highest + 1);
@@ -260,6 +273,22 @@ mod tests {
         numbers.record(7, 0);
         let recorded: Vec<u64> = (1..9).filter(|seq| numbers.has_record(*seq)).collect();
         assert_eq!(recorded, [1, 5, 7], "3 was voided, 6 is missing");
+    }
+
+    #[test]
+    fn a_stream_that_begins_in_the_middle_misses_nothing_before() {
+        let mut numbers = Numbers::new();
+        numbers.begin_at(100);
+        assert_eq!(numbers.record(101, 0), Taken::Fresh);
+        assert_eq!(missing(&numbers), [(100, 100)]);
+        assert_eq!(numbers.void(90, 99, 0), Settled::default(), "of before");
+        assert_eq!(numbers.void(98, 100, 0), Settled { fresh: 1, taken: 0 });
+        assert_eq!(
+            (numbers.missing(), numbers.record(50, 0)),
+            (0, Taken::Recorded)
+        );
+        numbers.begin_at(20);
+        assert_eq!(numbers.highest, 101, "it never goes back");
     }
 
     #[test]

@@ -121,6 +121,17 @@ impl Party {
         self.about(self.observation(endpoint, seq, with))
     }
 
+    /// The same with something else changed.
+    pub(crate) fn observe_with(
+        &self,
+        (endpoint, seq, with): (&Endpoint, u64, &See),
+        change: impl FnOnce(&mut Observation),
+    ) -> Record {
+        let mut seen = self.observation(endpoint, seq, with);
+        change(&mut seen);
+        self.about(seen)
+    }
+
     fn observation(&self, endpoint: &Endpoint, seq: u64, with: &See) -> Observation {
         let joined = endpoint.provider.signer().is_some();
         let receipt_check = match (joined, with.receipt, with.receipt_invalid) {
