@@ -109,6 +109,10 @@ impl Recorder {
 
     fn has_room_again(&self) -> bool {
         let (counts, limits) = (self.inner.spool.counts(), self.inner.spool.limits());
+        if limits.lets_go {
+            // It stays about as full as it may be.
+            return self.inner.spool.has_room(0);
+        }
         counts.pending_rows * 10 < limits.pending_rows * ROOM_TENTHS
             && counts.pending_bytes * 10 < limits.pending_bytes * ROOM_TENTHS
     }

@@ -25,7 +25,8 @@ pub struct Config {
     /// The file of the recovery key that its first control record names; made if absent, private
     /// to its owner. Used when the signer is created. `None`: a lost root key is lost for good.
     pub recovery_file: Option<PathBuf>,
-    /// The log that counts its records. `None`: records stay in the spool until it is full.
+    /// The log that counts its records. `None`: records stay in the spool, the newest that it may hold;
+    /// see [`Recorder::let_go_through`](crate::Recorder::let_go_through).
     /// A signer keeps the home log it was created with; another one is refused.
     pub home_log: Option<HomeLog>,
     /// Bounds of the spool.

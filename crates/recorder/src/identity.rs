@@ -67,6 +67,11 @@ impl Identity {
         self.keys.contains(&key)
     }
 
+    /// The first instance key.
+    pub(crate) fn first_key_id(&self) -> KeyId {
+        self.keys.first().copied().unwrap_or_else(|| self.key_id())
+    }
+
     /// What tells the streams of this instance key in the spool from those of one before it.
     pub(crate) fn stream_mark(&self) -> Option<KeyId> {
         Some(self.key_id()).filter(|key| self.keys.first() != Some(key))

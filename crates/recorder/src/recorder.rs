@@ -66,7 +66,14 @@ impl Recorder {
             spool,
             lost,
             resumed,
-        } = Spool::open_in(claim, config.spool.clone())?;
+        } = Spool::open_in(
+            claim,
+            spool::Limits {
+                // A signer keeps the home log that it was created with, and so keeps none.
+                lets_go: config.home_log.is_none(),
+                ..config.spool.clone()
+            },
+        )?;
         let (identity, controls) = identity::open(config, &context, &spool.pinned()?)?;
         let shipped = Arc::new(Shipped::default());
         let recorder = Recorder {
@@ -377,6 +384,52 @@ impl Recorder {
     /// that is to take them without reading and verifying them again. About 3 KiB each.
     pub fn keep_fresh(&self, count: usize) {
         self.inner.fresh.keep_at_most(count);
+    }
+
+    /// Nobody here needs the records up to this position of [`Recorder::records`] any more: without a
+    /// home log the oldest of them are let go of once there are more than the spool may hold. Before it is
+    /// called all are kept. With a home log it changes nothing.
+    pub fn let_go_through(&self, position: i64) {
+        self.inner.spool.let_go_through(position);
+    }
+
+    /// The highest position of a record that is kept no longer; 0 if all are.
+    #[must_use]
+    pub fn gone_through(&self) -> i64 {
+        self.inner.spool.gone_through()
+    }
+
+    /// How many records were let go of since the signer was made.
+    #[must_use]
+    pub fn let_go(&self) -> u64 {
+        self.inner.spool.counts().let_go_rows
+    }
+
+    /// Streams of this signer with the lowest number among the records after a position: what is below it
+    /// was settled before, or never used.
+    ///
+    /// # Errors
+    /// The spool's.
+    pub async fn first_numbers(
+        &self,
+        after: i64,
+    ) -> Result<Vec<(record::Stream, u64)>, RecorderError> {
+        self.read(move |recorder| {
+            let own = &recorder.inner.identity;
+            let stream = |(name, first): (String, u64)| {
+                let named = parse_name(&name)?;
+                let key = named.mark.unwrap_or_else(|| own.first_key_id());
+                let stream = record::Stream {
+                    key,
+                    endpoint: named.endpoint,
+                    kind: named.kind,
+                };
+                Ok((stream, first))
+            };
+            let found = recorder.inner.spool.first_numbers(after)?;
+            found.into_iter().map(stream).collect()
+        })
+        .await
     }
 
     /// A record that was signed here a moment ago, once. The id is that of the signed bytes, so

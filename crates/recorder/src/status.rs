@@ -8,7 +8,8 @@ use crate::recorder::{Inner, Recorder};
 /// How a recorder is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Status {
-    /// Records that wait for the log, those that wait for their commit included.
+    /// Records that wait for the log, those that wait for their commit included. Without a home log: that
+    /// are kept.
     pub pending: u64,
     /// Bytes of those.
     pub pending_bytes: u64,
@@ -18,6 +19,8 @@ pub struct Status {
     pub published: u64,
     /// Records kept here that the log will not take.
     pub refused: u64,
+    /// Records that were let go of since the signer was made, because no home log takes them.
+    pub let_go: u64,
     /// Records that became durable since this process started.
     pub recorded: u64,
     /// Outcomes that could not be recorded since this process started.
@@ -59,6 +62,7 @@ impl Recorder {
             oldest_pending_age_ms: oldest.map(|oldest| now.saturating_sub(oldest)),
             published: counts.published_rows,
             refused: counts.refused_rows,
+            let_go: counts.let_go_rows,
             recorded: counters.recorded.load(Ordering::Relaxed),
             unrecorded: counters.unrecorded.load(Ordering::Relaxed),
             voided: counters.voided.load(Ordering::Relaxed),

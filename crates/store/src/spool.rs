@@ -27,7 +27,8 @@
 //! log ([`Spool::settle`]). The spool is bounded by count and bytes of what is pending; beyond
 //! that an append answers [`SpoolError::Full`] at once. Published rows are kept for look-ups
 //! until [`Limits::published_rows`] or [`Limits::published_bytes`] is passed, the oldest going
-//! first; pinned rows stay for good.
+//! first; pinned rows stay for good. Where no log will ever take rows ([`Limits::lets_go`]), the oldest
+//! pending ones go instead, as far as [`Spool::let_go_through`] allows.
 //!
 //! The spool stores bytes and plain rows. It knows no record format, signs and verifies nothing,
 //! opens no sockets, and reads no clock (times are arguments). What it refuses: a directory of
@@ -49,7 +50,7 @@ mod writer;
 mod tests;
 
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 
 pub use reader::{Place, Row, RowState};
@@ -99,6 +100,11 @@ struct Shared {
     published_rows: AtomicU64,
     published_bytes: AtomicU64,
     refused_rows: AtomicU64,
+    let_go_rows: AtomicU64,
+    /// Rows up to this position may be let go of.
+    free_through: AtomicI64,
+    /// The highest position of a row that is kept no longer.
+    gone_through: AtomicI64,
     commits: AtomicU64,
     committed_rows: AtomicU64,
     /// The last transaction failed: appends are likely to fail as well.
@@ -148,6 +154,12 @@ impl Spool {
         shared
             .refused_rows
             .store(found.counts.refused_rows, Ordering::Relaxed);
+        shared
+            .let_go_rows
+            .store(found.counts.let_go_rows, Ordering::Relaxed);
+        shared
+            .gone_through
+            .store(found.gone_through, Ordering::Relaxed);
 
         let reader = reader::Reader::open(path)?;
         let queue = Arc::new(queue::Queue::default());
@@ -230,9 +242,27 @@ impl Spool {
     #[must_use]
     pub fn has_room(&self, bytes: u64) -> bool {
         let shared = &self.inner.shared;
-        shared.pending_rows.load(Ordering::Relaxed) < self.inner.limits.pending_rows
-            && shared.pending_bytes.load(Ordering::Relaxed) + bytes
-                <= self.inner.limits.pending_bytes
+        let (rows, most_bytes) = self.inner.limits.refuse_beyond();
+        shared.pending_rows.load(Ordering::Relaxed) < rows
+            && shared.pending_bytes.load(Ordering::Relaxed) + bytes <= most_bytes
+    }
+
+    /// Nobody needs the rows up to this position any more: where no log will take them
+    /// ([`Limits::lets_go`]), the oldest go when there are too many. Before it is called none do.
+    pub fn let_go_through(&self, position: i64) {
+        let free = &self.inner.shared.free_through;
+        free.fetch_max(position, Ordering::Relaxed);
+    }
+
+    /// The highest position of a row that is kept no longer; 0 if all are.
+    #[must_use]
+    pub fn gone_through(&self) -> i64 {
+        self.inner.shared.gone_through.load(Ordering::Relaxed)
+    }
+
+    /// The lowest number of each stream, by its name, among the rows after a position.
+    pub fn first_numbers(&self, after: i64) -> Result<Vec<(String, u64)>, SpoolError> {
+        self.reader(|reader| reader.first_numbers(after))
     }
 
     /// Up to `rows` pending rows after position `after`, in order, together at most `bytes`
@@ -333,8 +363,8 @@ impl Spool {
         let shared = &self.inner.shared;
         let rows = shared.pending_rows.fetch_add(1, Ordering::AcqRel) + 1;
         let total = shared.pending_bytes.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        let limits = &self.inner.limits;
-        if !urgent && (rows > limits.pending_rows || total > limits.pending_bytes) {
+        let (most_rows, most_bytes) = self.inner.limits.refuse_beyond();
+        if !urgent && (rows > most_rows || total > most_bytes) {
             shared.release(1, bytes);
             return Err(SpoolError::Full {
                 rows: rows - 1,
@@ -401,6 +431,7 @@ impl Shared {
             published_rows: self.published_rows.load(Ordering::Relaxed),
             published_bytes: self.published_bytes.load(Ordering::Relaxed),
             refused_rows: self.refused_rows.load(Ordering::Relaxed),
+            let_go_rows: self.let_go_rows.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             committed_rows: self.committed_rows.load(Ordering::Relaxed),
         }

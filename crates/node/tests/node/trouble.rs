@@ -5,6 +5,7 @@ use std::time::Duration;
 use engine::faulty::Faults;
 use record::Outcome;
 use record::receipt::Finish;
+use recorder::HomeLog;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -273,8 +274,16 @@ async fn a_body_that_breaks_off_is_no_inference() {
 
 #[tokio::test]
 async fn with_a_full_spool_answers_go_on_without_receipts() {
-    // Two control records and one manifest are in it from the start.
-    let it = Fixture::with(|config| config.spool.pending_rows = 4, |_| {}).await;
+    // Two control records and one manifest are in it from the start, and the log takes nothing.
+    let away = HomeLog {
+        url: "http://127.0.0.1:9".to_owned(),
+        vkey: "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".to_owned(),
+    };
+    let full = |config: &mut recorder::Config| {
+        config.spool.pending_rows = 4;
+        config.home_log = Some(away);
+    };
+    let it = Fixture::with(full, |_| {}).await;
     it.post(chat("kept", false), Some(1))
         .await
         .checked(Outcome::Ok, 1);

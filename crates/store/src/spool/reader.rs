@@ -196,6 +196,15 @@ impl Reader {
             .map(|(secret, _)| secret))
     }
 
+    pub(super) fn first_numbers(&self, after: i64) -> Result<Vec<(String, u64)>, SpoolError> {
+        let mut select = self.connection.prepare_cached(
+            "SELECT s.name, min(r.seq) FROM record r JOIN stream s ON s.id = r.stream
+             WHERE r.seq IS NOT NULL AND r.n > ?1 GROUP BY r.stream",
+        )?;
+        let rows = select.query_map([after], |row| Ok((row.get(0)?, unsigned(row.get(1)?))))?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
     pub(super) fn high_marks(&self) -> Result<Vec<(String, u64)>, SpoolError> {
         let mut select = self
             .connection

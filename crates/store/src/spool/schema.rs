@@ -9,7 +9,7 @@
 //! | `outbox` | position and size of a row that the log has not settled |
 //! | `settled` | the log's answer for a row |
 //! | `checkpoint` | checkpoints that `settled` rows refer to, with a count of them |
-//! | `tally` | running sums: rows and bytes published and refused; the position through which rows are indexed |
+//! | `tally` | running sums: rows and bytes published and refused, rows let go of; the position through which rows are indexed, and the highest of a row that is gone |
 //!
 //! A settled row is one `DELETE` and one `INSERT` of small rows at the ends of their tables;
 //! the envelope is written once.
@@ -27,7 +27,7 @@ use super::{Block, Counts, Range, SpoolError, StreamId};
 /// `PRAGMA application_id`: "LRsp".
 const APPLICATION_ID: i32 = 0x4c52_7370;
 /// `PRAGMA user_version`.
-const SCHEMA_VERSION: i32 = 1;
+const SCHEMA_VERSION: i32 = 2;
 /// Page cache of each connection, KiB.
 const CACHE_KIB: i32 = 4096;
 /// Pages in the write-ahead log before it is folded back into the database.
@@ -95,9 +95,19 @@ CREATE TABLE tally (
   published_rows INTEGER NOT NULL,
   published_bytes INTEGER NOT NULL,
   refused_rows INTEGER NOT NULL,
-  indexed INTEGER NOT NULL
+  indexed INTEGER NOT NULL,
+  let_go_rows INTEGER NOT NULL DEFAULT 0,
+  gone_through INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-INSERT INTO tally VALUES (1, 0, 0, 0, 0);
+INSERT INTO tally VALUES (1, 0, 0, 0, 0, 0, 0);
+";
+
+/// What version 1 lacks. What went before lies in front of what is there.
+const SINCE_1: &str = "
+ALTER TABLE tally ADD COLUMN let_go_rows INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE tally ADD COLUMN gone_through INTEGER NOT NULL DEFAULT 0;
+UPDATE tally SET gone_through = coalesce(
+  (SELECT min(n) - 1 FROM record WHERE pinned = 0), 0);
 ";
 
 /// Opens the database for writing; creates it with mode 0600 if there is none.
@@ -113,6 +123,9 @@ pub(super) fn open(path: &Path) -> Result<Connection, SpoolError> {
     match (application, version, tables) {
         (0, 0, 0) => create(&connection)?,
         (APPLICATION_ID, SCHEMA_VERSION, _) => {}
+        (APPLICATION_ID, 1, _) => connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE;\n{SINCE_1}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+        ))?,
         (APPLICATION_ID, other, _) => {
             return Err(unusable(
                 path,
@@ -203,6 +216,7 @@ fn unusable(path: &Path, reason: &str) -> SpoolError {
 /// What the tables held at opening.
 pub(super) struct Stock {
     pub(super) counts: Counts,
+    pub(super) gone_through: i64,
     pub(super) blocks: Blocks,
     pub(super) lost: Vec<Block>,
     pub(super) resumed: Vec<Block>,
@@ -214,8 +228,10 @@ pub(super) struct Stock {
 pub(super) fn take_stock(connection: &mut Connection, marks: &Marks) -> Result<Stock, SpoolError> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     let counts = sums(&transaction)?;
+    let gone = "SELECT gone_through FROM tally";
     let mut stock = Stock {
         counts,
+        gone_through: transaction.query_row(gone, [], |row| row.get(0))?,
         blocks: Blocks::default(),
         lost: vec![],
         resumed: vec![],
@@ -305,7 +321,7 @@ fn sums(connection: &Connection) -> Result<Counts, SpoolError> {
     )?;
     connection
         .query_row(
-            "SELECT published_rows, published_bytes, refused_rows FROM tally",
+            "SELECT published_rows, published_bytes, refused_rows, let_go_rows FROM tally",
             params![],
             |row| {
                 Ok(Counts {
@@ -314,6 +330,7 @@ fn sums(connection: &Connection) -> Result<Counts, SpoolError> {
                     published_rows: unsigned(row.get(0)?),
                     published_bytes: unsigned(row.get(1)?),
                     refused_rows: unsigned(row.get(2)?),
+                    let_go_rows: unsigned(row.get(3)?),
                     ..Counts::default()
                 })
             },

@@ -164,6 +164,8 @@ pub(super) struct Sums {
     pub(super) published_rows: i64,
     pub(super) published_bytes: i64,
     pub(super) refused_rows: i64,
+    /// The highest position of a row that went.
+    pub(super) gone_through: i64,
 }
 
 /// Stores the log's answers under one checkpoint.
@@ -321,6 +323,7 @@ pub(super) fn prune(
     let Some(&(last, ..)) = doomed.last() else {
         return Ok(sums);
     };
+    sums.gone_through = last;
     for (n, bytes, checkpoint) in doomed {
         transaction
             .prepare_cached("DELETE FROM record WHERE n = ?1")?
@@ -349,6 +352,7 @@ pub(super) fn prune(
              WHERE closed_at <= min(?1, (SELECT coalesce(min(n) - 1, ?1) FROM outbox))",
         )?
         .execute([last])?;
+    gone(transaction, last, 0)?;
     sweep_indexes(transaction, last, sweep)?;
     tally(
         transaction,
@@ -357,6 +361,57 @@ pub(super) fn prune(
         -sums.refused_rows,
     )?;
     Ok(sums)
+}
+
+/// Removes the oldest pending rows up to position `free`, `over` of them or as many as one transaction
+/// may, with what only they referred to: no log will take them. Their numbers stay used. Gives how many
+/// rows that were, their bytes, and the position of the last.
+pub(super) fn let_go(
+    transaction: &Transaction<'_>,
+    over: u64,
+    free: i64,
+    sweep: &mut Sweep,
+) -> Result<(u64, u64, i64), SpoolError> {
+    let doomed: Vec<(i64, i64)> = transaction
+        .prepare_cached(
+            "SELECT o.n, o.bytes FROM outbox o JOIN record r ON r.n = o.n
+             WHERE r.pinned = 0 AND o.n <= ?1 ORDER BY o.n LIMIT ?2",
+        )?
+        .query_map([free, signed(over.clamp(1, PRUNE_ROWS * 2))], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<Result<_, _>>()?;
+    let Some(&(last, _)) = doomed.last() else {
+        return Ok((0, 0, 0));
+    };
+    let mut bytes = 0;
+    for (n, size) in &doomed {
+        for sql in [
+            "DELETE FROM record WHERE n = ?1",
+            "DELETE FROM outbox WHERE n = ?1",
+        ] {
+            transaction.prepare_cached(sql)?.execute([n])?;
+        }
+        bytes += unsigned(*size);
+    }
+    // All that was filed under a closed block's numbers is gone with the row that closed it.
+    transaction
+        .prepare_cached("DELETE FROM lease WHERE closed_at <= ?1")?
+        .execute([last])?;
+    let rows = doomed.len() as u64;
+    gone(transaction, last, rows)?;
+    sweep_indexes(transaction, last, sweep)?;
+    Ok((rows, bytes, last))
+}
+
+fn gone(transaction: &Transaction<'_>, last: i64, let_go_rows: u64) -> Result<(), SpoolError> {
+    transaction
+        .prepare_cached(
+            "UPDATE tally SET gone_through = max(gone_through, ?1),
+               let_go_rows = let_go_rows + ?2",
+        )?
+        .execute([last, signed(let_go_rows)])?;
+    Ok(())
 }
 
 /// Removes entries of rows up to `last` that are gone, in the next slice of keys.

@@ -332,6 +332,105 @@ fn old_published_rows_go_pinned_and_pending_ones_stay() {
     assert!(reopened.lost.is_empty());
 }
 
+/// Where no log takes rows the newest stay, as far as nobody needs the others; nothing is refused, and a
+/// number that is gone stays used.
+#[test]
+fn without_a_log_the_oldest_rows_are_let_go_of() {
+    let mut fixture = Fixture::new();
+    fixture.limits.pending_rows = 40;
+    fixture.limits.lets_go = true;
+    let spool = fixture.open().spool;
+    let block = lease(&spool, "s", 1024);
+    let pinned = NewRow {
+        pinned: true,
+        ..row(9_999, None)
+    };
+    append(&spool, pinned).expect("stored");
+    let number = |seq: u64| Some((block.range.stream, seq));
+    for seq in 1..=100 {
+        append(&spool, row(seq, number(seq))).expect("nobody needs room for this few");
+    }
+    assert_eq!(spool.counts().pending_rows, 101, "all may still be needed");
+    // The first row is the pinned one.
+    spool.let_go_through(51);
+    for seq in 101..=140 {
+        append(&spool, row(seq, number(seq))).expect("stored");
+    }
+    let counts = spool.counts();
+    assert_eq!((counts.let_go_rows, spool.gone_through()), (50, 51));
+    assert_eq!(counts.pending_rows, 91);
+    spool.let_go_through(i64::MAX);
+    for seq in 141..=300 {
+        append(&spool, row(seq, number(seq))).expect("stored");
+        assert!(spool.counts().pending_rows <= 140);
+    }
+    let counts = spool.counts();
+    assert!((35..=46).contains(&counts.pending_rows), "{counts:?}");
+    assert_eq!(counts.let_go_rows + counts.pending_rows, 301);
+    let kept: Vec<u64> = spool
+        .rows(0, 2000)
+        .expect("read")
+        .iter()
+        .filter_map(|row| row.number.map(|(_, seq)| seq))
+        .collect();
+    let newest: Vec<u64> = (300 - kept.len() as u64 + 1..=300).collect();
+    assert_eq!(kept, newest, "the newest, without a gap");
+    assert_eq!(spool.pinned().expect("read").len(), 1);
+    let first = spool.first_numbers(0).expect("read");
+    assert_eq!(first, [("s".to_owned(), newest[0])]);
+    assert!(matches!(
+        append(&spool, row(5, number(5))),
+        Err(SpoolError::NumberUsed { .. })
+    ));
+    let before = (spool.counts().let_go_rows, spool.gone_through());
+    spool.close(Vec::new()).expect("closed");
+    drop(spool);
+    let again = fixture.open();
+    assert_eq!(again.spool.counts().let_go_rows, before.0);
+    assert_eq!(again.spool.gone_through(), before.1);
+    let lost: u32 = again.lost.iter().map(|block| block.range.count).sum();
+    assert_eq!(lost, 0, "what is gone is not lost");
+}
+
+/// Nobody allows any to go: then the bounds hold, an eighth later.
+#[test]
+fn rows_that_are_needed_are_not_let_go_of() {
+    let mut fixture = Fixture::new();
+    (fixture.limits.pending_rows, fixture.limits.lets_go) = (8, true);
+    let spool = fixture.open().spool;
+    let (mut stored, mut full) = (0, None);
+    for tag in 0..10_000 {
+        match spool.append(row(tag, None), Box::new(|_| {})) {
+            Ok(()) => stored += 1,
+            Err(error) => full = full.or(Some(error)),
+        }
+    }
+    assert!(matches!(full, Some(SpoolError::Full { .. })), "{full:?}");
+    spool.flush().expect("written");
+    assert_eq!(spool.rows(0, 20_000).expect("read").len(), stored);
+}
+
+/// The spool of an earlier version is taken over as it is.
+#[test]
+fn a_spool_of_version_1_goes_on() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    append(&spool, row(1, None)).expect("stored");
+    spool.close(Vec::new()).expect("closed");
+    drop(spool);
+    let connection = rusqlite::Connection::open(fixture.file()).expect("opens");
+    connection
+        .execute_batch(
+            "ALTER TABLE tally DROP COLUMN let_go_rows; ALTER TABLE tally DROP COLUMN gone_through;
+             PRAGMA user_version = 1;",
+        )
+        .expect("as it was");
+    drop(connection);
+    let again = fixture.open().spool;
+    assert_eq!((again.counts().pending_rows, again.gone_through()), (1, 0));
+    append(&again, row(2, None)).expect("stored");
+}
+
 #[test]
 fn index_entries_go_after_their_rows() {
     let mut fixture = Fixture::new();

@@ -35,6 +35,10 @@ pub struct Limits {
     pub pending_rows: u64,
     /// See [`PENDING_BYTES_MAX`].
     pub pending_bytes: u64,
+    /// No log will ever take what is pending: beyond these bounds the oldest rows are let go of, as far
+    /// as [`Spool::let_go_through`](super::Spool::let_go_through) says, and nothing is refused unless that
+    /// falls behind by an eighth.
+    pub lets_go: bool,
     /// See [`PUBLISHED_ROWS_MAX`].
     pub published_rows: u64,
     /// See [`PUBLISHED_BYTES_MAX`].
@@ -48,10 +52,31 @@ impl Default for Limits {
         Limits {
             pending_rows: PENDING_ROWS_MAX,
             pending_bytes: PENDING_BYTES_MAX,
+            lets_go: false,
             published_rows: PUBLISHED_ROWS_MAX,
             published_bytes: PUBLISHED_BYTES_MAX,
             linger: LINGER,
         }
+    }
+}
+
+/// Rows that may be pending beyond the bounds where the oldest are let go of, besides an eighth: they
+/// arrive while others go.
+const SLACK_ROWS: u64 = 4096;
+/// Bytes of those.
+const SLACK_BYTES: u64 = 16 << 20;
+
+impl Limits {
+    /// Rows and bytes beyond which an append is refused.
+    pub(super) fn refuse_beyond(&self) -> (u64, u64) {
+        let (rows, bytes) = (self.pending_rows, self.pending_bytes);
+        if !self.lets_go {
+            return (rows, bytes);
+        }
+        (
+            rows.saturating_add(rows / 8 + SLACK_ROWS),
+            bytes.saturating_add(bytes / 8 + SLACK_BYTES),
+        )
     }
 }
 
@@ -240,6 +265,8 @@ pub struct Counts {
     pub published_bytes: u64,
     /// Rows that the log refused, still kept.
     pub refused_rows: u64,
+    /// Rows that no log had taken when they were let go of.
+    pub let_go_rows: u64,
     /// Commits by this process.
     pub commits: u64,
     /// Rows committed by this process.

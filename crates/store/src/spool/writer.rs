@@ -94,6 +94,8 @@ struct Group {
     published_rows: i64,
     published_bytes: i64,
     refused_rows: i64,
+    let_go_rows: u64,
+    gone_through: i64,
     closing: bool,
     /// Rows inserted: position, id, call.
     inserted: Vec<Inserted>,
@@ -144,6 +146,12 @@ impl Writer {
                 add(&shared.published_rows, group.published_rows);
                 add(&shared.published_bytes, group.published_bytes);
                 add(&shared.refused_rows, group.refused_rows);
+                shared
+                    .let_go_rows
+                    .fetch_add(group.let_go_rows, Ordering::Relaxed);
+                shared
+                    .gone_through
+                    .fetch_max(group.gone_through, Ordering::Relaxed);
                 shared.commits.fetch_add(1, Ordering::Relaxed);
                 shared
                     .committed_rows
@@ -218,13 +226,11 @@ impl Writer {
         tables::store_blocks(&transaction, &self.blocks)?;
         group.chunk = lock(&self.shared.recent).chunk();
         tables::index(&transaction, &group.chunk)?;
-        prune(
-            &transaction,
-            &self.limits,
-            &self.shared,
-            &mut self.sweep,
-            group,
-        )?;
+        let with = (&self.limits, &*self.shared);
+        prune(&transaction, with, &mut self.sweep, group)?;
+        if self.limits.lets_go {
+            let_go(&transaction, with, &mut self.sweep, group)?;
+        }
         transaction.commit()?;
         Ok(())
     }
@@ -387,8 +393,7 @@ fn mark(blocks: &mut Blocks, row: &NewRow) -> Result<(), SpoolError> {
 /// Removes the oldest published rows above the limits, and what only they referred to.
 fn prune(
     transaction: &Transaction<'_>,
-    limits: &Limits,
-    shared: &Shared,
+    (limits, shared): (&Limits, &Shared),
     sweep: &mut tables::Sweep,
     group: &mut Group,
 ) -> Result<(), SpoolError> {
@@ -408,6 +413,38 @@ fn prune(
     group.published_rows -= pruned.published_rows;
     group.published_bytes -= pruned.published_bytes;
     group.refused_rows -= pruned.refused_rows;
+    group.gone_through = pruned.gone_through;
+    Ok(())
+}
+
+/// Lets go of the oldest pending rows above the limits, as far as nobody needs them any more.
+fn let_go(
+    transaction: &Transaction<'_>,
+    (limits, shared): (&Limits, &Shared),
+    sweep: &mut tables::Sweep,
+    group: &mut Group,
+) -> Result<(), SpoolError> {
+    let over = |counter: &AtomicU64, limit: u64| {
+        let now = counter.load(Ordering::Relaxed);
+        now.saturating_sub(limit)
+    };
+    let rows = over(&shared.pending_rows, limits.pending_rows);
+    let is_heavy = over(&shared.pending_bytes, limits.pending_bytes) > 0;
+    let slack = tables::PRUNE_ROWS.min(limits.pending_rows / 8);
+    if rows <= slack && !is_heavy {
+        return Ok(());
+    }
+    let rows = if is_heavy {
+        rows.max(tables::PRUNE_ROWS)
+    } else {
+        rows
+    };
+    let free = shared.free_through.load(Ordering::Relaxed);
+    let (rows, bytes, last) = tables::let_go(transaction, rows, free, sweep)?;
+    group.settled_rows += rows;
+    group.settled_bytes += bytes;
+    group.let_go_rows = rows;
+    group.gone_through = group.gone_through.max(last);
     Ok(())
 }
 
