@@ -12,6 +12,7 @@ use engine::http::Client;
 use http::Request;
 use http_body_util::{BodyExt, Full, Limited};
 use serde::Deserialize;
+use tokio::sync::mpsc;
 
 use crate::config::{EndpointConfig, EndpointKind, Secret, Surroundings, UrlError};
 
@@ -193,10 +194,30 @@ pub fn hosted_apis(around: &dyn Surroundings) -> Result<Vec<Found>, (&'static st
 /// The model servers that answer on `ports` of this machine: those that list models, whatever
 /// else may listen there.
 pub async fn local_servers(servers: &[Local]) -> Vec<Found> {
+    let mut found = Vec::new();
+    let mut answers = local_servers_as_they_answer(servers);
+    while let Some(server) = answers.recv().await {
+        found.push(server);
+    }
+    found
+}
+
+/// The same, each as soon as it answers: a port that takes its time keeps nobody waiting. It ends when
+/// all have answered or had their time.
+#[must_use]
+pub fn local_servers_as_they_answer(servers: &[Local]) -> mpsc::UnboundedReceiver<Found> {
     let client = engine::http::client_with(PROBE_TIMEOUT);
-    let probes = servers.iter().map(|server| probe(&client, *server));
-    let answers = futures_util::future::join_all(probes).await;
-    answers.into_iter().flatten().collect()
+    let (found, answers) = mpsc::unbounded_channel();
+    for server in servers {
+        let (client, server, found) = (client.clone(), *server, found.clone());
+        tokio::spawn(async move {
+            if let Some(server) = probe(&client, server).await {
+                // Nobody may be waiting any more.
+                let _ = found.send(server);
+            }
+        });
+    }
+    answers
 }
 
 async fn probe(client: &Client, server: Local) -> Option<Found> {

@@ -64,6 +64,7 @@ pub(crate) struct Asked {
 /// Answers one request.
 pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: Asked) -> Answer {
     let call = asked.call;
+    await_model(gateway, &asked).await;
     match prepare(gateway, settings, &asked) {
         Err(error) => Answer::error(&error, Some(call), None),
         Ok((shot, (order, warning), wishes)) => {
@@ -78,6 +79,17 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: A
             };
             course.run().await.warned(warning)
         }
+    }
+}
+
+/// Right after the start: a model is not unknown while those who may serve it have not been heard.
+async fn await_model(gateway: &Gateway, asked: &Asked) {
+    if gateway.has_looked_around() {
+        return;
+    }
+    if let Ok(head) = Head::parse(asked.surface, &asked.body) {
+        let is_served = |catalog: &Catalog| catalog.model(&head.model).is_some();
+        gateway.first_finds(is_served).await;
     }
 }
 

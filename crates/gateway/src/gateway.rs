@@ -6,9 +6,12 @@ use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use engine::http::Client;
+use futures_util::StreamExt as _;
+use futures_util::stream::FuturesUnordered;
 use http::HeaderValue;
 use record::{Provider, Word};
 use recorder::{Clock, Random, Recorder};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::alarms::{self, Alarms};
@@ -32,6 +35,8 @@ use crate::traces::Tracer;
 
 /// How often sites are asked again who they are and what they serve.
 const DISCOVERY_EVERY: Duration = Duration::from_secs(30);
+/// How often a call looks whether what it waits for was found, right after the start.
+const FOUND_EVERY: Duration = Duration::from_millis(10);
 /// How often those are asked that have not answered.
 const DISCOVERY_RETRY: Duration = Duration::from_secs(1);
 
@@ -71,6 +76,8 @@ pub(crate) struct Gateway {
     pub(crate) settings: RwLock<Arc<Settings>>,
     /// How the configuration is read again, if it came from somewhere.
     pub(crate) source: OnceLock<ConfigSource>,
+    /// Whether the sites of the configuration have had their time to say who they are.
+    looked_around: watch::Sender<bool>,
     pub(crate) checking: crate::checks::run::Checking,
     /// The secret behind the digests of checks.
     pub(crate) check_secret: [u8; 32],
@@ -175,6 +182,7 @@ impl Gateway {
             draws: AtomicU64::new(0),
             settings: RwLock::new(Arc::new(settings)),
             source: OnceLock::new(),
+            looked_around: watch::Sender::new(false),
             judging: tokio::sync::Mutex::new(()),
             checking: crate::checks::run::Checking::default(),
             check_secret,
@@ -261,14 +269,41 @@ impl Gateway {
         self.recatalog();
     }
 
-    /// The first round of questions; returns when all have answered or `patience` is over.
-    pub(crate) async fn discover_first(&self, patience: Duration) {
-        let _ = tokio::time::timeout(patience, self.discover(|_| true)).await;
-        self.recatalog();
+    /// The first round of questions: what one site says is known at once, however long others take.
+    /// Returns when all have answered or `patience` is over.
+    async fn look_around(&self, patience: Duration) {
+        let settings = self.settings();
+        let ask = |site: &Arc<Site>| {
+            let site = Arc::clone(site);
+            async move { site.discover().await }
+        };
+        let mut asked: FuturesUnordered<_> = settings.sites.iter().map(ask).collect();
+        let all = async {
+            while asked.next().await.is_some() {
+                self.recatalog();
+            }
+        };
+        let _ = tokio::time::timeout(patience, all).await;
+        self.looked_around.send_replace(true);
+    }
+
+    pub(crate) fn has_looked_around(&self) -> bool {
+        *self.looked_around.borrow()
+    }
+
+    /// Waits until the catalog has what is wanted, or the first round of questions is over: at most
+    /// [`crate::FIRST_DISCOVERY`] after the start, and never later.
+    pub(crate) async fn first_finds(&self, has: impl Fn(&Catalog) -> bool) {
+        let mut looked_around = self.looked_around.subscribe();
+        while !*looked_around.borrow_and_update() && !has(&self.catalog()) {
+            // The sender is this gateway's own.
+            let _ = tokio::time::timeout(FOUND_EVERY, looked_around.changed()).await;
+        }
     }
 
     /// Keeps asking, for good.
     pub(crate) async fn keep_discovering(self: Arc<Self>) {
+        self.look_around(crate::FIRST_DISCOVERY).await;
         let mut all_again = Instant::now() + DISCOVERY_EVERY;
         loop {
             tokio::time::sleep(DISCOVERY_RETRY).await;

@@ -145,6 +145,8 @@ async fn answer(
 }
 
 async fn models(State(gateway): Shared, Extension(caller): From) -> Response {
+    // Whoever starts with the gateway asks once, and keeps what it is told.
+    gateway.first_finds(|_| false).await;
     let catalog = gateway.catalog();
     let created_s = gateway.started_ms / 1000;
     let models = catalog
@@ -157,6 +159,9 @@ async fn models(State(gateway): Shared, Extension(caller): From) -> Response {
 
 async fn model(State(gateway): Shared, Extension(caller): From, name: Named) -> Response {
     let name = named(name);
+    gateway
+        .first_finds(|catalog| catalog.model(&name).is_some())
+        .await;
     let catalog = gateway.catalog();
     match catalog.model(&name).filter(|_| caller.may_use(&name)) {
         Some(_) => json(

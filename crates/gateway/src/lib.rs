@@ -127,7 +127,8 @@ use gateway::{Gateway, Made};
 use key_file::KeyFileInForce;
 use tls::Certificate;
 
-/// How long the start waits for endpoints to say who they are. Those that take longer join later.
+/// How long after the start a call waits for endpoints that have not said yet who they are and what they
+/// serve, if it needs one of them. Those that take longer join later.
 pub const FIRST_DISCOVERY: Duration = Duration::from_secs(3);
 /// How long answers under way may take after [`Handle::stop`].
 pub const DRAIN: Duration = Duration::from_secs(10);
@@ -156,7 +157,7 @@ pub struct Handle {
 ///
 /// `recorder` signs and keeps its observations; `clients` is the secret under which callers are
 /// told apart in them ([`client_secret`]); `pages` are served beside the API. Returns once it
-/// listens and the endpoints have answered or [`FIRST_DISCOVERY`] is over.
+/// listens: endpoints are asked who they are meanwhile, see [`Handle::looked_around`].
 ///
 /// # Errors
 /// [`StartError`], naming the address or the key of the configuration.
@@ -193,7 +194,6 @@ pub async fn serve(
         callers,
     };
     let gateway = Gateway::new(config, made)?;
-    gateway.discover_first(FIRST_DISCOVERY).await;
     let mut tasks = vec![
         tokio::spawn(Arc::clone(&gateway).keep_discovering()),
         tokio::spawn(history::keep_following(Arc::clone(&gateway))),
@@ -252,6 +252,12 @@ impl Handle {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Waits until the endpoints have said who they are, or [`FIRST_DISCOVERY`] is over. Calls that need
+    /// one of them wait for that by themselves.
+    pub async fn looked_around(&self) {
+        self.gateway.first_finds(|_| false).await;
     }
 
     /// Puts another configuration in force, without dropping a connection or an answer under way.

@@ -135,18 +135,26 @@ impl Serve {
 
     async fn run(self) -> Result<ExitCode> {
         let file = self.file();
-        let config = match &file {
-            Some(file) => self.read(file)?,
-            None => self.with_arguments(around::configuration().await?)?,
+        let (config, later) = match &file {
+            Some(file) => (self.read(file)?, None),
+            None => {
+                let (config, later) = around::configuration(self.dry_run).await?;
+                (self.with_arguments(config)?, Some(later))
+            }
         };
         if self.dry_run {
             around::say(&config);
             return Ok(ExitCode::SUCCESS);
         }
-        self.serve(config, file).await
+        self.serve(config, file, later).await
     }
 
-    async fn serve(self, mut config: GatewayConfig, file: Option<PathBuf>) -> Result<ExitCode> {
+    async fn serve(
+        self,
+        mut config: GatewayConfig,
+        file: Option<PathBuf>,
+        mut later: Option<around::Later>,
+    ) -> Result<ExitCode> {
         let stop = running::stop_signal()?;
         // Opens nothing before somebody is dialed.
         let dialer = dial::Dialer::new(gateway::is_public);
@@ -175,6 +183,7 @@ impl Serve {
         } else {
             "http"
         };
+        let mut in_force = config.clone();
         let handle =
             gateway::serve(config, recorder.clone(), context, clients, web::router()).await?;
         println!("gateway   {scheme}://{}", handle.address());
@@ -207,6 +216,13 @@ impl Serve {
         loop {
             tokio::select! {
                 () = &mut stop => break,
+                found = around::next(&mut later) => {
+                    around::tell(&found);
+                    in_force.endpoints.push(found.endpoint);
+                    if let Err(why) = handle.reload(in_force.clone()).await {
+                        eprintln!("longrun: it is not used: {why}");
+                    }
+                }
                 _ = hangup.recv() => match handle.reread().await {
                     Ok(()) => println!("reloaded"),
                     Err(why) => eprintln!("longrun: the configuration stays as it was: {why}"),

@@ -140,6 +140,7 @@ impl Arguments {
         let clients = gateway::client_secret(&directory, &*context.random)?;
         let gateway =
             gateway::serve(config, observer.clone(), context, clients, web::router()).await?;
+        gateway.looked_around().await;
 
         let signers = nodes.iter().map(|n| n.node.recorder()).chain([&observer]);
         let signers: Vec<_> = signers.map(|recorder| recorder.identity().id()).collect();

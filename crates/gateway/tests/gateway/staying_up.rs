@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::faulty::{Fault, Faulty, Script};
 use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint};
-use gateway::config::GatewayConfig;
+use gateway::config::{EndpointConfig, GatewayConfig};
 
 async fn upstream(fault: Fault) -> Faulty {
     Faulty::api(MODEL, Script::Always(fault)).await
@@ -52,6 +52,36 @@ async fn an_endpoint_that_keeps_failing_is_left_alone_and_probed_until_it_is_wel
         "it was left alone for a while"
     );
     assert_eq!(bad.requests().len(), asked + 1, "one probe was enough");
+}
+
+/// One that hangs keeps nobody waiting who does not need it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_answers_while_an_endpoint_has_not_said_who_it_is() {
+    let good = upstream(Fault::None).await;
+    // Connections are taken by the system, and nobody answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/v1", silent.local_addr().expect("an address"));
+    let mut hanging = EndpointConfig::at(&url).expect("a URL");
+    hanging.models = vec!["awaited".to_owned()];
+    let mut config = config();
+    config.endpoints = vec![hanging, endpoint(&good)];
+    let begun = Instant::now();
+    let gateway = Running::start_at_once(config).await;
+    assert_eq!(gateway.get("/healthz").await.status, 200);
+    let answer = gateway.post(chat(false)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(gateway.get("/readyz").await.status, 200);
+    let handle = gateway.handle.as_ref().expect("running");
+    let looked = tokio::time::timeout(Duration::ZERO, handle.looked_around()).await;
+    // On a machine that stood still the time to wait may be over.
+    assert!(looked.is_err() || begun.elapsed() >= gateway::FIRST_DISCOVERY);
+    let awaited = chat(false).replace(MODEL, "awaited");
+    let answer = gateway.post(awaited).await;
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.json()["error"]["code"], "endpoint_unreachable");
+    let list = gateway.get("/v1/models").await;
+    assert_eq!(list.json()["data"][0]["id"], MODEL);
+    drop(silent);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,20 +1,44 @@
 //! A gateway that nobody configured: it looks around, and says what it found and what it will do.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use gateway::GatewayConfig;
 use gateway::config::{EndpointConfig, EndpointKind, LISTEN_DEFAULT, Process};
 use gateway::discover::{self, Found, HOSTED, LOCAL};
+use tokio::sync::mpsc::UnboundedReceiver;
 
 use crate::files::Unusable;
 
 /// Models of a local server that are named; of more, only how many.
 const MODELS_SHOWN: usize = 3;
 
-/// A configuration of what is there, told as it is found.
-pub(super) async fn configuration() -> Result<GatewayConfig> {
+/// How long a port of this machine may take to answer before the gateway starts without it.
+const AT_ONCE: Duration = Duration::from_millis(50);
+
+/// What may still be found while the gateway runs.
+pub(super) type Later = UnboundedReceiver<Found>;
+
+/// A configuration of what is there, told as it is found. A model server that takes its time is not
+/// waited for if there is anything else, or `wait` says so.
+pub(super) async fn configuration(wait: bool) -> Result<(GatewayConfig, Later)> {
     let mut found = discover::hosted_apis(&Process)
         .map_err(|(variable, error)| Unusable(format!("{variable}: {error}")))?;
-    found.extend(discover::local_servers(LOCAL).await);
+    let mut later = discover::local_servers_as_they_answer(LOCAL);
+    let at_once = async {
+        while let Some(server) = later.recv().await {
+            found.push(server);
+        }
+    };
+    if wait {
+        at_once.await;
+    } else {
+        // Those that did not answer by then join later.
+        let _ = tokio::time::timeout(AT_ONCE, at_once).await;
+        if found.is_empty() {
+            found.extend(later.recv().await);
+        }
+    }
     if found.is_empty() {
         return Err(Unusable(nothing()).into());
     }
@@ -23,10 +47,21 @@ pub(super) async fn configuration() -> Result<GatewayConfig> {
     let listen = LISTEN_DEFAULT.parse().expect("the default is an address");
     let mut config = GatewayConfig::listening_on(listen);
     config.endpoints = found.into_iter().map(|found| found.endpoint).collect();
-    Ok(config)
+    Ok((config, later))
 }
 
-fn tell(found: &Found) {
+/// The next model server that answers after all; waits for good once there is none.
+pub(super) async fn next(later: &mut Option<Later>) -> Found {
+    if let Some(servers) = later {
+        if let Some(found) = servers.recv().await {
+            return found;
+        }
+        *later = None;
+    }
+    std::future::pending().await
+}
+
+pub(super) fn tell(found: &Found) {
     let url = &found.endpoint.api;
     let what = match (found.key_variable, found.models.as_slice()) {
         (Some(variable), _) => format!("with the key in {variable}"),

@@ -80,8 +80,27 @@ impl Running {
         Self::start_with(directory, config, home_log, context).await
     }
 
+    /// Without waiting for the endpoints, and without a log.
+    pub async fn start_at_once(config: GatewayConfig) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let context = Context::system().expect("randomness");
+        Self::serving(directory, config, None, context).await
+    }
+
     /// With a clock of the test's own.
     pub async fn start_with(
+        directory: TempDir,
+        config: GatewayConfig,
+        home_log: Option<recorder::HomeLog>,
+        context: Context,
+    ) -> Self {
+        let running = Self::serving(directory, config, home_log, context).await;
+        let handle = running.handle.as_ref().expect("running");
+        handle.looked_around().await;
+        running
+    }
+
+    async fn serving(
         directory: TempDir,
         config: GatewayConfig,
         home_log: Option<recorder::HomeLog>,
