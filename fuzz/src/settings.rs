@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gateway::config::{GatewayConfig, Surroundings};
-use record::{Bundle, Record};
+use record::{Bundle, Envelope, Record};
 use recorder::wire::{Sender, read_answer};
 use serde_json::{Value, json};
 use services::admission::Submission;
@@ -39,6 +39,11 @@ pub(crate) const TARGETS: &[Target] = &[
         name: "gateway-config",
         run: read_config,
         seeds: config_seeds,
+    },
+    Target {
+        name: "history-journal",
+        run: read_journal,
+        seeds: journal_seeds,
     },
 ];
 
@@ -132,6 +137,46 @@ fn read_config(bytes: &[u8]) {
         );
         assert!(!error.message.is_empty());
     }
+}
+
+/// A record takes at least two bytes of a journal, so it says how many it can hold.
+fn read_journal(bytes: &[u8]) {
+    let Some(count) = gateway::journaled_records(bytes) else {
+        return;
+    };
+    assert!(count <= bytes.len() as u64 / 2, "{count} records");
+}
+
+/// Frames with and without a place; a record that was signed, whole, and others that are like it.
+fn journal_seeds() -> Vec<Vec<u8>> {
+    let whole = |envelope: &Envelope| {
+        let mut entry = vec![3, 0, 5];
+        for part in [envelope.payload(), envelope.signature()] {
+            let length = u16::try_from(part.len()).expect("a record is short");
+            let [low, high] = [length & 0x7f, length >> 7].map(|byte| byte.to_le_bytes()[0]);
+            entry.extend([low | 0x80, high]);
+            entry.extend(part);
+        }
+        entry
+    };
+    let records = files("envelope.json");
+    let envelopes = records
+        .iter()
+        .filter_map(|json| Envelope::from_json(json).ok());
+    let mut seeds: Vec<Vec<u8>> = envelopes
+        .map(|envelope| {
+            let alike = [
+                &[1, 2, 0][..],
+                &[7; 32],
+                &[2, 2, 15, 40, 20, 5, 6, 7, 8, 9],
+                &[9; 32],
+            ];
+            [&b"F"[..], &whole(&envelope), &alike.concat()].concat()
+        })
+        .collect();
+    let place = [&[b'P', 9, b'S'][..], &7_i64.to_le_bytes()].concat();
+    seeds.extend([place, b"F".to_vec(), b"B{}".to_vec()]);
+    seeds
 }
 
 fn rules_seeds() -> Vec<Vec<u8>> {

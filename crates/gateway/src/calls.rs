@@ -216,10 +216,16 @@ fn raw(json: Vec<u8>) -> Option<Box<RawValue>> {
 }
 
 /// What to say when nobody knows a call.
-pub(crate) fn unknown(call: &str) -> ApiError {
+pub(crate) fn unknown(gateway: &Gateway, call: &str) -> ApiError {
+    let why = match gateway.recorder.let_go() {
+        0 => "old calls are forgotten.".to_owned(),
+        count => format!(
+            "without a home log the newest records are kept (`spool.records_max`): {count} older ones \
+             were let go of and are nowhere any more. What they said stays in the history."
+        ),
+    };
     let message = format!(
-        "No call `{call}` is known here; the id is in the header x-longrun-call of an answer, and \
-         old calls are forgotten."
+        "No call `{call}` is known here; the id is in the header x-longrun-call of an answer, and {why}"
     );
     ApiError::new(404, "invalid_request_error", message).with_code("call_not_found")
 }

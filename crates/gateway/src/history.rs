@@ -2,8 +2,9 @@
 //!
 //! With a log, everything comes from there: the checkpoint (under the log's key), then the bodies
 //! of the new entries, whose leaves must add up to the checkpoint's root before a single one of
-//! them is shown. After a restart the fold is made anew from the log. Without a log, or without the
-//! token that opens its bodies, the gateway folds what its own spool holds.
+//! them is shown. Without a log, or without the token that opens its bodies, the gateway folds what its
+//! own spool holds. What was folded is kept in a journal: after a restart it is folded from there, and
+//! the source is read from where that ends.
 //!
 //! There are two states: the one that is folded into, which whoever follows the source has to
 //! itself, and what everybody else reads, a copy without the memory of single records.
@@ -13,12 +14,10 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, RwLock};
-use std::time::Duration;
 
 use record::control::LogOrigin;
 use record::forecast::ForecastBasis;
-use record::leaf::leaf_hash;
-use record::{Digest, Endpoint, Envelope, Record, RecordId, SignerId};
+use record::{Digest, Endpoint, Record, SignerId};
 use recorder::Recorder;
 use reliability::account::{self, Account};
 use reliability::drill::{Party, Price, Usage};
@@ -29,12 +28,9 @@ use reliability::forecast::fold::{
 use reliability::imported::Evidence;
 use reliability::kt::Alpha;
 use reliability::timeline::{AlarmAt, Attempts, Timeline};
-use serde::{Deserialize, Serialize};
-use tlog::bundle::{decode_bodies, decode_entries};
-use tlog::checkpoint::SignedCheckpoint;
+use serde::Serialize;
 use tlog::merkle::Frontier;
-use tlog::note::{NOTE_BYTES_MAX, NoteVerifier};
-use tlog::tile::{Span, WIDTH};
+use tlog::note::NoteVerifier;
 
 use crate::catalog::Catalog;
 use crate::config::GatewayConfig;
@@ -42,32 +38,29 @@ use crate::drill::Week;
 use crate::gateway::{Gateway, StartError};
 use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
-use crate::log_client::{BODIES_BYTES_MAX, ENTRIES_BYTES_MAX, LogClient, LogError, open_with};
+use crate::log_client::LogClient;
 use crate::merged::Merged;
 use crate::owners::{Owners, ToEnter};
 use crate::told_time::ToldTime;
 
+mod journal;
+mod reading;
+
+pub use journal::journaled_records;
+pub(crate) use reading::keep_following;
+
+use reading::Folding;
+
 /// Level of every interval.
 pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
-/// How often the log is looked at.
-const LOG_POLL: Duration = Duration::from_millis(500);
-/// How often the spool is.
-const SPOOL_POLL: Duration = Duration::from_millis(200);
-/// How long a log that contradicted itself is left alone before it is read from its beginning again.
-const AFTER_CONTRADICTION: Duration = Duration::from_secs(30);
 /// Own records that wait in memory until they are folded, some 6 MB: what 10,000 calls a second
 /// leave between two looks.
 const FRESH: usize = 2048;
-/// Records taken from the spool at a time.
-const SPOOL_BATCH: usize = 512;
-/// So many times before what was folded is shown.
-const SPOOL_BATCHES: usize = 16;
-
 /// The fold, and where it comes from.
 pub(crate) struct Histories {
     source: Source,
     /// What records are folded into, by [`keep_following`] alone.
-    fold: Arc<Mutex<Folded>>,
+    fold: Arc<Mutex<Folding>>,
     /// Forecasts of nothing yet, to begin with.
     forecasts: Forecasts,
     /// What it amounted to after the last step that held.
@@ -83,6 +76,8 @@ pub(crate) struct Histories {
     pub(crate) told_time: Arc<ToldTime>,
     /// Whether a step has succeeded: before that nothing is known, not even that there is nothing.
     stepped: AtomicBool,
+    /// Entries of the log that are folded, and that there are.
+    progress: Mutex<Option<(u64, u64)>>,
 }
 
 enum Source {
@@ -169,6 +164,15 @@ pub(crate) struct Following {
     pub(crate) error: Option<String>,
 }
 
+/// How far a first reading has come: until it is done, routing goes by less than there is.
+#[derive(Debug, Serialize)]
+pub(crate) struct Reading {
+    /// Entries of the log that are folded.
+    pub(crate) read: u64,
+    /// Entries that it has; unknown before it was asked, and without a log.
+    pub(crate) of: Option<u64>,
+}
+
 /// A history with its source, as it goes over the wire.
 #[derive(Serialize)]
 pub(crate) struct Told {
@@ -178,24 +182,6 @@ pub(crate) struct Told {
     /// What others say, if the configuration has a place for it. Not part of the digest.
     #[serde(skip_serializing_if = "Option::is_none")]
     imported: Option<ToldImported>,
-}
-
-/// Why a step did not succeed.
-#[derive(Debug, thiserror::Error)]
-enum StepError {
-    #[error("the log {0}")]
-    Log(#[from] LogError),
-    #[error("the log's {what} cannot be used: {why}")]
-    Unusable { what: &'static str, why: String },
-    #[error(
-        "the log contradicts itself: {0}; its history is not followed further. Check it with \
-         `longrun log fsck`"
-    )]
-    Contradiction(String),
-    #[error("the spool cannot be read: {0}")]
-    Spool(#[from] recorder::RecorderError),
-    #[error("the fold was stopped")]
-    Stopped,
 }
 
 impl Histories {
@@ -239,10 +225,11 @@ impl Histories {
         let owners = Owners::open(recorder.directory());
         let forecasts = Forecasts::new(own, config.objectives.clone());
         let folded = Folded::begin(policy, forecasts.clone(), owners.to_enter());
+        let journaled = config.spool.recording || matches!(source, Source::Log(_));
         Ok(Self {
             source,
             shown: RwLock::new(Arc::new(folded.shown())),
-            fold: Arc::new(Mutex::new(folded)),
+            fold: Arc::new(Mutex::new(Folding::new(folded, journaled))),
             forecasts,
             imported: RwLock::default(),
             merged: RwLock::default(),
@@ -251,6 +238,7 @@ impl Histories {
             trouble: Mutex::new(None),
             told_time,
             stepped: AtomicBool::new(false),
+            progress: Mutex::default(),
         })
     }
 
@@ -259,16 +247,30 @@ impl Histories {
     }
 
     /// Lets go of what was folded since the last step that held, and of everything before it: the
-    /// source is read from its beginning. Whether there was anything to let go of.
+    /// source is read from its beginning. Whether there was anything to let go of. What only the journal
+    /// has vouched for since the start does not stand against the source, and is shown no longer.
     fn begin_again(&self) -> bool {
         let owners = lock(&self.owners).to_enter();
         let mut fold = lock(&self.fold);
-        let holds = fold.is_where(&self.now());
-        if !holds {
-            let policy = fold.history.policy().clone();
-            *fold = Folded::begin(policy, self.forecasts.clone(), owners);
+        let (is_confirmed, shown) = (fold.is_confirmed(), self.now());
+        if is_confirmed && fold.folded.is_where(&shown) {
+            return false;
         }
-        !holds
+        let policy = fold.folded.history.policy().clone();
+        fold.begin_again(Folded::begin(policy, self.forecasts.clone(), owners));
+        if !is_confirmed {
+            *write(&self.shown) = Arc::new(fold.folded.shown());
+        }
+        true
+    }
+
+    /// Writes what is folded to the journal, at the end: the next start goes on from there.
+    pub(crate) fn keep(&self) {
+        let mut fold = lock(&self.fold);
+        // In a spool nothing has to be vouched for.
+        if matches!(self.source, Source::Spool) || fold.folded.is_where(&self.now()) {
+            fold.keep(true);
+        }
     }
 
     /// Tells every endpoint what its history amounts to.
@@ -379,6 +381,18 @@ impl Histories {
         self.stepped.load(Ordering::Relaxed)
     }
 
+    /// How far the first reading since the start has come; none once everything was folded.
+    pub(crate) fn reading(&self) -> Option<Reading> {
+        if self.has_begun() {
+            return None;
+        }
+        let (read, of) = lock(&self.progress).unzip();
+        Some(Reading {
+            read: read.unwrap_or(0),
+            of,
+        })
+    }
+
     /// What others say.
     pub(crate) fn imported(&self) -> Arc<Imported> {
         Arc::clone(&read(&self.imported))
@@ -459,7 +473,7 @@ impl Histories {
         }
         if folded.owners.is_behind(&owners) {
             let mut fold = lock(&self.fold);
-            if !fold.is_where(&folded) {
+            if !fold.folded.is_where(&folded) {
                 // It is on its way, over entries that nothing has vouched for yet: when it is there.
                 return;
             }
@@ -467,9 +481,9 @@ impl Histories {
                 owners: to_enter,
                 forecasts,
                 ..
-            } = &mut *fold;
+            } = &mut fold.folded;
             to_enter.catch_up(&owners, forecasts);
-            *write(&self.shown) = Arc::new(fold.shown());
+            *write(&self.shown) = Arc::new(fold.folded.shown());
         }
     }
 
@@ -503,208 +517,4 @@ impl Histories {
 fn own_records(own: SignerId, key: &NoteVerifier) -> Result<Policy, StartError> {
     let origin = LogOrigin::new(key.name()).map_err(|e| StartError::Log(e.to_string()))?;
     Ok(Policy::own_records(own, origin))
-}
-
-/// Follows the source, for good.
-pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
-    loop {
-        let histories = &gateway.histories;
-        let (step, pause) = match &histories.source {
-            Source::Log(log) => (from_log(&gateway, log).await, LOG_POLL),
-            Source::Spool => (from_spool(&gateway).await, SPOOL_POLL),
-        };
-        let begins_again = match &step {
-            Err(StepError::Contradiction(_) | StepError::Stopped) => histories.begin_again(),
-            _ => false,
-        };
-        let pause = if begins_again {
-            AFTER_CONTRADICTION
-        } else {
-            pause
-        };
-        let trouble = step.err().map(|error| error.to_string());
-        let good = trouble.is_none();
-        histories.note(trouble);
-        histories.stepped.fetch_or(good, Ordering::Relaxed);
-        if good {
-            histories.learn_owners(&gateway);
-        }
-        // Without news too: how long ago something happened is a figure as well.
-        histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
-        tokio::time::sleep(pause).await;
-    }
-}
-
-/// Shows what was folded.
-fn settle(gateway: &Gateway) {
-    let histories = &gateway.histories;
-    let shown = lock(&histories.fold).shown();
-    *write(&histories.shown) = Arc::new(shown);
-    histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
-}
-
-async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
-    let fold = &gateway.histories.fold;
-    loop {
-        let begun = lock(fold).spool;
-        // The state is copied once for many records, and whoever reads it still sees it grow.
-        for _ in 0..SPOOL_BATCHES {
-            let after = lock(fold).spool;
-            let records = gateway.recorder.records_to_fold(after, SPOOL_BATCH);
-            let records = records.await?;
-            if records.is_empty() {
-                break;
-            }
-            // Milliseconds, in which no call is to wait for this thread.
-            let fold = Arc::clone(fold);
-            let step = tokio::task::spawn_blocking(move || {
-                let mut folded = lock(&fold);
-                for (position, record) in records {
-                    folded.apply(&record, u64::try_from(position).unwrap_or(0));
-                    folded.spool = position;
-                }
-            });
-            step.await.map_err(|_| StepError::Stopped)?;
-        }
-        if lock(fold).spool == begun {
-            return Ok(());
-        }
-        settle(gateway);
-    }
-}
-
-async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepError> {
-    let key = log_key(gateway, log).await?;
-    let (http, client) = (&gateway.client, &log.client);
-    let note = client.get(http, "/checkpoint", NOTE_BYTES_MAX).await?;
-    let signed = SignedCheckpoint::open(&note, &key).map_err(|e| StepError::Unusable {
-        what: "checkpoint",
-        why: e.to_string(),
-    })?;
-    let target = signed.checkpoint();
-    let shown = gateway.histories.now();
-    let have = shown.frontier.size();
-    if target.size < have {
-        let why = format!("it had {have} entries and now has {}", target.size);
-        return Err(StepError::Contradiction(why));
-    }
-    if target.size == have && shown.root.is_some() {
-        return agree(&shown.frontier, target.root);
-    }
-    let fold = &gateway.histories.fold;
-    let mut ours = Vec::new();
-    loop {
-        // A step that was broken off goes on here; one that went further than this checkpoint waits
-        // for a later one.
-        let at = lock(fold).frontier.size();
-        if at >= target.size {
-            break;
-        }
-        let span = Span::of_leaf(at, target.size).ok_or(StepError::Stopped)?;
-        let bodies = format!("/longrun/v1/bodies/{span}");
-        let bodies = client.get(http, &bodies, BODIES_BYTES_MAX).await?;
-        let entries = format!("/tile/entries/{span}");
-        let entries = client.get(http, &entries, ENTRIES_BYTES_MAX).await?;
-        let (fold, recorder) = (Arc::clone(fold), gateway.recorder.clone());
-        let step = tokio::task::spawn_blocking(move || {
-            fold_bundle(&mut lock(&fold), span, &bodies, &entries, &recorder)
-        });
-        ours.extend(step.await.map_err(|_| StepError::Stopped)??);
-        // Older ones are no longer remembered anyway.
-        ours.drain(..ours.len().saturating_sub(crate::recent::KEPT));
-    }
-    {
-        let mut folded = lock(fold);
-        if folded.frontier.size() > target.size {
-            return Ok(());
-        }
-        agree(&folded.frontier, target.root)?;
-        folded.root = Some(target.root);
-    }
-    settle(gateway);
-    ours.into_iter().for_each(|id| gateway.recent.published(id));
-    Ok(())
-}
-
-fn agree(frontier: &Frontier, root: Digest) -> Result<(), StepError> {
-    if frontier.root() == root {
-        return Ok(());
-    }
-    let why = format!(
-        "its first {} entries do not have the root it signed",
-        frontier.size()
-    );
-    Err(StepError::Contradiction(why))
-}
-
-fn unusable(what: &'static str) -> impl Fn(&dyn std::fmt::Display) -> StepError {
-    move |why| StepError::Unusable {
-        what,
-        why: why.to_string(),
-    }
-}
-
-/// Folds what is new in a bundle; the ids of our own records in it.
-fn fold_bundle(
-    folded: &mut Folded,
-    span: Span,
-    bodies: &[u8],
-    entries: &[u8],
-    recorder: &Recorder,
-) -> Result<Vec<RecordId>, StepError> {
-    let own = recorder.identity().id();
-    let bodies = decode_bodies(bodies, span.width()).map_err(|e| unusable("bodies")(&e))?;
-    let entries = decode_entries(entries, span.width()).map_err(|e| unusable("entries")(&e))?;
-    let first = span.index() * u64::from(WIDTH);
-    let mut ours = Vec::new();
-    for ((place, entry), body) in (first..).zip(entries).zip(bodies) {
-        if place < folded.frontier.size() {
-            continue;
-        }
-        folded.frontier.push(leaf_hash(entry));
-        // An erased body is gone from the history too; its leaf still counts for the root.
-        let Some(body) = body else { continue };
-        // What was signed here a moment ago, byte for byte, needs no verifying.
-        let fresh = |envelope: &Envelope| {
-            let fresh = recorder.take_fresh(envelope.record_id());
-            fresh.filter(|record| record.envelope == *envelope)
-        };
-        let record = open_with(entry, body, fresh)
-            .map_err(|e| StepError::Contradiction(format!("entry {place}: {e}")))?;
-        folded.apply(&record, place);
-        if record.signer_id() == own {
-            ours.push(record.id);
-        }
-    }
-    Ok(ours)
-}
-
-#[derive(Deserialize)]
-struct AboutLog {
-    vkey: String,
-}
-
-async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, StepError> {
-    if let Some(key) = &*read(&log.key) {
-        return Ok(key.clone());
-    }
-    let path = "/longrun/v1/log";
-    let bytes = log
-        .client
-        .get(&gateway.client, path, NOTE_BYTES_MAX)
-        .await?;
-    let about: AboutLog =
-        serde_json::from_slice(&bytes).map_err(|e| unusable("description")(&e))?;
-    let key = NoteVerifier::from_vkey(&about.vkey).map_err(|e| unusable("key")(&e))?;
-    let vkey = &about.vkey;
-    tracing::warn!(
-        vkey,
-        "no key was configured for the log; taking the one that it names"
-    );
-    let origin = LogOrigin::new(key.name()).map_err(|e| unusable("origin")(&e))?;
-    let own = gateway.recorder.identity().id();
-    lock(&gateway.histories.fold).history = History::new(Policy::own_records(own, origin));
-    settle(gateway);
-    *write(&log.key) = Some(key.clone());
-    Ok(key)
 }

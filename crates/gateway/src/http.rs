@@ -22,7 +22,7 @@ use crate::gateway::Gateway;
 use crate::outlook::Outlook;
 use crate::status::Status;
 use crate::traces::Arrival;
-use crate::{body, callers, calls, door, drill, forward, judge, metrics, openapi, status};
+use crate::{body, callers, calls, door, drill, forward, history, judge, metrics, openapi, status};
 
 type Shared = State<Arc<Gateway>>;
 type From = Extension<Caller>;
@@ -194,6 +194,8 @@ async fn ready(State(gateway): Shared) -> Response {
     struct Readiness {
         status: &'static str,
         why: Vec<&'static str>,
+        /// How far the history is read after the start, until it is there.
+        history_read: Option<history::Reading>,
     }
     // Anyone may ask, so it costs next to nothing.
     let kept = match gateway.recorder.status().await {
@@ -208,7 +210,13 @@ async fn ready(State(gateway): Shared) -> Response {
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "not_ready")
     };
-    json(code, &Readiness { status: word, why })
+    let history_read = gateway.histories.reading();
+    let readiness = Readiness {
+        status: word,
+        why,
+        history_read,
+    };
+    json(code, &readiness)
 }
 
 async fn metrics(State(gateway): Shared) -> Response {
@@ -308,12 +316,12 @@ async fn call(State(gateway): Shared, Extension(caller): From, id: Named) -> Res
     let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
     let Some(call) = id.parse::<CallId>().ok().filter(own) else {
         let shown: String = id.chars().take(64).collect();
-        return Answer::error(&calls::unknown(&shown), None, None).0;
+        return Answer::error(&calls::unknown(&gateway, &shown), None, None).0;
     };
     match calls::look_up(&gateway, call).await {
         Ok(Some(told)) if told.is_pending() => json(StatusCode::ACCEPTED, &told),
         Ok(Some(told)) => json(StatusCode::OK, &told),
-        Ok(None) => Answer::error(&calls::unknown(&id), None, None).0,
+        Ok(None) => Answer::error(&calls::unknown(&gateway, &id), None, None).0,
         Err(error) => broken(&error),
     }
 }
@@ -328,7 +336,7 @@ async fn outcome(
     let own = |call: &CallId| gateway.clients.may_open(&caller, *call);
     let Some(call) = id.parse::<CallId>().ok().filter(own) else {
         let shown: String = id.chars().take(64).collect();
-        return Answer::error(&calls::unknown(&shown), None, None).0;
+        return Answer::error(&calls::unknown(&gateway, &shown), None, None).0;
     };
     let wait = gateway.settings().config.limits.request;
     let said = match body::read(body, judge::BODY_BYTES_MAX, wait).await {
@@ -354,7 +362,7 @@ async fn route(State(gateway): Shared, Extension(caller): From, id: Named) -> Re
         Some(route) => json(StatusCode::OK, &route),
         None => {
             let shown: String = id.chars().take(64).collect();
-            Answer::error(&calls::unknown(&shown), None, None).0
+            Answer::error(&calls::unknown(&gateway, &shown), None, None).0
         }
     }
 }

@@ -86,7 +86,7 @@ pub(crate) async fn report(gateway: &Gateway, call: CallId, said: Said) -> Resul
     let Some((entry, seen)) = answered(&entries) else {
         let none = entries.is_empty() && !unrecorded;
         return Err(if none {
-            Refusal::Caller(calls::unknown(&call.to_hex()))
+            Refusal::Caller(calls::unknown(gateway, &call.to_hex()))
         } else if unrecorded {
             conflict(
                 "call_unrecorded",

@@ -48,6 +48,7 @@ use tokio::task::JoinHandle;
 mod alarms;
 mod allowance;
 mod answer;
+mod append_file;
 mod asks;
 mod attempt;
 mod body;
@@ -117,6 +118,7 @@ pub use attempt::{NONCE_HEADER, OBSERVER_HEADER, RECEIPT_HEADER, SECRET_HEADER, 
 pub use by_key::KeyRoute;
 pub use config::GatewayConfig;
 pub use gateway::StartError;
+pub use history::journaled_records;
 pub use network::reach::is_public;
 pub use publish::retired_keys;
 pub use settings::{ConfigSource, ReloadError};
@@ -308,6 +310,9 @@ impl Handle {
             let _ = task.await;
         }
         gateway.observer.stop().await;
+        let keeping = Arc::clone(&gateway);
+        // A panic in it has been reported where it happened.
+        let _ = tokio::task::spawn_blocking(move || keeping.histories.keep()).await;
         if let Some(tracer) = &gateway.tracer {
             tracer.stop().await;
         }

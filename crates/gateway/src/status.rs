@@ -11,7 +11,7 @@ use crate::catalog::Live;
 use crate::concentration::Shares;
 use crate::gateway::Gateway;
 use crate::health::Readiness;
-use crate::history::Following;
+use crate::history::{Following, Reading};
 use crate::recent::Shown;
 use crate::site::Site;
 use crate::traces::{self, Tracer};
@@ -27,6 +27,8 @@ pub(crate) struct Status {
     pub(crate) log: Option<Following>,
     /// What is wrong with the gateway's own records as a source of its history.
     pub(crate) history_error: Option<String>,
+    /// How far the history is read after the start; `None` once everything is folded.
+    pub(crate) history_read: Option<Reading>,
     /// How far this machine's clock is ahead of what a log said last, s; `None` before one did.
     pub(crate) clock_ahead_s: Option<i64>,
     pub(crate) spool: Spool,
@@ -48,7 +50,7 @@ pub(crate) struct Status {
 
 #[derive(Serialize)]
 pub(crate) struct Spool {
-    /// Records that wait for the log.
+    /// Records that wait for the log; without one, that are kept.
     pub(crate) waiting: u64,
     pub(crate) waiting_bytes: u64,
     pub(crate) oldest_waiting_age_ms: Option<u64>,
@@ -57,6 +59,8 @@ pub(crate) struct Spool {
     pub(crate) unrecorded: u64,
     pub(crate) voided: u64,
     pub(crate) refused: u64,
+    /// Records that were let go of, ever, because there is no home log and there were too many.
+    pub(crate) let_go: u64,
     /// What the last attempt at the log failed with.
     pub(crate) log_error: Option<String>,
     pub(crate) disk_ok: bool,
@@ -198,6 +202,7 @@ impl Status {
                 None
             },
             log,
+            history_read: gateway.histories.reading(),
             clock_ahead_s: gateway.histories.told_time.ahead_s(),
             spool: Spool {
                 waiting: kept.pending,
@@ -207,6 +212,7 @@ impl Status {
                 unrecorded: kept.unrecorded + gateway.unnumbered.load(Ordering::Relaxed),
                 voided: kept.voided,
                 refused: kept.refused,
+                let_go: kept.let_go,
                 log_error: kept.log_error,
                 disk_ok: kept.disk_ok,
             },

@@ -7,12 +7,14 @@
 //! without an end, which is cut off; whatever else is not a line is named, and nothing is folded.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::fs::File;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use record::Digest;
 use serde::{Deserialize, Serialize};
+
+use crate::append_file::{AppendError, AppendFile};
 
 /// The file in the directory of the configuration.
 const FILE: &str = "journal.jsonl";
@@ -72,13 +74,13 @@ impl Line {
 /// Why a journal cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum JournalError {
+    #[error(transparent)]
+    Append(#[from] AppendError),
     #[error("{path}: {source}")]
     File {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{}: another gateway keeps this journal; give each its own directory", .0.display())]
-    Taken(PathBuf),
     #[error(
         "{}:{line}: {why}; bring the file back from a copy, or move it away to begin a new history",
         path.display()
@@ -93,12 +95,7 @@ pub(super) enum JournalError {
 /// The journal, open for more. It is this process's alone.
 #[derive(Debug)]
 pub(super) struct Journal {
-    file: File,
-    path: PathBuf,
-    /// Bytes of whole lines.
-    length: u64,
-    /// Behind them may be a piece of one.
-    is_torn: bool,
+    file: AppendFile,
 }
 
 impl Journal {
@@ -111,26 +108,14 @@ impl Journal {
             source,
         };
         std::fs::create_dir_all(dir).map_err(failed)?;
-        let mut options = OpenOptions::new();
-        options.read(true).append(true).create(true);
-        let file = options.open(&path).map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(JournalError::Taken(path)),
-            Err(std::fs::TryLockError::Error(source)) => return Err(failed(source)),
-        }
-        let (lines, whole) = parse(&path, &file, bucket_ms)?;
-        if whole < file.metadata().map_err(failed)?.len() {
+        let file = AppendFile::open(&path)?;
+        let (lines, whole) = parse(&path, file.file(), bucket_ms)?;
+        let mut journal = Self { file };
+        if whole < journal.file.length() {
             let path = path.display();
             tracing::warn!(%path, "the last line was not written to its end; it is cut off");
-            file.set_len(whole).map_err(failed)?;
+            journal.file.cut(whole)?;
         }
-        let mut journal = Self {
-            file,
-            path: path.clone(),
-            length: whole,
-            is_torn: false,
-        };
         if whole == 0 {
             let begun = Line::Begun {
                 version: VERSION,
@@ -147,25 +132,12 @@ impl Journal {
     pub(super) fn append(&mut self, line: &Line) -> Result<(), JournalError> {
         let mut bytes = serde_json::to_vec(line).expect("names, numbers and texts have JSON");
         bytes.push(b'\n');
-        let written = self.write(&bytes);
-        if written.is_err() {
-            self.is_torn = self.file.set_len(self.length).is_err();
+        let before = self.file.length();
+        self.file.append(&bytes)?;
+        if let Err(error) = self.file.sync() {
+            self.file.cut(before)?;
+            return Err(error.into());
         }
-        written.map_err(|source| JournalError::File {
-            path: self.path.clone(),
-            source,
-        })
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        // A piece that could not be cut off before must not be in front of the next line.
-        if self.is_torn {
-            self.file.set_len(self.length)?;
-            self.is_torn = false;
-        }
-        self.file.write_all(bytes)?;
-        self.file.sync_data()?;
-        self.length += bytes.len() as u64;
         Ok(())
     }
 }

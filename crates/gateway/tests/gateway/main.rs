@@ -21,6 +21,7 @@ mod openapi;
 mod outlook;
 mod pace;
 mod page;
+mod restarts;
 mod seeing;
 mod staying_up;
 mod surface;
