@@ -1,4 +1,4 @@
-//! News of trouble to a webhook: an incident began or is over, a regime alarm, an objective burns its
+//! News of trouble to a webhook: an incident began or is over, a regime alarm and what came of it, an objective burns its
 //! budget, an endpoint rests.
 //!
 //! Two tasks, neither on the path of a call. One looks at the history and the endpoints every other

@@ -19,7 +19,7 @@ use record::control::LogOrigin;
 use record::forecast::ForecastBasis;
 use record::{Digest, Endpoint, Record, SignerId};
 use recorder::Recorder;
-use reliability::account::{self, Account};
+use reliability::account::{self, Account, AlarmTold};
 use reliability::drill::{Party, Price, Usage};
 use reliability::fold::{Applied, History, Incident, Policy, Report, Snapshot};
 use reliability::forecast::fold::{
@@ -27,7 +27,7 @@ use reliability::forecast::fold::{
 };
 use reliability::imported::Evidence;
 use reliability::kt::Alpha;
-use reliability::timeline::{AlarmAt, Attempts, Timeline};
+use reliability::timeline::{Attempts, Timeline};
 use serde::Serialize;
 use tlog::merkle::Frontier;
 use tlog::note::NoteVerifier;
@@ -343,11 +343,16 @@ impl Histories {
     }
 
     /// The latest incidents and alarms of every endpoint, oldest first.
-    pub(crate) fn troubles(&self) -> Vec<(Endpoint, Vec<Incident>, Vec<AlarmAt>)> {
+    /// When the latest alarm about an endpoint was raised that is still open to be confirmed, Unix ms.
+    pub(crate) fn suspected_since_ms(&self, endpoint: &Endpoint) -> Option<u64> {
+        self.now().history.suspected_since_ms(endpoint)
+    }
+
+    pub(crate) fn troubles(&self) -> Vec<(Endpoint, Vec<Incident>, Vec<AlarmTold>)> {
         let folded = self.now();
         let of = |endpoint: &Endpoint| {
             let incidents = folded.history.incidents(endpoint).collect();
-            let alarms = folded.timeline.alarms(endpoint).collect();
+            let alarms = account::alarms(&folded.history, &folded.timeline, endpoint);
             (endpoint.clone(), incidents, alarms)
         };
         folded.timeline.endpoints().map(of).collect()

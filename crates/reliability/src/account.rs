@@ -9,7 +9,9 @@ use record::{Endpoint, Predicate, Record};
 use serde::Serialize;
 
 use crate::concentration::Concentration;
-use crate::fold::{Applied, DimensionReport, EndpointReport, History, Incident, OF_ATTEMPTS};
+use crate::fold::{
+    Applied, DimensionReport, EndpointReport, History, Incident, OF_ATTEMPTS, VerdictReport,
+};
 use crate::forecast::fold::{Forecasts, Told, ToldObjective};
 use crate::level::Alpha;
 use crate::share;
@@ -89,6 +91,30 @@ pub fn follow_forecasts(
     applied
 }
 
+/// An alarm, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AlarmTold {
+    /// The alarm.
+    #[serde(flatten)]
+    pub alarm: AlarmAt,
+    /// What the units after it say; absent for one so old that it is told no longer.
+    pub verdict: Option<VerdictReport>,
+}
+
+/// The latest alarms about an endpoint, oldest first.
+#[must_use]
+pub fn alarms(history: &History, timeline: &Timeline, endpoint: &Endpoint) -> Vec<AlarmTold> {
+    let verdicts: Vec<_> = history.verdicts(endpoint).collect();
+    let told = |alarm: AlarmAt| {
+        let of_it = |(dimension, verdict): &&(&str, VerdictReport)| {
+            (*dimension, verdict.alarm) == (alarm.dimension, alarm.number)
+        };
+        let verdict = verdicts.iter().find(of_it).map(|(_, it)| it.clone());
+        AlarmTold { alarm, verdict }
+    };
+    timeline.alarms(endpoint).map(told).collect()
+}
+
 /// What happened in a span of time.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Account {
@@ -146,7 +172,7 @@ pub struct EndpointAccount {
     /// All incidents of the whole history.
     pub incidents_ever: u64,
     /// Regime alarms in the span, of the latest that are kept.
-    pub alarms: Vec<AlarmAt>,
+    pub alarms: Vec<AlarmTold>,
     /// Alarms of the whole history, all dimensions together.
     pub alarms_ever: u64,
     /// Dimension by dimension, over the whole history.
@@ -244,13 +270,14 @@ impl Account {
         let bin_of = |(span, endpoint, report): (Span, Endpoint, &EndpointReport)| {
             let (bins, length_ms) = timeline.bins(&endpoint, since_ms, now_ms, wanted_bin_ms);
             bin_ms = length_ms;
-            let alarms = timeline.alarms(&endpoint);
+            let mut alarms = alarms(history, timeline, &endpoint);
+            alarms.retain(|it| it.alarm.at_ms >= since_ms);
             let incidents = history.incidents(&endpoint);
             let touches = |it: &Incident| it.end_ms.is_none_or(|end_ms| end_ms >= since_ms);
             EndpointAccount {
                 bins: bins.into_iter().map(|bin| Bin::of(bin, alpha)).collect(),
                 incidents: incidents.filter(touches).collect(),
-                alarms: alarms.filter(|it| it.at_ms >= since_ms).collect(),
+                alarms,
                 objectives: of_endpoint(&objectives, |it| (&it.provider, &it.model), report),
                 forecasts: of_endpoint(&told, |it| (&it.provider, &it.model), report),
                 ..EndpointAccount::of(&span, report, alpha)

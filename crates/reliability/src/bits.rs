@@ -6,7 +6,7 @@ use record::digest::Sha256;
 use crate::boundary::RunningMean;
 use crate::conformal::SimpleJumper;
 use crate::detector::{Baseline, Budget, Detector};
-use crate::evidence::Confirmation;
+use crate::evidence::{Confirmation, Means};
 use crate::hedged::Hedged;
 use crate::latency::Bands;
 use crate::level::{Alpha, Interval};
@@ -25,10 +25,8 @@ fn the_same_scores_give_the_same_bits_on_every_machine() {
     let baseline = Baseline::new(0.2).expect("a baseline");
     let (mut mean, mut hedged) = (RunningMean::default(), Hedged::new(alpha));
     let (mut detector, mut jumper) = (Detector::default(), SimpleJumper::new());
-    let (mut parity, mut confirmation) = (
-        Parity::new(),
-        Confirmation::new(0.2, 0.5).expect("two means"),
-    );
+    let means = Means::new(0.2, 0.5).expect("two means");
+    let (mut parity, mut confirmation) = (Parity::new(), Confirmation::default());
     let (mut total, mut bad, mut buckets) = (0.0, 0u64, [0u64; 16]);
     for step in 1..=2000u64 {
         // Multiples of 1/1024: exact, so that only the estimators round.
@@ -40,7 +38,7 @@ fn the_same_scores_give_the_same_bits_on_every_machine() {
         hedged.add(score);
         jumper.add(2.0 * score);
         parity.add(score, 0.25);
-        confirmation.add(score);
+        confirmation.add(score, &means);
         detector.step(score, &baseline, 1.0 / 512.0, Budget::NETWORK);
         if step % 100 != 0 {
             continue;

@@ -52,6 +52,14 @@ impl Baseline {
         self.m0
     }
 
+    /// The mean that bettor `k` bets on: for one yes-or-no outcome its bet is the likelihood ratio of
+    /// this mean to `m₀`. `None` if there is no such bettor.
+    #[must_use]
+    pub fn bet_on(&self, bettor: usize) -> Option<f64> {
+        let lambda = self.lambdas.get(bettor)?;
+        Some(self.m0 + lambda * (1.0 - self.m0))
+    }
+
     /// What each bettor's capital is multiplied by after the score `x`.
     #[must_use]
     pub fn factors(&self, x: f64) -> [f64; RATIOS.len()] {
@@ -115,6 +123,21 @@ impl Detector {
             self.alarms += 1;
         }
         alarm
+    }
+
+    /// Which bettor leads once it has taken this score, the first of those that do: what it bets on is
+    /// what an alarm on this score suspects.
+    #[must_use]
+    pub fn leader(&self, x: f64, baseline: &Baseline, years: f64) -> usize {
+        let mut evidence = self.evidence;
+        advance(&mut evidence, &baseline.factors(x), years);
+        let (mut leader, mut most) = (0, evidence[0]);
+        for (bettor, evidence) in evidence.into_iter().enumerate() {
+            if evidence > most {
+                (leader, most) = (bettor, evidence);
+            }
+        }
+        leader
     }
 
     /// The same count of alarms without any evidence: after a change that was announced.

@@ -2,8 +2,8 @@
 //!
 //! An e-process starts at 1 and does not grow in expectation while its hypothesis holds. By
 //! Ville's inequality it ever reaches `1/α` with probability at most `α`, so a verdict may be
-//! read at any time. Unlike [`crate::detector`], which waits for a change, this judges a fresh
-//! batch: a suspicion is confirmed on items that had no part in raising it.
+//! read at any time. Unlike [`crate::detector`], which waits for a change, this judges what comes
+//! afterwards: a suspicion is confirmed on units that had no part in raising it.
 
 use crate::detector::{Baseline, RATIOS};
 use crate::level::Alpha;
@@ -28,6 +28,12 @@ impl Evidence {
         ln_mean_exp(&self.ln_capital)
     }
 
+    /// The capital of each bettor, in logarithms, for a digest of the state.
+    #[must_use]
+    pub fn bettors(&self) -> &[f64; RATIOS.len()] {
+        &self.ln_capital
+    }
+
     /// Whether the hypothesis is rejected: wrongly, ever, with probability at most `alpha`.
     #[must_use]
     pub fn rejects(&self, alpha: Alpha) -> bool {
@@ -41,52 +47,57 @@ pub fn rejects(ln_e: f64, alpha: Alpha) -> bool {
     ln_e >= -libm::log(alpha.value())
 }
 
-/// What a fresh batch says about a suspicion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What fresh units say about a suspicion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// The mean is above the baseline.
     Changed,
-    /// Later items reject that the mean is as high as the suspicion said.
+    /// Later units reject that the mean is as high as the suspicion said.
     Transient,
     /// Neither, so far.
     Undecided,
 }
 
-/// The confirmation of an alarm on items that were not part of it.
+/// The two means that a unit is judged against, both fixed before its score is seen.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Confirmation {
-    /// Against `E[x] ≤ m₀`.
-    risen: Evidence,
-    /// Against `E[x] ≥ m₁`: the mean is as high as was suspected.
-    gone: Evidence,
+pub struct Means {
     baseline: Baseline,
     suspected: Baseline,
 }
 
-impl Confirmation {
-    /// The level of either verdict: evidence of 10,000.
-    pub const ALPHA: f64 = 1e-4;
-
-    /// For the baseline `m0` and the suspected mean `m1`, both registered before the first item;
-    /// `None` unless `0 < m0 < m1 < 1`.
+impl Means {
+    /// The baseline `m0` and the suspected mean `m1`; `None` unless `0 < m0 < m1 < 1`.
     #[must_use]
     pub fn new(m0: f64, m1: f64) -> Option<Self> {
         if m0 >= m1 {
             return None;
         }
         Some(Self {
-            risen: Evidence::default(),
-            gone: Evidence::default(),
             baseline: Baseline::new(m0)?,
             suspected: Baseline::new(m1)?,
         })
     }
+}
 
-    /// Takes the score of one fresh item, in `[0, 1]`; anything else is ignored.
-    pub fn add(&mut self, x: f64) {
+/// The confirmation of an alarm on units that were not part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Confirmation {
+    /// Against `E[x] ≤ m₀`.
+    risen: Evidence,
+    /// Against `E[x] ≥ m₁`: the mean is as high as was suspected.
+    gone: Evidence,
+}
+
+impl Confirmation {
+    /// The level of either verdict: evidence of 10,000.
+    pub const ALPHA: f64 = 1e-4;
+
+    /// Takes the score of one fresh unit, in `[0, 1]`; anything else is ignored.
+    pub fn add(&mut self, x: f64, means: &Means) {
         if (0.0..=1.0).contains(&x) {
-            self.risen.multiply(self.baseline.factors(x));
-            self.gone.multiply(self.suspected.falling_factors(x));
+            self.risen.multiply(means.baseline.factors(x));
+            self.gone.multiply(means.suspected.falling_factors(x));
         }
     }
 
@@ -101,6 +112,12 @@ impl Confirmation {
         } else {
             Verdict::Undecided
         }
+    }
+
+    /// Evidence against the baseline, and against the suspected mean.
+    #[must_use]
+    pub fn evidence(&self) -> [&Evidence; 2] {
+        [&self.risen, &self.gone]
     }
 }
 

@@ -28,7 +28,8 @@
 //! and tool use, correctness as checks and as applications say, and consistency. Each has its own epochs, units and detector; a changed manifest opens an epoch in
 //! all of them, an alarm in its own.
 //!
-//! **Memory.** About 14 KB per endpoint and 2 KB more where answers are judged, up to 12 KB per numbered stream (a few hundred bytes unless
+//! **Memory.** About 14 KB per endpoint, 2 KB more where answers are judged and 3 KB more per dimension
+//! with many alarms, up to 12 KB per numbered stream (a few hundred bytes unless
 //! it is full of gaps), a chain per signer, and one window of [`WINDOW_RECORDS`] records for all of
 //! them, about 5 MB (7 MB where answers are judged). None of it grows with the number of records.
 //! A [`Snapshot`] for readers holds no window, and shares what has not changed since.
@@ -65,6 +66,7 @@ pub(crate) mod served;
 mod snapshot;
 mod state;
 mod strata;
+mod suspicion;
 mod watch;
 mod window;
 
@@ -73,7 +75,7 @@ pub use incident::Incident;
 pub use report::{
     CellReport, DetectorReport, DetectorState, DimensionReport, EndpointReport, EpochReport,
     GroupReport, IncidentsReport, JudgementsReport, QuantileBands, Quantiles, Report, Skipped,
-    UNMEASURED,
+    UNMEASURED, VerdictReport,
 };
 pub use snapshot::Snapshot;
 pub use state::{Histogram, Receipts};
@@ -242,6 +244,27 @@ impl History {
         place.map_or(state::NO_ALARMS, |place| {
             self.states[*place].alarms_by_dimension()
         })
+    }
+
+    /// The latest alarms about an endpoint by dimension, oldest first, with what came of them.
+    pub fn verdicts(
+        &self,
+        endpoint: &Endpoint,
+    ) -> impl Iterator<Item = (&'static str, VerdictReport)> + '_ {
+        let state = self.places.get(endpoint).map(|place| &self.states[*place]);
+        let suspected = state.into_iter().flat_map(|state| state.suspected());
+        suspected.map(|(dimension, it)| (dimension, VerdictReport::of(it)))
+    }
+
+    /// When the latest alarm about an endpoint was raised that checks can help to confirm, and that
+    /// is still open, Unix ms.
+    #[must_use]
+    pub fn suspected_since_ms(&self, endpoint: &Endpoint) -> Option<u64> {
+        let state = &self.states[*self.places.get(endpoint)?];
+        let open = state
+            .suspected()
+            .filter(|(dimension, it)| it.ended_ms.is_none() && *dimension != "correctness_reports");
+        open.map(|(_, it)| it.at_ms).max()
     }
 
     /// The latest incidents of an endpoint, oldest first.

@@ -1,7 +1,9 @@
 //! What is told to a webhook: what happened, in words and in fields, and its id.
 
 use record::digest::Sha256;
+use reliability::fold::VerdictReport;
 use reliability::objective::Severity;
+use reliability::timeline::AlarmAt;
 use serde::{Deserialize, Serialize};
 
 /// The version of the body; it changes when a field changes its meaning or goes.
@@ -14,8 +16,8 @@ pub(crate) struct Event {
     pub(crate) id: String,
     /// [`VERSION`].
     pub(crate) version: u32,
-    /// `incident.opened`, `incident.closed`, `regime.alarm`, `burn.started`, `burn.ended`,
-    /// `endpoint.rests` or `endpoint.back`.
+    /// `incident.opened`, `incident.closed`, `regime.alarm`, `regime.verdict`, `burn.started`,
+    /// `burn.ended`, `endpoint.rests` or `endpoint.back`.
     #[serde(rename = "type")]
     pub(crate) kind: String,
     /// When it was noticed, Unix ms.
@@ -43,11 +45,9 @@ pub(crate) enum What {
         end_ms: u64,
         failed: u64,
     },
-    RegimeAlarm {
-        dimension: &'static str,
-        number: u64,
-        at_ms: u64,
-    },
+    RegimeAlarm(AlarmAt),
+    /// What came of an alarm.
+    RegimeVerdict(AlarmAt, VerdictReport),
     BurnStarted(Burn),
     BurnEnded(Burn),
     Rests {
@@ -117,7 +117,8 @@ impl What {
         match self {
             Self::IncidentOpened { .. } => "incident.opened",
             Self::IncidentClosed { .. } => "incident.closed",
-            Self::RegimeAlarm { .. } => "regime.alarm",
+            Self::RegimeAlarm(_) => "regime.alarm",
+            Self::RegimeVerdict(..) => "regime.verdict",
             Self::BurnStarted(_) => "burn.started",
             Self::BurnEnded(_) => "burn.ended",
             Self::Rests { .. } => "endpoint.rests",
@@ -131,9 +132,9 @@ impl What {
             Self::IncidentOpened { start_ms, .. } | Self::IncidentClosed { start_ms, .. } => {
                 start_ms.to_string()
             }
-            Self::RegimeAlarm {
-                dimension, number, ..
-            } => format!("{dimension} {number}"),
+            Self::RegimeAlarm(alarm) | Self::RegimeVerdict(alarm, _) => {
+                format!("{} {}", alarm.dimension, alarm.number)
+            }
             Self::BurnStarted(burn) | Self::BurnEnded(burn) => {
                 format!("{} {} {}", burn.objective, burn.long_s, burn.since_ms)
             }
@@ -167,9 +168,16 @@ impl What {
                 let minutes = end_ms.saturating_sub(*start_ms) / 60_000;
                 format!("an incident of {minutes} min is over; {failed} attempts failed")
             }
-            Self::RegimeAlarm { dimension, .. } => {
-                format!("{dimension} is no longer what it was (regime alarm)")
+            Self::RegimeAlarm(alarm) => {
+                format!(
+                    "{} is no longer what it was (regime alarm)",
+                    alarm.dimension
+                )
             }
+            Self::RegimeVerdict(alarm, verdict) => format!(
+                "the regime alarm about {}: {}",
+                alarm.dimension, verdict.in_words
+            ),
             Self::BurnStarted(burn) => format!(
                 "objective {} burns its error budget {} times too fast over {} h",
                 burn.objective,
@@ -197,11 +205,17 @@ impl What {
                 end_ms,
                 failed,
             } => json!({"start_ms": start_ms, "end_ms": end_ms, "failed": failed}),
-            Self::RegimeAlarm {
-                dimension,
-                number,
-                at_ms,
-            } => json!({"dimension": dimension, "number": number, "at_ms": at_ms}),
+            Self::RegimeAlarm(alarm) => json!(alarm),
+            Self::RegimeVerdict(alarm, verdict) => json!({
+                "dimension": alarm.dimension,
+                "number": alarm.number,
+                "at_ms": alarm.at_ms,
+                "verdict": verdict.verdict,
+                "ended_ms": verdict.ended_ms,
+                "units": verdict.units,
+                "changed_e": verdict.changed_e,
+                "transient_e": verdict.transient_e,
+            }),
             Self::BurnStarted(burn) | Self::BurnEnded(burn) => json!({
                 "objective": burn.objective,
                 "severity": burn.severity,

@@ -8,9 +8,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use record::Endpoint;
+use reliability::account::AlarmTold;
 use reliability::fold::Incident;
 use reliability::forecast::fold::ToldObjective;
-use reliability::timeline::AlarmAt;
 use serde::{Deserialize, Serialize};
 
 use super::event::{About, Burn, Event, What};
@@ -26,7 +26,7 @@ const GONE_AFTER_MS: u64 = 24 * 3_600_000;
 /// What there is at one moment.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sight {
-    pub(crate) troubles: Vec<(Endpoint, Vec<Incident>, Vec<AlarmAt>)>,
+    pub(crate) troubles: Vec<(Endpoint, Vec<Incident>, Vec<AlarmTold>)>,
     pub(crate) objectives: Vec<ToldObjective>,
     pub(crate) rests: Vec<Rest>,
 }
@@ -84,7 +84,7 @@ impl Known {
     fn history(
         &mut self,
         gateway: &str,
-        troubles: &[(Endpoint, Vec<Incident>, Vec<AlarmAt>)],
+        troubles: &[(Endpoint, Vec<Incident>, Vec<AlarmTold>)],
         now_ms: u64,
     ) -> Vec<Event> {
         let mut events = Vec::new();
@@ -111,15 +111,13 @@ impl Known {
                 };
                 Some((what, false))
             });
-            let alarms = alarms.iter().map(|it| {
-                let what = What::RegimeAlarm {
-                    dimension: it.dimension,
-                    number: it.number,
-                    at_ms: it.at_ms,
-                };
-                (what, false)
+            let raised = alarms.iter().map(|it| (What::RegimeAlarm(it.alarm), false));
+            // One that is still open has no verdict.
+            let settled = alarms.iter().filter_map(|it| {
+                let verdict = it.verdict.as_ref().filter(|it| it.ended_ms.is_some())?;
+                Some((What::RegimeVerdict(it.alarm, verdict.clone()), false))
             });
-            for (what, lasts) in opened.chain(closed).chain(alarms) {
+            for (what, lasts) in opened.chain(closed).chain(raised).chain(settled) {
                 let event = Event::new(about, &what, now_ms);
                 // What lasts is news to whoever has just begun to listen.
                 if (self.began || lasts) && !self.told.contains(&event.id) {
@@ -259,6 +257,10 @@ fn step(
 
 #[cfg(test)]
 mod tests {
+    use reliability::evidence::Verdict;
+    use reliability::fold::VerdictReport;
+    use reliability::timeline::AlarmAt;
+
     use super::*;
 
     fn endpoint() -> Endpoint {
@@ -330,6 +332,59 @@ mod tests {
             };
             first.clone().look("g", &both, 77)[0].id.clone()
         });
+    }
+
+    #[test]
+    fn an_alarm_is_told_and_once_more_when_it_is_settled() {
+        let alarm = |verdict, ended_ms| {
+            let mut sight = sight(Vec::new(), false);
+            sight.troubles[0].2 = vec![AlarmTold {
+                alarm: AlarmAt {
+                    at_ms: 5,
+                    dimension: "schema",
+                    number: 1,
+                },
+                verdict: Some(VerdictReport {
+                    alarm: 1,
+                    at_ms: 5,
+                    verdict,
+                    ended_ms,
+                    units: 7,
+                    tolerated_ppm: 20_000,
+                    suspected_ppm: 100_000,
+                    changed_e: "1.2e4".to_owned(),
+                    transient_e: "1.0e0".to_owned(),
+                    in_words: "confirmed by 7 fresh units".to_owned(),
+                }),
+            }];
+            sight
+        };
+        let mut known = Known::default();
+        known.look("g", &sight(Vec::new(), false), 1);
+        let raised = known.look("g", &alarm(Verdict::Undecided, None), 10);
+        assert_eq!(kinds(&raised), ["regime.alarm"]);
+        assert!(
+            known
+                .look("g", &alarm(Verdict::Undecided, None), 20)
+                .is_empty()
+        );
+        let settled = known.look("g", &alarm(Verdict::Changed, Some(25)), 30);
+        assert_eq!(kinds(&settled), ["regime.verdict"]);
+        let data = &settled[0].data;
+        assert_eq!(
+            (&data["verdict"], &data["units"]),
+            (&"changed".into(), &7.into())
+        );
+        assert!(
+            settled[0]
+                .summary
+                .ends_with("schema: confirmed by 7 fresh units")
+        );
+        assert!(
+            known
+                .look("g", &alarm(Verdict::Changed, Some(25)), 40)
+                .is_empty()
+        );
     }
 
     #[test]

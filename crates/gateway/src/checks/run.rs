@@ -36,6 +36,10 @@ use crate::observe::cost_nano;
 
 /// How often the file and the clock are looked at.
 const LOOK: Duration = Duration::from_secs(1);
+/// How often cases are asked at an endpoint with an alarm that is to be confirmed, at least, ms.
+const CONFIRM_EVERY_MS: u64 = 24 * 3_600_000;
+/// For how long after the alarm, ms: after that those who call it have to do.
+const CONFIRM_FOR_MS: u64 = 30 * CONFIRM_EVERY_MS;
 /// How long an observation may take to be recorded after its answer.
 const RECORDED_WITHIN: Duration = Duration::from_secs(30);
 
@@ -221,12 +225,24 @@ fn due(gateway: &Gateway, all: bool) -> Vec<(Case, Arc<Live>)> {
             let last_ms = lock(&gateway.checking.now)
                 .spent
                 .last_ms(&key(&case, &live));
-            if all || last_ms.is_none_or(|last| last.saturating_add(every_ms) <= now_ms) {
+            let since_ms = gateway.histories.suspected_since_ms(&live.id);
+            if all || is_due(last_ms, every_ms, since_ms, now_ms) {
                 due.push((case.clone(), live));
             }
         }
     }
     due
+}
+
+/// Whether a case is to be asked that was asked last at `last_ms`. While an alarm about the endpoint is
+/// open, it is asked at once and then daily: a unit without an outcome confirms nothing.
+fn is_due(last_ms: Option<u64>, every_ms: u64, alarm_ms: Option<u64>, now_ms: u64) -> bool {
+    let Some(last_ms) = last_ms else {
+        return true;
+    };
+    let alarm_ms = alarm_ms.filter(|at| now_ms.saturating_sub(*at) < CONFIRM_FOR_MS);
+    let every_ms = alarm_ms.map_or(every_ms, |_| every_ms.min(CONFIRM_EVERY_MS));
+    alarm_ms.is_some_and(|at| last_ms < at) || last_ms.saturating_add(every_ms) <= now_ms
 }
 
 /// One answer, and the observation that it left.
@@ -403,5 +419,27 @@ async fn say(
             }
         }
         Err(error) => tracing::error!(%error, "a judgement cannot be made"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_case_is_asked_at_once_after_an_alarm_and_daily_until_there_is_a_verdict() {
+        let (day, week) = (CONFIRM_EVERY_MS, 7 * CONFIRM_EVERY_MS);
+        assert!(is_due(None, week, None, 0));
+        assert!(!is_due(Some(0), week, None, day));
+        assert!(is_due(Some(0), week, None, week));
+        assert!(is_due(Some(0), week, Some(1), 2), "at once");
+        assert!(!is_due(Some(2), week, Some(1), day));
+        assert!(is_due(Some(2), week, Some(1), 2 + day), "and daily");
+        assert!(
+            is_due(Some(2), 60_000, Some(1), 60_002),
+            "its own pace is faster"
+        );
+        let over = 1 + CONFIRM_FOR_MS;
+        assert!(!is_due(Some(over - 1), week, Some(1), over + day));
     }
 }

@@ -20,10 +20,11 @@ fn the_mean_of_exponentials_neither_overflows_nor_vanishes() {
 }
 
 fn verdict_after(items: u32, rate: f64, seed: u64) -> Verdict {
-    let mut confirmation = Confirmation::new(0.02, 0.10).expect("registered means");
+    let means = Means::new(0.02, 0.10).expect("registered means");
+    let mut confirmation = Confirmation::default();
     let mut draws = Draws::new(seed);
     for _ in 0..items {
-        confirmation.add(f64::from(draws.flip(rate)));
+        confirmation.add(f64::from(draws.flip(rate)), &means);
     }
     confirmation.verdict()
 }
@@ -35,8 +36,8 @@ fn a_change_that_lasts_is_confirmed_and_one_that_is_gone_is_transient() {
         assert_eq!(verdict_after(1000, 0.02, seed), Verdict::Transient);
         assert_eq!(verdict_after(5, 0.02, seed), Verdict::Undecided);
     }
-    assert!(Confirmation::new(0.1, 0.1).is_none());
-    assert!(Confirmation::new(0.0, 0.1).is_none());
+    assert!(Means::new(0.1, 0.1).is_none());
+    assert!(Means::new(0.0, 0.1).is_none());
 }
 
 /// Under the baseline itself, 1,000 confirmations of 2,000 items each: a wrong `Changed` has

@@ -6,6 +6,7 @@ use record::digest::Sha256;
 
 use super::state::Histogram;
 use super::strata::{STRATA, Tally};
+use super::suspicion::{Suspicion, Verdicts};
 use super::watch::{Rule, Watch};
 
 const HOUR_MS: u64 = 3600 * 1000;
@@ -91,6 +92,22 @@ impl Epoch {
     }
 }
 
+/// What its alarms were worth, once there was one.
+pub(super) type Alarms = Option<Box<Verdicts>>;
+
+/// Begins to confirm the alarm that `watch` has just raised.
+fn suspect(alarms: &mut Alarms, watch: &Watch, now_ms: u64, suspicion: Suspicion) {
+    let verdicts = alarms.get_or_insert_with(Box::default);
+    verdicts.begin(watch.watched().alarms, now_ms, suspicion);
+}
+
+fn digest_alarms(alarms: &Alarms, hasher: &mut Sha256) {
+    hasher.update(&u64::from(alarms.is_some()).to_be_bytes());
+    if let Some(verdicts) = alarms {
+        verdicts.digest_into(hasher);
+    }
+}
+
 /// A dimension whose outcomes are good or bad.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Shares {
@@ -98,6 +115,7 @@ pub(super) struct Shares {
     pub(super) current: Tally,
     pub(super) epoch: Epoch,
     pub(super) watch: Watch,
+    pub(super) alarms: Alarms,
 }
 
 impl Shares {
@@ -107,6 +125,7 @@ impl Shares {
             current: Tally::default(),
             epoch: Epoch::FIRST,
             watch: Watch::new(),
+            alarms: None,
         }
     }
 
@@ -125,9 +144,13 @@ impl Shares {
     ) {
         self.lifetime[stratum].add(score);
         let Some(now_ms) = now_ms else { return };
+        if let Some(verdicts) = &mut self.alarms {
+            verdicts.add(score, stratum, now_ms, rule);
+        }
         let epoch = self.epoch.number;
-        if self.watch.add(score, stratum, now_ms, epoch, rule) {
+        if let Some(suspicion) = self.watch.add(score, stratum, now_ms, epoch, rule) {
             self.restart(now_ms, Cause::Alarm, rule);
+            suspect(&mut self.alarms, &self.watch, now_ms, suspicion);
         }
         self.epoch.since_ms.get_or_insert(now_ms);
         self.current.add(score);
@@ -141,6 +164,9 @@ impl Shares {
         self.current = Tally::default();
         if cause == Cause::Alarm || rule.declared.is_none() {
             self.watch.restart();
+            if let Some(verdicts) = &mut self.alarms {
+                verdicts.give_up(now_ms);
+            }
         }
     }
 
@@ -151,6 +177,7 @@ impl Shares {
         }
         self.epoch.digest_into(hasher);
         self.watch.digest_into(hasher);
+        digest_alarms(&self.alarms, hasher);
     }
 }
 
@@ -195,6 +222,9 @@ pub(super) struct Latency {
     /// Number of the bucket above which a duration of this epoch is slow.
     pub(super) slow_above: Option<usize>,
     pub(super) watch: Watch,
+    pub(super) alarms: Alarms,
+    /// The limit that held when the last alarm was raised: what is suspected is more beyond that one.
+    pub(super) suspected_above: Option<usize>,
 }
 
 impl Latency {
@@ -205,6 +235,8 @@ impl Latency {
             epoch: Epoch::FIRST,
             slow_above: None,
             watch: Watch::new(),
+            alarms: None,
+            suspected_above: None,
         }
     }
 
@@ -212,17 +244,21 @@ impl Latency {
     pub(super) fn add(&mut self, duration: Duration, stratum: usize, now_ms: Option<u64>) {
         self.lifetime.add(duration);
         let Some(now_ms) = now_ms else { return };
+        let slow_by = |limit: Option<usize>| {
+            let slow = limit.and_then(|limit| is_slow(duration, limit));
+            slow.map(Tally::one)
+        };
+        if let (Some(verdicts), Some(slow)) = (&mut self.alarms, slow_by(self.suspected_above)) {
+            verdicts.add(slow, stratum, now_ms, &LATENCY);
+        }
         // What sets the limit is not judged by it.
-        if let Some(slow) = self.slow_above.and_then(|limit| is_slow(duration, limit))
-            && self.watch.add(
-                Tally::one(slow),
-                stratum,
-                now_ms,
-                self.epoch.number,
-                &LATENCY,
-            )
+        let epoch = self.epoch.number;
+        if let Some(slow) = slow_by(self.slow_above)
+            && let Some(suspicion) = self.watch.add(slow, stratum, now_ms, epoch, &LATENCY)
         {
+            self.suspected_above = self.slow_above;
             self.restart(now_ms, Cause::Alarm);
+            suspect(&mut self.alarms, &self.watch, now_ms, suspicion);
         }
         self.epoch.since_ms.get_or_insert(now_ms);
         self.current.add(duration);
@@ -236,6 +272,9 @@ impl Latency {
         self.current = Durations::new();
         self.slow_above = None;
         self.watch.restart();
+        if let Some(verdicts) = &mut self.alarms {
+            verdicts.give_up(now_ms);
+        }
     }
 
     pub(super) fn digest_into(&self, hasher: &mut Sha256) {
@@ -247,6 +286,9 @@ impl Latency {
         let slow_above = self.slow_above.map_or(u64::MAX, |limit| limit as u64);
         hasher.update(&slow_above.to_be_bytes());
         self.watch.digest_into(hasher);
+        let suspected_above = self.suspected_above.map_or(u64::MAX, |limit| limit as u64);
+        hasher.update(&suspected_above.to_be_bytes());
+        digest_alarms(&self.alarms, hasher);
     }
 }
 

@@ -16,6 +16,7 @@ use crate::share;
 mod dimension;
 mod group;
 mod judgements;
+mod verdict;
 
 pub use dimension::{
     CellReport, DetectorReport, DetectorState, DimensionReport, EpochReport, QuantileBands,
@@ -23,13 +24,14 @@ pub use dimension::{
 };
 pub use group::GroupReport;
 pub use judgements::JudgementsReport;
+pub use verdict::VerdictReport;
 
 /// What the interval of a report covers, in words that stand beside it.
 pub(crate) const COVERS: &str = "the mean chance of being served well that the calls so far had; not the \
                           future, and not the long-run rate where failures come in bursts";
 
 /// The version of the digest's layout.
-const DIGEST_CONTEXT: &[u8] = b"longrun history v4\n";
+const DIGEST_CONTEXT: &[u8] = b"longrun history v5\n";
 
 /// Records that are not part of any figure, by reason.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]

@@ -11,6 +11,7 @@ use super::dimension::{
 use super::incident::Incidents;
 use super::judged::Judged;
 use super::strata::stratum;
+use super::suspicion::Suspected;
 use super::{fault_index, outcome_index};
 
 /// Kinds of outcome.
@@ -343,6 +344,23 @@ impl EndpointState {
     }
 
     pub(super) fn digest_into(&self, hasher: &mut Sha256) {
+    /// The latest alarms of each detector with what came of them, oldest first.
+    pub(super) fn suspected(&self) -> impl Iterator<Item = (&'static str, &Suspected)> {
+        let of_attempts = [
+            &self.availability.alarms,
+            &self.first_token.alarms,
+            &self.inter_token.alarms,
+            &self.schema.alarms,
+            &self.tools.alarms,
+        ];
+        let judged = self.judged.iter().flat_map(|it| it.series());
+        let all = of_attempts.into_iter().chain(judged.map(|it| &it.alarms));
+        NO_ALARMS.iter().zip(all).flat_map(|((name, _), verdicts)| {
+            let recent = verdicts.iter().flat_map(|it| it.recent.iter());
+            recent.map(|it| (*name, it))
+        })
+    }
+
         let receipts = &self.receipts;
         let plain = [
             self.calls,

@@ -13,6 +13,7 @@
 use record::digest::Sha256;
 
 use super::strata::{STRATA, Tally};
+use super::suspicion::Suspicion;
 use crate::detector::{Baseline, Budget, Detector, YEAR_MS, smallest_rise};
 use crate::level::Alpha;
 use crate::share::{float, upper_bound};
@@ -25,7 +26,7 @@ pub(super) const STREAMS: u32 = 6000;
 pub(super) const BASELINE_ERROR: f64 = 1e-3;
 
 /// A baseline above this leaves too little to find: there is no bet against it.
-const M0_MAX: f64 = 0.9;
+pub(super) const M0_MAX: f64 = 0.9;
 
 /// How a dimension is watched.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,8 +87,8 @@ impl Watch {
         }
     }
 
-    /// Takes one outcome or score; whether the unit before it, which it closes, raises the alarm. `epoch`
-    /// counts from 1: each epoch spends a smaller part of the error of baselines.
+    /// Takes one outcome or score; what is suspected if the unit before it, which it closes, raises the
+    /// alarm. `epoch` counts from 1: each epoch spends a smaller part of the error of baselines.
     pub(super) fn add(
         &mut self,
         score: Tally,
@@ -95,11 +96,11 @@ impl Watch {
         now_ms: u64,
         epoch: u64,
         rule: &Rule,
-    ) -> bool {
+    ) -> Option<Suspicion> {
         let window = now_ms / rule.unit_ms;
         let alarm = match self.window {
             Some(open) if window > open => self.close(open, epoch, rule),
-            _ => false,
+            _ => None,
         };
         self.window = Some(self.window.map_or(window, |open| open.max(window)));
         self.open[stratum].add(score);
@@ -134,36 +135,26 @@ impl Watch {
         smallest_rise(self.m0?, f64::from(days) * per_day, threshold)
     }
 
-    fn close(&mut self, window: u64, epoch: u64, rule: &Rule) -> bool {
+    fn close(&mut self, window: u64, epoch: u64, rule: &Rule) -> Option<Suspicion> {
         let open = std::mem::replace(&mut self.open, [Tally::default(); STRATA]);
-        let total = Tally::sum(&open);
-        let Some(x) = score(total) else {
-            return false;
-        };
-        let m0 = rule.declared.unwrap_or_else(|| self.mixed(&open, total));
+        let x = score(Tally::sum(&open))?;
+        let ceilings = rule.declared.map_or(self.ceilings, |m0| [m0; STRATA]);
+        let m0 = rule.declared.unwrap_or_else(|| mixed(&ceilings, &open));
         let baseline = Baseline::new(m0).filter(|_| m0 <= M0_MAX);
-        let alarm = baseline.is_some_and(|baseline| {
+        let alarm = baseline.and_then(|baseline| {
             self.m0 = Some(m0);
             let since = self.judged.map_or(1, |last| window.saturating_sub(last));
             self.judged = Some(window);
             let years = float(since * rule.unit_ms) / float(YEAR_MS);
-            self.detector.step(x, &baseline, years, Budget::NETWORK)
+            let before = self.detector;
+            let raised = self.detector.step(x, &baseline, years, Budget::NETWORK);
+            raised.then(|| Suspicion::new(ceilings, &baseline, before.leader(x, &baseline, years)))
         });
         self.units += 1;
         if rule.declared.is_none() && self.units <= rule.learned_units {
             self.learn(&open, epoch);
         }
         alarm
-    }
-
-    /// The baseline of a unit with this mix of cells.
-    fn mixed(&self, open: &[Tally; STRATA], total: Tally) -> f64 {
-        let tolerated: f64 = open
-            .iter()
-            .zip(self.ceilings)
-            .map(|(tally, ceiling)| float(tally.judged()) * ceiling)
-            .sum();
-        tolerated / float(total.judged())
     }
 
     fn learn(&mut self, open: &[Tally; STRATA], epoch: u64) {
@@ -200,8 +191,18 @@ impl Watch {
     }
 }
 
+/// The baseline of a unit with this mix of cells, which have these each.
+pub(super) fn mixed(ceilings: &[f64; STRATA], open: &[Tally; STRATA]) -> f64 {
+    let tolerated: f64 = open
+        .iter()
+        .zip(ceilings)
+        .map(|(tally, ceiling)| float(tally.judged()) * ceiling)
+        .sum();
+    tolerated / float(Tally::sum(open).judged())
+}
+
 /// The share of bad outcomes.
-fn score(tally: Tally) -> Option<f64> {
+pub(super) fn score(tally: Tally) -> Option<f64> {
     (tally.judged() > 0).then(|| float(tally.bad) / float(tally.judged()))
 }
 

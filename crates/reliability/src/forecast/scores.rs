@@ -288,6 +288,6 @@ fn millionths(value: f64) -> i64 {
 }
 
 /// An e-value as text: it may be larger than any integer.
-fn float_text(value: f64) -> String {
+pub(crate) fn float_text(value: f64) -> String {
     format!("{value:.3e}")
 }

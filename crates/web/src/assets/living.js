@@ -137,7 +137,8 @@ function troubles(endpoint) {
     ? `Incident since ${moment(it.start_ms)}, it lasts: ${count(it.failed)} failed`
     : `Incident from ${moment(it.start_ms)} to ${moment(it.end_ms)}: ${count(it.failed)} failed`, "bad"));
   rows.push(...endpoint.alarms.map((it) =>
-    element("li", `Regime alarm at ${moment(it.at_ms)}: ${it.dimension} is no longer what it was`, "bad")));
+    element("li", `Regime alarm at ${moment(it.at_ms)}: ${it.dimension} is no longer what it was; ` +
+      (it.verdict ? it.verdict.in_words : "what came of it is told no longer"), "bad")));
   if (!rows.length) rows.push(element("li", "No incident and no alarm in this span."));
   for (const objective of endpoint.objectives) {
     const left = objective.budget_left_thousandths;

@@ -84,6 +84,9 @@ fn print_dimension(of: &DimensionReport) {
         );
     }
     println!("    {}", watching(&of.detector));
+    for verdict in &of.verdicts {
+        println!("    alarm {}: {}", verdict.alarm, verdict.in_words);
+    }
 }
 
 fn watching(detector: &DetectorReport) -> String {

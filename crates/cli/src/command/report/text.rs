@@ -180,9 +180,12 @@ pub(super) fn troubles(endpoint: &Value) -> Vec<String> {
         .collect();
     lines.extend(each(&endpoint["alarms"]).map(|it| {
         format!(
-            "regime alarm at {}: {} is no longer what it was",
+            "regime alarm at {}: {} is no longer what it was; {}",
             time(&it["at_ms"]),
-            it["dimension"].as_str().unwrap_or("?")
+            it["dimension"].as_str().unwrap_or("?"),
+            it["verdict"]["in_words"]
+                .as_str()
+                .unwrap_or("what came of it is told no longer")
         )
     }));
     if lines.is_empty() {

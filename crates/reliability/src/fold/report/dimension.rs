@@ -3,8 +3,9 @@
 use record::bucket::DurationUs;
 use serde::Serialize;
 
+use super::VerdictReport;
 use crate::fold::dimension::{
-    AVAILABILITY, Cause, Durations, Epoch, JUDGED, LATENCY, Latency, Shares, VERDICTS,
+    AVAILABILITY, Alarms, Cause, Durations, Epoch, JUDGED, LATENCY, Latency, Shares, VERDICTS,
 };
 use crate::fold::judged::{Judged, WHOLE_PPM};
 use crate::fold::state::{EndpointState, edge_us};
@@ -46,6 +47,8 @@ pub struct DimensionReport {
     pub epoch: EpochReport,
     /// What its detector has.
     pub detector: DetectorReport,
+    /// Its latest alarms with what came of them, oldest first; the last one may be open.
+    pub verdicts: Vec<VerdictReport>,
 }
 
 /// One cell of conditions.
@@ -252,6 +255,7 @@ fn of_scores(
         current_bands: None,
         epoch: EpochReport::of(shares.epoch),
         detector: DetectorReport::of(&shares.watch, rule, None),
+        verdicts: verdicts(&shares.alarms),
     }
 }
 
@@ -269,5 +273,11 @@ fn of_latency(dimension: &'static str, latency: &Latency, alpha: Alpha) -> Dimen
         current_bands: Some(QuantileBands::of(&latency.current, alpha)),
         epoch: EpochReport::of(latency.epoch),
         detector: DetectorReport::of(&latency.watch, &LATENCY, latency.slow_above),
+        verdicts: verdicts(&latency.alarms),
     }
+}
+
+fn verdicts(alarms: &Alarms) -> Vec<VerdictReport> {
+    let recent = alarms.iter().flat_map(|it| it.recent.iter());
+    recent.map(VerdictReport::of).collect()
 }

@@ -3,6 +3,7 @@
 use record::observation::{PromptClass, Verdict};
 
 use super::*;
+use crate::evidence::Verdict as Reached;
 use crate::share;
 
 const HOUR_MS: u64 = 3600 * 1000;
@@ -177,6 +178,50 @@ fn a_schema_that_breaks_raises_the_alarm_and_opens_an_epoch_there_alone() {
     assert_eq!(dimension(&after, "availability").epoch.number, 1);
     assert!(schema.lifetime_ppm.expect("a share")[0] > 800_000);
     assert_eq!(schema.current_ppm.expect("a share")[0], 0);
+}
+
+#[test]
+fn an_alarm_is_confirmed_by_what_comes_after_it() {
+    let (caller, endpoint) = (Party::new("caller"), outside("m"));
+    let mut log = Log::new(&[&caller]);
+    let mut seq = 0;
+    let mut hours = |hours: std::ops::Range<u64>, verdict, log: &mut Log| {
+        for hour in hours {
+            seq += 1;
+            let see = See {
+                schema: verdict,
+                ..at(hour * HOUR_MS)
+            };
+            log.add(&caller.observe(&endpoint, seq, &see));
+        }
+    };
+    hours(0..400, Verdict::Passed, &mut log);
+    assert_eq!(log.history.suspected_since_ms(&endpoint), None);
+    hours(400..412, Verdict::Failed, &mut log);
+    let open = log.only();
+    let [alarm] = &dimension(&open, "schema").verdicts[..] else {
+        panic!("one alarm: {open:#?}");
+    };
+    assert_eq!(log.history.suspected_since_ms(&endpoint), Some(alarm.at_ms));
+    assert_eq!((alarm.verdict, alarm.ended_ms), (Reached::Undecided, None));
+    assert!(alarm.at_ms > START_MS + 400 * HOUR_MS && alarm.tolerated_ppm < alarm.suspected_ppm);
+    let before = log.history.digest();
+    hours(412..460, Verdict::Failed, &mut log);
+    let settled = log.only();
+    let [(of, told)] = &log.history.verdicts(&endpoint).collect::<Vec<_>>()[..] else {
+        panic!("one alarm: {settled:#?}");
+    };
+    assert_eq!(
+        (*of, told.alarm, told.verdict),
+        ("schema", 1, Reached::Changed)
+    );
+    assert!(
+        told.units < 15 && told.in_words.starts_with("confirmed by"),
+        "{told:?}"
+    );
+    assert_eq!(log.history.suspected_since_ms(&endpoint), None);
+    assert_ne!(log.history.digest(), before);
+    assert_eq!(dimension(&settled, "tools").verdicts, []);
 }
 
 #[test]

@@ -68,7 +68,7 @@ impl Fed {
             good: of - bad,
             bad,
         };
-        let alarm = self.watch.close(self.window, self.epoch, rule);
+        let alarm = self.watch.close(self.window, self.epoch, rule).is_some();
         self.window += 1;
         if alarm {
             self.epoch += 1;
