@@ -74,8 +74,8 @@ pub use dimension::Cause;
 pub use incident::Incident;
 pub use report::{
     CellReport, DetectorReport, DetectorState, DimensionReport, EndpointReport, EpochReport,
-    GroupReport, IncidentsReport, JudgementsReport, QuantileBands, Quantiles, Report, Skipped,
-    UNMEASURED, VerdictReport,
+    GroupDimension, GroupReport, IncidentsReport, JudgementsReport, QuantileBands, Quantiles,
+    Report, Skipped, UNMEASURED, VerdictReport,
 };
 pub use snapshot::Snapshot;
 pub use state::{Histogram, Receipts};

@@ -12,6 +12,7 @@ use reliability::kt::Alpha;
 
 mod compute;
 mod export;
+mod groups;
 mod import;
 mod owners;
 mod predicted;
@@ -148,6 +149,8 @@ fn print_endpoints(report: &Report, more: impl Fn(&EndpointReport) -> Vec<String
             println!("  {line}");
         }
     }
+    groups::print("model", "providers", &report.models);
+    groups::print("provider", "models", &report.providers);
     let level = 100.0 - f64::from(report.alpha_ppm) / 10_000.0;
     println!("\nIntervals at {level} %. They cover {}.", report.covers);
 }

@@ -202,6 +202,11 @@ impl Durations {
             Duration::GivenUp(after) => self.censored.add(after),
         }
     }
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.finished.merge(&other.finished);
+        self.censored.merge(&other.censored);
+    }
 }
 
 /// One duration of a call.

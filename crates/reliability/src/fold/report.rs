@@ -22,7 +22,7 @@ pub use dimension::{
     CellReport, DetectorReport, DetectorState, DimensionReport, EpochReport, QuantileBands,
     UNMEASURED,
 };
-pub use group::GroupReport;
+pub use group::{GroupDimension, GroupReport};
 pub use judgements::JudgementsReport;
 pub use verdict::VerdictReport;
 
@@ -252,8 +252,10 @@ impl History {
             .iter()
             .map(|(endpoint, place)| self.endpoint_report(endpoint, *place, alpha))
             .collect();
-        let models = group::groups(&endpoints, |endpoint| &endpoint.model, alpha);
-        let providers = group::groups(&endpoints, |endpoint| &endpoint.provider, alpha);
+        let states = self.places.values().map(|place| &*self.states[*place]);
+        let members: Vec<_> = endpoints.iter().zip(states).collect();
+        let models = group::groups(&members, |endpoint| &endpoint.model, alpha);
+        let providers = group::groups(&members, |endpoint| &endpoint.provider, alpha);
         Report {
             digest: self.digest(),
             records: self.records,

@@ -49,6 +49,12 @@ impl Histogram {
         }
     }
 
+    pub(super) fn merge(&mut self, other: &Self) {
+        for (count, more) in self.0.iter_mut().zip(other.0.iter()) {
+            *count += more;
+        }
+    }
+
     /// How many durations were counted.
     #[must_use]
     pub fn count(&self) -> u64 {
@@ -338,12 +344,6 @@ impl EndpointState {
         alarms
     }
 
-    /// Answers that were whole, well formed and in time.
-    pub(super) fn successes(&self) -> u64 {
-        self.outcomes[outcome_index(Outcome::Ok)]
-    }
-
-    pub(super) fn digest_into(&self, hasher: &mut Sha256) {
     /// The latest alarms of each detector with what came of them, oldest first.
     pub(super) fn suspected(&self) -> impl Iterator<Item = (&'static str, &Suspected)> {
         let of_attempts = [
@@ -361,6 +361,12 @@ impl EndpointState {
         })
     }
 
+    /// Answers that were whole, well formed and in time.
+    pub(super) fn successes(&self) -> u64 {
+        self.outcomes[outcome_index(Outcome::Ok)]
+    }
+
+    pub(super) fn digest_into(&self, hasher: &mut Sha256) {
         let receipts = &self.receipts;
         let plain = [
             self.calls,

@@ -219,7 +219,7 @@ fn of_shares(
 }
 
 /// The conditions under which something was judged.
-fn cells(tallies: &[Tally; STRATA], whole: u64, alpha: Alpha) -> Vec<CellReport> {
+pub(super) fn cells(tallies: &[Tally; STRATA], whole: u64, alpha: Alpha) -> Vec<CellReport> {
     let each = tallies.iter().enumerate();
     let tried = each.filter(|(_, tally)| tally.judged() > 0);
     let cell = |(place, tally): (usize, &Tally)| CellReport {

@@ -299,6 +299,26 @@ fn models_and_providers_are_summed_above_their_endpoints() {
     );
     assert_eq!(report.providers.len(), 2);
     assert_eq!(report.providers.iter().map(|p| p.calls).sum::<u64>(), 3);
+    let of = |group: &GroupReport, name: &str| {
+        let found = group.dimensions.iter().find(|it| it.dimension == name);
+        found.expect("every dimension is summed").clone()
+    };
+    let (m, n) = (&report.models[0], &report.models[1]);
+    let availability = of(m, "availability");
+    assert_eq!((availability.judged, availability.bad), (2, Some(0)));
+    assert_eq!(availability.endpoints, 2);
+    assert_eq!(availability.lifetime_ppm, Some(m.interval_ppm));
+    assert_eq!(
+        availability.cells.len(),
+        1,
+        "one mix of conditions was tried"
+    );
+    let first_token = of(m, "first_token");
+    assert_eq!((first_token.judged, first_token.endpoints), (2, 2));
+    assert!(first_token.lifetime_bands.is_some());
+    assert_eq!(of(m, "schema").lifetime_ppm, Some([0, 1_000_000]));
+    assert_eq!(n.outcomes["timeout"], 1);
+    assert_eq!(n.unknown, 0);
 }
 
 /// Folded in one go, in steps, on a copy, and under other names of the same machine: one digest.
