@@ -429,7 +429,7 @@ impl Histories {
     fn weigh_others(&self) {
         let (imported, merged) = (self.imported(), self.merged());
         let mut others = imported.evidence.clone();
-        others.add_tally(merged.tally(), |id| merged.observers.contains(&id));
+        others.add_tally(merged.tally(), |id, _| merged.observers.contains(&id));
         *write(&self.others) = Arc::new(others);
     }
 

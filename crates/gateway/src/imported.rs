@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use record::{Digest, SignerId};
-use reliability::imported::{Evidence, Summary, Told};
+use reliability::imported::{Evidence, Seen, Summary, Told};
 use serde::Serialize;
 use tlog::policy::{POLICY_BYTES_MAX, TrustPolicy, TrustedSigner};
 
@@ -58,6 +58,8 @@ struct HistoryTold {
     size: u64,
     digest: Digest,
     records: u64,
+    /// It holds signed sums in the place of records.
+    of_summaries: bool,
     /// Its observers that the policy names as such, by the names that it gives them.
     observers: Vec<Named>,
     /// Observers that the policy does not name: they do not count.
@@ -182,7 +184,12 @@ fn read(config: &ImportedConfig, traces: &Traces, own: SignerId) -> Result<Impor
     for (path, ..) in &traces[1..] {
         let summary: Summary = serde_json::from_slice(&bytes(path, SUMMARY_BYTES_MAX)?)
             .map_err(|error| named(path, &error))?;
-        let counts = |id: SignerId| id != own && observer(&policy, id).is_some();
+        // Whoever summed up what an observer saw has to be known as well, as anything.
+        let counts = |id: SignerId, seen: &Seen| {
+            let summed_up = seen.summed_up_by;
+            let vouched = summed_up.is_none_or(|by| policy.signer(by).is_some());
+            id != own && vouched && observer(&policy, id).is_some()
+        };
         let added = imported.evidence.add(&summary, counts);
         added.map_err(|error| named(path, &error))?;
         imported.histories.push(history_told(&summary, &policy));
@@ -218,6 +225,7 @@ fn history_told(summary: &Summary, policy: &TrustPolicy) -> HistoryTold {
         size: summary.size,
         digest: summary.digest,
         records: summary.records,
+        of_summaries: summary.of_summaries,
         not_in_policy: ids.len() - observers.len(),
         observers,
     }

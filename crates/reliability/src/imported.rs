@@ -77,6 +77,17 @@ pub struct Seen {
     pub successes: u64,
     /// Attempts that failed by the provider's fault.
     pub failures: u64,
+    /// Who summed it up, where the history held signed sums in the place of records: their word stands
+    /// in for what the records would show.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summed_up_by: Option<SignerId>,
+}
+
+impl Seen {
+    fn judged(&self) -> u64 {
+        // The numbers may be another's.
+        self.successes.saturating_add(self.failures)
+    }
 }
 
 /// What each observer saw of one endpoint.
@@ -102,6 +113,25 @@ impl Tally {
         counts.failures += u64::from(seen.counts_against_endpoint());
     }
 
+    /// Takes a sum that `by` signed, of what an observer saw of an endpoint. Of several sums of one
+    /// observer the one of most outcomes counts. A provider does not sum up what others say of it.
+    pub fn add_sum(&mut self, endpoint: &Endpoint, observer: SignerId, by: SignerId, seen: Seen) {
+        if [observer, by]
+            .map(Provider::Joined)
+            .contains(&endpoint.provider)
+        {
+            return;
+        }
+        let observers = self.0.entry(endpoint.clone()).or_default();
+        let known = observers.entry(observer).or_default();
+        if seen.judged() > known.judged() {
+            *known = Seen {
+                summed_up_by: Some(by),
+                ..seen
+            };
+        }
+    }
+
     /// What was counted.
     #[must_use]
     pub fn endpoints(&self) -> &BTreeMap<Endpoint, Observers> {
@@ -116,10 +146,13 @@ pub struct Summary {
     pub origin: String,
     /// Entries that its checkpoint covers.
     pub size: u64,
-    /// The digest of its fold.
+    /// The digest of its fold; of a history of summaries, which nobody folds, of its file.
     pub digest: Digest,
     /// Records in it.
     pub records: u64,
+    /// It holds sums that were signed, in the place of the records that they are of.
+    #[serde(default)]
+    pub of_summaries: bool,
     /// Names of its signers in the policy of the import.
     pub signers: BTreeMap<SignerId, String>,
     /// What was seen.
@@ -184,7 +217,7 @@ pub struct NoEndpoint {
 }
 
 impl Evidence {
-    /// Adds a history, as far as its observers are among those that `counts` names. An observer
+    /// Adds a history, as far as `counts` says that what an observer saw counts. An observer
     /// that is in several histories counts once per endpoint, by the one in which it saw most:
     /// histories of one log hold each other's beginning. One that is the provider itself is none.
     ///
@@ -193,7 +226,7 @@ impl Evidence {
     pub fn add(
         &mut self,
         summary: &Summary,
-        counts: impl Fn(SignerId) -> bool,
+        counts: impl Fn(SignerId, &Seen) -> bool,
     ) -> Result<(), NoEndpoint> {
         let endpoints = summary.endpoints.iter();
         let read: Vec<(Endpoint, &Observers)> = endpoints
@@ -206,7 +239,7 @@ impl Evidence {
     }
 
     /// Adds what was counted here from records of several logs, by the same rule.
-    pub fn add_tally(&mut self, tally: &Tally, counts: impl Fn(SignerId) -> bool) {
+    pub fn add_tally(&mut self, tally: &Tally, counts: impl Fn(SignerId, &Seen) -> bool) {
         for (endpoint, observers) in tally.endpoints() {
             self.take(endpoint, observers, &counts);
         }
@@ -216,17 +249,16 @@ impl Evidence {
         &mut self,
         endpoint: &Endpoint,
         observers: &Observers,
-        counts: &impl Fn(SignerId) -> bool,
+        counts: &impl Fn(SignerId, &Seen) -> bool,
     ) {
         for (observer, seen) in observers {
             let is_itself = endpoint.provider == Provider::Joined(*observer);
-            if is_itself || !counts(*observer) {
+            if is_itself || !counts(*observer, seen) {
                 continue;
             }
             let all = self.0.entry(endpoint.clone()).or_default();
             let known = all.entry(*observer).or_default();
-            let all = |it: &Seen| it.successes.saturating_add(it.failures);
-            if all(seen) > all(known) {
+            if seen.judged() > known.judged() {
                 *known = *seen;
             }
         }
@@ -331,6 +363,7 @@ mod tests {
             let seen = Seen {
                 successes,
                 failures,
+                summed_up_by: None,
             };
             (signer(number), seen)
         });
@@ -339,6 +372,7 @@ mod tests {
             size: 9,
             digest: Digest::from_bytes([0; 32]),
             records: 9,
+            of_summaries: false,
             signers: BTreeMap::new(),
             endpoints: vec![EndpointSummary {
                 provider: provider.to_owned(),
@@ -363,7 +397,7 @@ mod tests {
         let many = summary(API, (0..30).map(|n| (n, 9, 1)));
         let longer = summary(API, (0..30).map(|n| (n, 18, 2)));
         for history in [&longer, &many, &many] {
-            evidence.add(history, |_| true).expect("endpoints");
+            evidence.add(history, |_, _| true).expect("endpoints");
         }
         let (pool, observers) = evidence.prior(&endpoint(API)).expect("enough");
         assert_eq!((observers, pool.strength), (30, PRIOR_OUTCOMES));
@@ -372,7 +406,7 @@ mod tests {
         assert_eq!((first.successes, first.failures), (18, 2), "not 36 and 4");
 
         let mut few = Evidence::default();
-        let named = |id: SignerId| (0..19).any(|n| signer(n) == id);
+        let named = |id: SignerId, _: &Seen| (0..19).any(|n| signer(n) == id);
         few.add(&many, named).expect("endpoints");
         assert_eq!(few.prior(&endpoint(API)), None);
         let told = few.told()[0].together;
@@ -383,8 +417,27 @@ mod tests {
         assert_eq!(told, too_few);
 
         let mut nobody = Evidence::default();
-        nobody.add(&many, |_| false).expect("endpoints");
+        nobody.add(&many, |_, _| false).expect("endpoints");
         assert_eq!(nobody, Evidence::default(), "it trusts nobody: no figure");
+    }
+
+    #[test]
+    fn sums_count_once_per_observer_and_none_of_the_provider() {
+        let seen = |successes| Seen {
+            successes,
+            ..Seen::default()
+        };
+        let mut tally = Tally::default();
+        for by in [7, 8, 9] {
+            tally.add_sum(&endpoint(API), signer(1), signer(by), seen(u64::from(by)));
+        }
+        let own = endpoint(&signer(3).to_string());
+        tally.add_sum(&own, signer(1), signer(3), seen(5));
+        tally.add_sum(&own, signer(3), signer(1), seen(5));
+        let told = tally.endpoints();
+        assert_eq!(told.keys().collect::<Vec<_>>(), [&endpoint(API)]);
+        let of = told[&endpoint(API)][&signer(1)];
+        assert_eq!((of.successes, of.summed_up_by), (9, Some(signer(9))));
     }
 
     #[test]
@@ -392,10 +445,10 @@ mod tests {
         let own = signer(3).to_string();
         let mut evidence = Evidence::default();
         let history = summary(&own, (0..30).map(|n| (n, 9, 1)));
-        evidence.add(&history, |_| true).expect("endpoints");
+        evidence.add(&history, |_, _| true).expect("endpoints");
         assert_eq!(evidence.told()[0].observers.len(), 29);
         let broken = summary("no provider", [(1, 1, 1)]);
-        let error = evidence.add(&broken, |_| true).expect_err("refused");
+        let error = evidence.add(&broken, |_, _| true).expect_err("refused");
         assert!(error.to_string().contains("no provider/m"), "{error}");
     }
 }

@@ -151,10 +151,38 @@ fn summaries_are_signed_carried_and_counted_again() {
         "history", "verify", &file, "--policy", &policy, "--log", &log,
     ]);
     assert!(text(&words.stdout).contains("it misses one misstated bundle with probability"));
-    let refused = run(&[
-        "history", "import", &file, "--policy", &policy, "--dir", &trust,
-    ]);
-    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused.stderr));
+    // Imported, it is what its observers saw, marked as summed up; counted again where the log is at hand.
+    let imported = path(dir, "imported");
+    let import = [
+        "history", "import", &file, "--policy", &policy, "--dir", &imported, "--log", &log,
+    ];
+    let told = run(&import);
+    assert!(told.status.success(), "{}", text(&told.stderr));
+    assert!(
+        text(&told.stdout).contains("were counted again"),
+        "{}",
+        text(&told.stdout)
+    );
+    let show = [
+        "history",
+        "show",
+        "--log",
+        &log,
+        "--imported",
+        &imported,
+        "--json",
+    ];
+    let shown = json(&show);
+    let chain = chains.iter().max_by_key(|it| it["successes"].as_u64());
+    let chain = chain.expect("a chain");
+    let mut others = shown["imported"].as_array().expect("a list").iter();
+    let of = others.find(|it| it["provider"] == chain["provider"]);
+    let of = of.expect("its endpoint");
+    assert_eq!(of["together"]["state"], "too_few", "{of:#}");
+    let observer = chain["observer"].as_str().expect("an id");
+    let seen = &of["observers"][observer];
+    assert_eq!(seen["successes"], chain["successes"], "{shown:#}");
+    assert_eq!(seen["summed_up_by"], chain["signer"]);
 
     // It fits together, and only counting again shows it.
     assert_eq!(verify(&with_a_lie, &[])["verdict"], "valid");

@@ -81,6 +81,7 @@ fn summary(name: &str, observers: &[Node], upstreams: &[(&Faulty, Seen)]) -> Sum
         size: 9,
         digest: record::sha256(name.as_bytes()),
         records: 9,
+        of_summaries: false,
         signers: BTreeMap::new(),
         endpoints: endpoints.collect(),
     }
@@ -142,6 +143,7 @@ async fn others_are_believed_while_nothing_better_is_known_and_only_if_the_polic
     let seen = |successes, failures| Seen {
         successes,
         failures,
+        summed_up_by: None,
     };
     let told = summary(
         "one",

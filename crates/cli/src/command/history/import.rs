@@ -5,18 +5,19 @@
 //! read the summaries; `history forget` takes a history away again.
 
 use std::fs;
-use std::io::Write;
+use std::io::{BufRead as _, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use record::SignerId;
-use reliability::imported::{EndpointSummary, Evidence, Summary, Together};
+use record::digest::Sha256;
+use record::{Digest, SignerId};
+use reliability::imported::{EndpointSummary, Evidence, Summary, Tally, Together};
 use tlog::policy::TrustPolicy;
 use tlog::verify::Verdict;
 
-use super::recount::Against;
+use super::recount::{self, Against};
 use super::spot::Signatures;
 use super::verify::{Checked, check_file};
 use crate::command::verify::read_policy;
@@ -42,6 +43,8 @@ pub(crate) struct Import {
     /// Where imported histories lie.
     #[arg(long, default_value = DIRECTORY)]
     dir: PathBuf,
+    #[command(flatten)]
+    against: Against,
 }
 
 /// Arguments of `history forget`.
@@ -61,12 +64,8 @@ impl Import {
             &self.file,
             Some(&policy),
             None,
-            (&Signatures::every_one(), &Against::default()),
+            (&Signatures::every_one(), &self.against),
         )?;
-        if checked.summaries.is_some() {
-            let why = "it holds summaries; only records are imported";
-            return Err(Unusable(format!("{}: {why}", self.file.display())).into());
-        }
         let verdict = checked.found.report.verdict;
         if verdict != Verdict::Valid {
             println!("{}", self.file.display());
@@ -74,7 +73,15 @@ impl Import {
             println!("  not imported: only what is valid under your policy is");
             return Ok(ExitCode::from(verdict.exit_code()));
         }
-        let summary = summary(&checked, &policy);
+        let summary = match &checked.summaries {
+            Some(summaries) => Summary {
+                digest: digest_of(&self.file)?,
+                endpoints: of_tally(&recount::tally(summaries, &policy)),
+                of_summaries: true,
+                ..summary(&checked, &policy)
+            },
+            None => summary(&checked, &policy),
+        };
         files::make_dir(&self.dir)?;
         let path = |ending| self.dir.join(format!("{}.{ending}", summary.digest));
         files::write_streamed(&path(HISTORY), |out| {
@@ -91,6 +98,12 @@ impl Import {
         );
         for (id, name) in &summary.signers {
             println!("signer    {id} {name}");
+        }
+        if summary.of_summaries {
+            println!(
+                "summaries: sums in the place of records, as far as your policy names who summed up and who observed"
+            );
+            recount::print_recounted(checked.recounted());
         }
         println!(
             "Shown by `longrun history show`, beside your own figures; a gateway with [imported] \
@@ -143,25 +156,44 @@ impl Forget {
 
 fn summary(checked: &Checked, policy: &TrustPolicy) -> Summary {
     let name = |id: SignerId| policy.signer(id).map_or("", |signer| signer.name.as_str());
-    let endpoints = checked.tally.endpoints().iter();
     Summary {
         origin: checked.found.origin.clone(),
         size: checked.found.size,
         digest: checked.history.digest(),
         records: checked.found.records,
+        of_summaries: false,
         signers: checked
             .found
             .signers
             .iter()
             .map(|account| (account.signer, name(account.signer).to_owned()))
             .collect(),
-        endpoints: endpoints
-            .map(|(endpoint, observers)| EndpointSummary {
-                provider: endpoint.provider.to_string(),
-                model: endpoint.model.to_string(),
-                observers: observers.clone(),
-            })
-            .collect(),
+        endpoints: of_tally(&checked.tally),
+    }
+}
+
+fn of_tally(tally: &Tally) -> Vec<EndpointSummary> {
+    let each = tally.endpoints().iter();
+    each.map(|(endpoint, observers)| EndpointSummary {
+        provider: endpoint.provider.to_string(),
+        model: endpoint.model.to_string(),
+        observers: observers.clone(),
+    })
+    .collect()
+}
+
+/// What tells a file apart that has no digest of a fold.
+fn digest_of(file: &Path) -> Result<Digest> {
+    let mut hasher = Sha256::new();
+    let mut from = std::io::BufReader::new(fs::File::open(file)?);
+    loop {
+        let part = from.fill_buf()?;
+        if part.is_empty() {
+            return Ok(hasher.finish());
+        }
+        hasher.update(part);
+        let read = part.len();
+        from.consume(read);
     }
 }
 
@@ -188,7 +220,7 @@ pub(super) fn read(dir: &Path) -> Result<Evidence> {
     let mut evidence = Evidence::default();
     for (path, summary) in summaries(dir)? {
         evidence
-            .add(&summary, |_| true)
+            .add(&summary, |_, _| true)
             .map_err(|error| Unusable(format!("{}: {error}", path.display())))?;
     }
     Ok(evidence)
@@ -217,8 +249,12 @@ pub(super) fn print(imported: &Evidence) {
             ),
         }
         for (observer, seen) in &of.observers {
+            let summed_up = match seen.summed_up_by {
+                Some(by) => format!(", summed up by {by}"),
+                None => String::new(),
+            };
             println!(
-                "    {observer}: served well {}, failed {}",
+                "    {observer}: served well {}, failed {}{summed_up}",
                 seen.successes, seen.failures
             );
         }

@@ -7,6 +7,7 @@ use clap::Args;
 use record::control::{Chain, LogPosition};
 use record::summary::BUNDLE_ENTRIES;
 use record::{Digest, Endpoint, Envelope, KeyId, Record, SignerId};
+use reliability::imported::{Seen, Tally};
 use reliability::kt::Alpha;
 use reliability::share;
 use serde_json::{Value, json};
@@ -311,6 +312,21 @@ fn worst_case_ppm(chain: &ChainOf) -> [u32; 2] {
     let [low, _] = interval_ppm(counts.good, counts.bad.saturating_add(unknown));
     let [_, high] = interval_ppm(counts.good.saturating_add(unknown), counts.bad);
     [low, high]
+}
+
+/// What each observer saw by the sums of signers whom the policy names, of observers whom it names.
+pub(super) fn tally(summaries: &Summaries, policy: &TrustPolicy) -> Tally {
+    let mut tally = Tally::default();
+    for (key, chain) in summaries.chains().filter(|(key, _)| trusts(policy, key)) {
+        let counts = chain.counts();
+        let seen = Seen {
+            successes: counts.good,
+            failures: counts.bad,
+            summed_up_by: None,
+        };
+        tally.add_sum(chain.endpoint(), chain.observer(), key.0, seen);
+    }
+    tally
 }
 
 /// What summaries say, as JSON.

@@ -120,6 +120,11 @@ impl Checked {
             .then(|| self.history.report(Alpha::FIVE_PERCENT))
     }
 
+    /// Which bundles of summaries were counted again.
+    pub(super) fn recounted(&self) -> Option<&Recounted> {
+        self.recounted.as_ref()
+    }
+
     /// What summaries say, unless something in the file does not hold.
     fn summaries(&self) -> Option<&Summaries> {
         self.summaries.as_ref().filter(|_| self.found.holds())
