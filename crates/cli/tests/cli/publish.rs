@@ -116,6 +116,40 @@ fn records_are_private_until_their_signer_says_otherwise_and_nodes_get_their_hal
     let halves = std::fs::read_to_string(&out).expect("written");
     // Two control records, two receipts, an observation.
     assert_eq!(halves.lines().count(), 5, "{halves}");
+
+    // Whoever has the file, and a policy from elsewhere, folds both halves into a history.
+    let trust = path("trust");
+    printed(&["trust", "export", "--log", &path("log"), "--out", &trust]);
+    let policy = format!("{trust}/policy.json");
+    let compute = ["history", "compute", &out, "--from", "receipts", "--json"];
+    let computed = printed(&[&compute[..], &["--policy", &policy]].concat());
+    let computed: Value = serde_json::from_str(&computed).expect("JSON");
+    let endpoint = &computed["history"]["endpoints"][0];
+    assert_eq!(
+        (&computed["evidence"], &computed["strangers"]),
+        (&"imported".into(), &0.into())
+    );
+    assert_eq!(
+        (&endpoint["calls"], &endpoint["successes"]),
+        (&1.into(), &1.into())
+    );
+    let receipts = &endpoint["receipts"];
+    assert_eq!(
+        (&receipts["logged"], &receipts["joined"]),
+        (&2.into(), &1.into())
+    );
+    let alone: Value = serde_json::from_str(&printed(&compute)).expect("JSON");
+    assert_eq!(alone["strangers"], 1, "{alone:#}");
+    assert_eq!(
+        alone["history"]["endpoints"][0]["calls"], 0,
+        "the provider's word alone"
+    );
+    let verified = run(&["verify", &out, "--policy", &policy]);
+    let told = text(&verified.stdout);
+    assert!(
+        told.contains("line 5") && !told.contains("INVALID"),
+        "{told}"
+    );
 }
 
 /// What a gateway shows strangers is what it said at the end of a stretch, and no single call.

@@ -16,11 +16,13 @@ use reliability::fold::History;
 use reliability::kt::Alpha;
 use serde_json::json;
 
+use crate::command::verify::read_policy;
 use crate::files::Unusable;
 
 mod litellm;
 mod openrouter;
 mod plain;
+mod receipts;
 mod unsigned;
 mod when;
 
@@ -47,6 +49,10 @@ pub(crate) struct Compute {
     /// What wrote the file.
     #[arg(long, value_enum, default_value_t)]
     from: Format,
+    /// With `--from receipts`: a policy with the control records of those who observed. Without one only
+    /// the provider's own word counts.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
     /// Leave out lines that cannot be used, and count them, instead of stopping.
     #[arg(long)]
     skip_bad: bool,
@@ -65,6 +71,8 @@ enum Format {
     Litellm,
     /// OpenRouter: the CSV of the activity page, or answers of /api/v1/generation as JSON Lines.
     Openrouter,
+    /// Longrun: what `longrun provider receipts --out` wrote, receipts and observations, signed.
+    Receipts,
 }
 
 /// One try of one call, as a request log tells it.
@@ -95,8 +103,41 @@ enum Line {
 struct Lines {
     attempts: Vec<Attempt>,
     apart: u64,
-    bad: Vec<String>,
-    bad_count: u64,
+    bad: Bad,
+}
+
+/// Lines that cannot be used.
+#[derive(Default)]
+struct Bad {
+    count: u64,
+    /// The first of them, in words.
+    told: Vec<String>,
+}
+
+impl Bad {
+    fn add(&mut self, number: u64, why: &str) {
+        self.count += 1;
+        if self.told.len() < COMPLAINTS_MAX {
+            self.told.push(format!("line {number}: {why}"));
+        }
+    }
+
+    /// Refuses the file that they are in, unless they may be left out.
+    fn stop_unless(&self, skip_bad: bool, name: &impl std::fmt::Display) -> Result<()> {
+        if self.count == 0 || skip_bad {
+            return Ok(());
+        }
+        let more = match self.count.saturating_sub(COMPLAINTS_MAX as u64) {
+            0 => String::new(),
+            more => format!("\nand {more} more"),
+        };
+        Err(Unusable(format!(
+            "{name}: lines that cannot be used: {}; --skip-bad leaves them out\n{}{more}",
+            self.count,
+            self.told.join("\n")
+        ))
+        .into())
+    }
 }
 
 impl Compute {
@@ -104,25 +145,21 @@ impl Compute {
         let name = self.file.display();
         let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis();
         let now_ms = u64::try_from(now_ms).context("the clock is far off")?;
-        let lines = read(&self.file, self.from, now_ms)?;
-        if lines.bad_count > 0 && !self.skip_bad {
-            let more = lines.bad_count.saturating_sub(COMPLAINTS_MAX as u64);
-            let more = if more > 0 {
-                format!("\nand {more} more")
-            } else {
-                String::new()
-            };
-            return Err(Unusable(format!(
-                "{name}: lines that cannot be used: {}; --skip-bad leaves them out\n{}{more}",
-                lines.bad_count,
-                lines.bad.join("\n")
-            ))
-            .into());
+        if let Format::Receipts = self.from {
+            let policy = read_policy(self.policy.as_deref())?;
+            return receipts::compute(&self.file, policy.as_ref(), (self.skip_bad, self.json));
         }
+        if self.policy.is_some() {
+            let why =
+                "--policy is about signers, and nobody signed this; it goes with --from receipts";
+            return Err(Unusable(why.to_owned()).into());
+        }
+        let lines = read(&self.file, self.from, now_ms)?;
+        lines.bad.stop_unless(self.skip_bad, &name)?;
         if lines.attempts.is_empty() {
             return Err(Unusable(format!("{name}: there is no call in it")).into());
         }
-        let (apart, bad) = (lines.apart, lines.bad_count);
+        let (apart, bad) = (lines.apart, lines.bad.count);
         let count = lines.attempts.len();
         let history = fold(lines.attempts)?;
         let report = history.report(Alpha::FIVE_PERCENT);
@@ -188,6 +225,7 @@ fn read_lines(mut input: impl BufRead, format: Format, now_ms: u64) -> Result<Li
             Format::Plain => plain::read(&line),
             Format::Litellm => litellm::read(&line),
             Format::Openrouter => openrouter::read(&line),
+            Format::Receipts => Err("signed records are not read as unsigned ones".to_owned()),
         };
         lines.add(number, found, now_ms)?;
     }
@@ -209,12 +247,7 @@ impl Lines {
                 self.attempts.push(*attempt);
             }
             Ok(Line::Apart) => self.apart += 1,
-            Err(why) => {
-                self.bad_count += 1;
-                if self.bad.len() < COMPLAINTS_MAX {
-                    self.bad.push(format!("line {number}: {why}"));
-                }
-            }
+            Err(why) => self.bad.add(number, &why),
         }
         Ok(())
     }

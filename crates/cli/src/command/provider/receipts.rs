@@ -24,7 +24,8 @@ const SHOWN: usize = 20;
 Callers with `hand_back = true` in their gateway's configuration hand their observations back to the \
 node. A receipt without one is unmatched: its caller keeps nothing, or keeps it to itself. The file \
 holds control records and receipts, with their proofs where they are logged, and the observations, \
-an envelope or Sigstore bundle a line. Records that a full spool let go are not in it: the log has them.")]
+an envelope or Sigstore bundle a line: `longrun verify` checks them, `longrun history compute --from \
+receipts` folds them. Records that a full spool let go are not in it: the log has them.")]
 pub(crate) struct Receipts {
     #[command(flatten)]
     signer: Signer,

@@ -8,7 +8,7 @@ fn lines(format: Format, text: &str) -> Lines {
 
 fn only(format: Format, line: &str) -> Attempt {
     let lines = lines(format, line);
-    assert_eq!(lines.bad, Vec::<String>::new());
+    assert_eq!(lines.bad.told, Vec::<String>::new());
     let [attempt] = lines.attempts.as_slice() else {
         panic!("{line} is {} attempts", lines.attempts.len());
     };
@@ -77,9 +77,17 @@ fn what_cannot_be_is_named_by_its_line() {
     ] {
         let text = format!("{good}\n\n{bad}\n{good}");
         let lines = lines(Format::Plain, &text);
-        assert_eq!((lines.attempts.len(), lines.bad_count), (2, 1), "{bad}");
-        assert!(lines.bad[0].starts_with("line 3: "), "{}", lines.bad[0]);
-        assert!(lines.bad[0].contains(why), "{why}: {}", lines.bad[0]);
+        assert_eq!((lines.attempts.len(), lines.bad.count), (2, 1), "{bad}");
+        assert!(
+            lines.bad.told[0].starts_with("line 3: "),
+            "{}",
+            lines.bad.told[0]
+        );
+        assert!(
+            lines.bad.told[0].contains(why),
+            "{why}: {}",
+            lines.bad.told[0]
+        );
     }
 }
 
@@ -161,7 +169,7 @@ fn litellms_payloads_and_spend_logs_are_understood() {
     let cached = lines(Format::Litellm, &row.replace("\"False\"", "\"True\""));
     assert_eq!((cached.attempts.len(), cached.apart), (0, 1));
     let backwards = lines(Format::Litellm, &row.replace("16:00:01", "15:00:01"));
-    assert_eq!(backwards.bad_count, 1);
+    assert_eq!(backwards.bad.count, 1);
 }
 
 #[test]
@@ -183,8 +191,12 @@ fn openrouters_csv_and_answers_are_understood() {
         "https://openrouter.ai/org/model@Some, Provider"
     );
     assert_eq!((first.ttft_us, first.total_us), (Some(300_000), 1_500_000));
-    assert_eq!(read.bad_count, 1);
-    assert!(read.bad[0].starts_with("line 5: "), "{}", read.bad[0]);
+    assert_eq!(read.bad.count, 1);
+    assert!(
+        read.bad.told[0].starts_with("line 5: "),
+        "{}",
+        read.bad.told[0]
+    );
     let answer = r#"{"data":{"id":"gen-1","created_at":"2026-07-15T23:33:19.433273+00:00","model":"org/model","streamed":true,"cancelled":false,"provider_name":"P","latency":1250,"generation_time":1200,"finish_reason":"stop","tokens_prompt":10,"tokens_completion":25}}"#;
     let attempt = only(Format::Openrouter, answer);
     assert_eq!(
