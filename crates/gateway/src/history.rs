@@ -279,6 +279,7 @@ impl Histories {
         for live in catalog.endpoints() {
             let others = others.prior(&live.id);
             let figures = folded.forecasts.candidate(&live.id, 0, now_ms, others);
+            let figures = figures.known_of(folded.history.known_ppm(&live.id));
             live.judge(folded.history.lower_ppm(&live.id, ALPHA), figures);
         }
     }
@@ -342,12 +343,12 @@ impl Histories {
         timeline.endpoints().map(of).collect()
     }
 
-    /// The latest incidents and alarms of every endpoint, oldest first.
     /// When the latest alarm about an endpoint was raised that is still open to be confirmed, Unix ms.
     pub(crate) fn suspected_since_ms(&self, endpoint: &Endpoint) -> Option<u64> {
         self.now().history.suspected_since_ms(endpoint)
     }
 
+    /// The latest incidents and alarms of every endpoint, oldest first.
     pub(crate) fn troubles(&self) -> Vec<(Endpoint, Vec<Incident>, Vec<AlarmTold>)> {
         let folded = self.now();
         let of = |endpoint: &Endpoint| {

@@ -97,7 +97,7 @@ pub(crate) struct EndpointStatus {
     pub(crate) calls_last_minute: u64,
     pub(crate) failures_last_minute: u64,
     /// What routing goes by unless a call asks to be safe: probability that the next answer is served
-    /// well. Unknown numbers are not in it.
+    /// well. Too many unknown numbers count as failures in it.
     pub(crate) success_ppm: u32,
     /// Lower end of the history's interval, in which too many unknown numbers count as failures.
     pub(crate) lower_ppm: u32,

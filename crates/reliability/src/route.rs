@@ -134,6 +134,19 @@ impl Candidate {
         }
     }
 
+    /// The same where only this share of its numbers has an outcome, ppm, and the others count as
+    /// failures. What it might be stays as it is: nobody knows what the others were.
+    #[must_use]
+    pub fn known_of(self, known_ppm: u32) -> Self {
+        let of = u64::from(self.success_ppm) * u64::from(known_ppm.min(WHOLE_PPM));
+        let success_ppm = u32::try_from(of / u64::from(WHOLE_PPM)).unwrap_or(0);
+        Self {
+            success_ppm,
+            lower_ppm: self.lower_ppm.min(success_ppm),
+            ..self
+        }
+    }
+
     fn success(&self, safe: bool) -> u32 {
         if safe {
             self.lower_ppm

@@ -137,7 +137,7 @@ pub struct EndpointReport {
     pub worst_case_ppm: [u32; 2],
     /// The lower end, ppm, unknown numbers counted as failures where they are more than is tolerated.
     /// Calls that ask to be safe are routed by no more than this; others by the mean that is expected,
-    /// in which unknown numbers do not count.
+    /// in which they count as well: [`History::known_ppm`].
     pub lower_ppm: u32,
     /// Numbers of observations that were given out and have no outcome (voided or long missing).
     pub unknown: u64,
@@ -289,6 +289,24 @@ impl History {
             alpha.split(2),
         );
         (Interval { lower, upper: 1.0 }.lower_ppm(), judged)
+    }
+
+    /// Of an endpoint's outcomes and the numbers without one, the share of outcomes, ppm: all of it, where
+    /// those numbers are so few that they do not count, or where nothing was judged.
+    #[must_use]
+    pub fn known_ppm(&self, endpoint: &Endpoint) -> u32 {
+        let Some(place) = self.places.get(endpoint) else {
+            return 1_000_000;
+        };
+        let state = &self.states[*place];
+        let judged = u128::from(state.successes() + state.failures);
+        match unknown(state, &self.gaps(*place)) {
+            (unknown, true) if judged > 0 => {
+                let share = judged * 1_000_000 / (judged + u128::from(unknown));
+                u32::try_from(share).unwrap_or(1_000_000)
+            }
+            _ => 1_000_000,
+        }
     }
 
     /// SHA-256 over the whole state in a fixed order.

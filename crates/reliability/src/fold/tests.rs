@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::level::Alpha;
+use crate::route::Candidate;
 
 mod dimensions;
 mod judgements;
@@ -233,10 +234,24 @@ fn a_gap_is_unknown_once_it_is_overdue() {
     );
     assert!(report.lower_ppm < report.interval_ppm[0]);
     assert_eq!(report.lower_ppm, report.worst_case_ppm[0]);
+    // Three outcomes, and two numbers that count as failures: in what routing goes by as well.
+    let known_ppm = log.history.known_ppm(&endpoint);
+    assert_eq!(known_ppm, 600_000);
+    let expected = Candidate {
+        success_ppm: 990_000,
+        lower_ppm: 900_000,
+        ..Candidate::unknown(0)
+    };
+    let expected = expected.known_of(known_ppm);
+    assert_eq!(
+        (expected.success_ppm, expected.lower_ppm),
+        (594_000, 594_000)
+    );
     log.add(&caller.observe(&endpoint, 2, &later));
     log.add(&caller.observe(&endpoint, 3, &later));
     let report = log.only();
     assert_eq!((report.gaps, report.unknown, report.calls), (0, 0, 5));
+    assert_eq!(log.history.known_ppm(&endpoint), 1_000_000);
 }
 
 #[test]
