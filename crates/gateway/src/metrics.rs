@@ -190,6 +190,9 @@ impl Metrics {
             living::traces(&mut gauges, told);
         }
         living::concentration(&mut gauges, &status.concentration);
+        if !status.networks.is_empty() {
+            living::networks(&mut gauges, &status.networks);
+        }
         text::encode_registry(&mut out, &gauges)?;
         text::encode_eof(&mut out)?;
         Ok(out)

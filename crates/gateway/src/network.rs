@@ -63,21 +63,21 @@ pub(crate) struct Networks {
 /// A network, as it goes over the wire.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Told {
-    log: String,
+    pub(crate) log: String,
     /// Entries of its log that were read.
     size: u64,
     /// What is wrong with it.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
     /// Whether it was read to a checkpoint since the start, and who got a seat then was checked.
-    known: bool,
+    pub(crate) known: bool,
     /// Providers whose records are kept, and those that were dropped because there are too many.
     providers: usize,
     providers_dropped: u64,
     /// Nodes that wait to be tried, are tried, are ordinary endpoints, are left alone.
-    waiting: usize,
-    trying: usize,
-    ordinary: usize,
-    dropped: usize,
+    pub(crate) waiting: usize,
+    pub(crate) trying: usize,
+    pub(crate) ordinary: usize,
+    pub(crate) dropped: usize,
     /// The latest offers that turned out to be of no use.
     refused: VecDeque<Refused>,
 }

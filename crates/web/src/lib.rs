@@ -40,6 +40,11 @@ const FILES: &[(&str, &str, &str)] = &[
         include_str!("assets/living.js"),
     ),
     (
+        "/assets/others.js",
+        SCRIPT,
+        include_str!("assets/others.js"),
+    ),
+    (
         "/favicon.ico",
         "image/svg+xml",
         include_str!("assets/icon.svg"),

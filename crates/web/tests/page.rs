@@ -9,6 +9,7 @@ const INDEX: &str = include_str!("../src/assets/index.html");
 const STYLE: &str = include_str!("../src/assets/page.css");
 const SCRIPT: &str = include_str!("../src/assets/page.js");
 const LIVING: &str = include_str!("../src/assets/living.js");
+const OTHERS: &str = include_str!("../src/assets/others.js");
 const VERIFY: &str = include_str!("../src/assets/verify.html");
 const VERIFY_SCRIPT: &str = include_str!("../src/assets/verify-page.js");
 
@@ -48,6 +49,7 @@ async fn every_asset_is_served_under_the_policy() {
         "/assets/page.css",
         "/assets/page.js",
         "/assets/living.js",
+        "/assets/others.js",
         "/favicon.ico",
     ] {
         let (status, headers, body) = ask(path).await;
@@ -110,7 +112,7 @@ async fn the_page_that_verifies_may_talk_to_nobody() {
 
 #[test]
 fn nothing_is_fetched_from_elsewhere_and_nothing_runs_inline() {
-    for text in [INDEX, STYLE, SCRIPT, LIVING, VERIFY, VERIFY_SCRIPT] {
+    for text in [INDEX, STYLE, SCRIPT, LIVING, OTHERS, VERIFY, VERIFY_SCRIPT] {
         // The namespace of SVG is a name, not an address that is asked.
         let text = text.replace("http://www.w3.org/2000/svg", "");
         for outside in ["http://", "https://", "//cdn", "@import", "url("] {
@@ -131,7 +133,7 @@ fn nothing_is_fetched_from_elsewhere_and_nothing_runs_inline() {
         "eval(",
     ] {
         assert!(
-            ![SCRIPT, LIVING, VERIFY_SCRIPT]
+            ![SCRIPT, LIVING, OTHERS, VERIFY_SCRIPT]
                 .iter()
                 .any(|script| script.contains(markup)),
             "{markup}"
@@ -161,8 +163,10 @@ fn the_script_finds_every_element_that_it_fills() {
         .split("getElementById(\"")
         .skip(1)
         .chain(LIVING.split("getElementById(\"").skip(1))
+        .chain(OTHERS.split("getElementById(\"").skip(1))
         .chain(SCRIPT.split("fill(\"").skip(1))
         .chain(LIVING.split("fill(\"").skip(1))
+        .chain(OTHERS.split("fill(\"").skip(1))
         .filter_map(|rest| rest.split('"').next());
     let mut found = 0;
     for id in ids {

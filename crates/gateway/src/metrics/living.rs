@@ -1,8 +1,8 @@
-//! Error budgets, burn rates and concentration, as gauges.
+//! Error budgets, burn rates, concentration and trials, as gauges.
 //!
 //! Bounded whatever the log holds: endpoints that are offered now and no others, at most
 //! [`SERIES_MAX`] pairs of endpoint and objective with the smallest budgets first, and of
-//! concentration three figures by three groupings and three spans.
+//! concentration three figures by three groupings and three spans, and five of each configured network.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
@@ -18,6 +18,7 @@ use reliability::objective::Severity;
 use super::{Fate, count, yes};
 use crate::alarms::Told;
 use crate::concentration::Shares;
+use crate::network;
 use crate::status::Status;
 use crate::traces;
 
@@ -55,6 +56,17 @@ struct Burning {
 struct Spread {
     by: &'static str,
     window: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Stage {
+    log: String,
+    stage: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Of {
+    log: String,
 }
 
 /// Objectives of the endpoints that are offered: target, what was reached, budget, burn rates.
@@ -228,6 +240,40 @@ pub(super) fn concentration(registry: &mut Registry, shares: &Shares) {
         "concentration_largest_share_ratio",
         "Share of the largest party",
         largest,
+    );
+}
+
+/// Where the nodes of each network stand, and whether its log is read.
+pub(super) fn networks(registry: &mut Registry, networks: &[network::Told]) {
+    let (nodes, up) = (Gauges::<Stage>::default(), Gauges::<Of>::default());
+    for told in networks {
+        for (stage, number) in [
+            ("waiting", told.waiting),
+            ("trying", told.trying),
+            ("ordinary", told.ordinary),
+            ("dropped", told.dropped),
+        ] {
+            let label = Stage {
+                log: told.log.clone(),
+                stage,
+            };
+            nodes.get_or_create(&label).set(count(number as u64));
+        }
+        let label = Of {
+            log: told.log.clone(),
+        };
+        let reads = told.known && told.error.is_none();
+        up.get_or_create(&label).set(yes(reads));
+    }
+    registry.register(
+        "network_nodes",
+        "Nodes that wait for a trial, are tried, are ordinary endpoints, are left alone",
+        nodes,
+    );
+    registry.register(
+        "network_up",
+        "Its log was read to the end, and the last reading went well",
+        up,
     );
 }
 

@@ -171,6 +171,8 @@ async fn others_are_believed_while_nothing_better_is_known_and_only_if_the_polic
     let told = &history["imported"]["endpoints"];
     assert_eq!(told[0]["together"]["observers"], 20);
     assert_eq!(told[0]["observers"].as_object().expect("them").len(), 20);
+    let script = include_str!("../../../web/src/assets/others.js");
+    crate::page::check(script, "other", &told[0]);
     let own = history["endpoints"].as_array().expect("a list");
     assert!(own.is_empty(), "never part of one's own");
     assert_eq!(expected(&gateway).await, [39, 99]);

@@ -4,7 +4,8 @@
 use std::collections::BTreeSet;
 
 use crate::support::faulty::{Fault, Faulty, Script};
-use crate::support::{MODEL, chat, in_front_of};
+use crate::support::{MODEL, Running, chat, config, endpoint, in_front_of};
+use gateway::config::{ImportedConfig, NetworkConfig};
 use serde_json::Value;
 
 /// The names behind `variable.` in a script, methods left out.
@@ -27,7 +28,7 @@ fn fields<'a>(script: &'a str, variable: &str) -> BTreeSet<&'a str> {
     found
 }
 
-fn check(script: &str, variable: &str, value: &Value) {
+pub(crate) fn check(script: &str, variable: &str, value: &Value) {
     let read = fields(script, variable);
     assert!(!read.is_empty(), "the script reads {variable}");
     for name in read {
@@ -69,6 +70,41 @@ async fn the_script_reads_what_the_gateway_says() {
     assert!(status["log"].is_null());
 }
 
+/// The same for models and providers, networks, and what others saw.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_beside_the_endpoints_is_what_the_gateway_says() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let (mut config, files) = (config(), tempfile::tempdir().expect("a directory"));
+    config.endpoints = vec![endpoint(&upstream)];
+    // A network that nobody reaches, and nobody's evidence.
+    let log = "http://127.0.0.1:9".parse().expect("a URL");
+    config.networks = vec![NetworkConfig::of(log)];
+    config.imported = Some(ImportedConfig {
+        dir: files.path().join("imported"),
+        policy_file: files.path().join("policy"),
+    });
+    let gateway = Running::start(config, None).await;
+    gateway.post(chat(true)).await;
+    let history = gateway
+        .history_until(|h| h["endpoints"][0]["calls"] == 1)
+        .await;
+    let status = gateway.status().await;
+    let merged = gateway.get("/longrun/v1/history/merged").await.json();
+    let (_, script) = include_str!("../../../web/src/assets/others.js")
+        .split_once("\"use strict\";")
+        .expect("the script is strict");
+    check(script, "history", &history);
+    check(script, "status", &status);
+    check(script, "merged", &merged);
+    check(script, "imported", &history["imported"]);
+    check(script, "network", &status["networks"][0]);
+    let group = &history["models"][0];
+    check(script, "group", group);
+    for dimension in group["dimensions"].as_array().expect("dimensions") {
+        check(script, "dimension", dimension);
+    }
+}
+
 /// The same for the plots of what happened.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_plots_read_what_the_gateway_says() {
@@ -91,6 +127,11 @@ async fn the_plots_read_what_the_gateway_says() {
     }
     let endpoint = &account["endpoints"][0];
     check(script, "endpoint", endpoint);
+    for dimension in endpoint["dimensions"].as_array().expect("dimensions") {
+        check(script, "dimension", dimension);
+        assert!(dimension["detector"]["alarms"].is_u64() && dimension["epoch"]["number"].is_u64());
+        assert!(dimension["verdicts"].is_array(), "{dimension:#}");
+    }
     let bins = endpoint["bins"].as_array().expect("bins");
     let bin = bins.iter().find(|bin| !bin["interval_ppm"].is_null());
     check(script, "bin", bin.expect("one with a call"));
@@ -117,6 +158,7 @@ async fn the_plots_read_what_the_gateway_says() {
     }
     let predictability = &window["scores"]["predictability"];
     assert!(predictability["covered"].is_u64() && predictability["ended"].is_u64());
+    assert!(predictability.get("mean_width_ppm").is_some());
     let status = gateway.status().await;
     check(script, "status", &status);
 }

@@ -1,5 +1,5 @@
 // What happened when: history with bands, incidents and alarms, latency, forecasts against outcomes,
-// concentration. Runs after page.js and uses its helpers; whatever comes from outside is set as text.
+// concentration. Runs after page.js and others.js and uses their helpers; whatever comes from outside is set as text.
 "use strict";
 
 const ACCOUNT_EVERY_MS = 10000;
@@ -150,6 +150,29 @@ function troubles(endpoint) {
   return element("ul", rows, "plain");
 }
 
+/** Whether answers followed their schema, were right, and agreed: over the whole history. */
+function judgements(endpoint) {
+  const apart = ["availability", "first_token", "inter_token"];
+  const judged = endpoint.dimensions.filter((it) => it.judged && !apart.includes(it.dimension));
+  if (!judged.length) return element("p", "Schema, tools and correctness: nothing was checked or reported.", "soft");
+  return element("ul", judged.map((dimension) => {
+    const detector = dimension.detector;
+    const how = dimension.bad === null ? `${count(dimension.judged)} batches of repeats`
+      : `${count(dimension.judged - dimension.bad)} of ${count(dimension.judged)} good`;
+    const watch = detector.state === "learning" ? "the detector learns what is usual" : "the detector watches";
+    const alarms = detector.alarms ? `, ${count(detector.alarms)} alarms` : ", no alarm";
+    return element("li", `${DIMENSIONS[dimension.dimension] || dimension.dimension}: ${how}, ${range(dimension.lifetime_ppm)} ` +
+      `over the whole history, ${range(dimension.current_ppm)} in epoch ${count(dimension.epoch.number)}; ${watch}${alarms}`);
+  }), "plain");
+}
+
+/** How good the intervals were that were issued beforehand: coverage and width belong together. */
+function predicted(window) {
+  const { ended, covered, mean_width_ppm: width } = window.scores.predictability;
+  const wide = width === null ? "" : `, ${percent(width)} of the share wide on average`;
+  return `${count(covered)} of ${count(ended)} intervals covered${wide}.`;
+}
+
 function chapter(account, endpoint, name, width) {
   const parts = [element("h3", name)];
   if (endpoint.bins.length) {
@@ -158,7 +181,7 @@ function chapter(account, endpoint, name, width) {
   } else {
     parts.push(element("p", "Nobody called in this span, so it says nothing.", "soft"));
   }
-  parts.push(troubles(endpoint));
+  parts.push(troubles(endpoint), judgements(endpoint));
   const half = width > 700 ? Math.floor(width / 2) - 10 : width;
   const pairs = [["First token", endpoint.first_token], ["Whole answer", endpoint.total]];
   const latency = pairs.filter(([, times]) => times.buckets.length).map(([words, times]) =>
@@ -169,7 +192,7 @@ function chapter(account, endpoint, name, width) {
     .filter((window) => window.ended.length)
     .map((window) => figure(forecastPlot(forecast, window, half),
       `${forecast.objective}, by ${window.length}: where the share was expected, and what came. The line is the objective. ` +
-      `${count(window.scores.predictability.covered)} of ${count(window.scores.predictability.ended)} intervals covered.`)));
+      predicted(window))));
   if (foretold.length) parts.push(element("div", foretold, "pair"));
   else parts.push(element("p", "No forecast has been scored yet: the first hour has to end first.", "soft"));
   return element("article", parts);
