@@ -169,7 +169,7 @@ fn lines_of_the_log_are_objects_where_that_is_asked_for() {
         .iter()
         .find(|line| line["message"] == "an attempt ended");
     let attempt = attempt.unwrap_or_else(|| panic!("{logged}"));
-    assert_eq!(attempt["outcome"], "network_error", "{attempt}");
+    assert_eq!(attempt["outcome"], "connection", "{attempt}");
     assert_eq!(attempt["target"], "gateway::attempt");
     assert!(!logged.contains("never in a log"), "{logged}");
 }
