@@ -7,7 +7,7 @@
 //! | [`fold`] | records into forecasts and scores |
 //! | [`track`] | one endpoint under one objective, and what is expected of its next windows |
 //! | [`pool`] | the prior that endpoints share: partial pooling |
-//! | [`mixture`], [`incident`], [`shares`] | ways to foretell a breach; the next incident; what shares windows had |
+//! | [`mixture`], `spell`, [`shares`] | ways to foretell a breach; spells of trouble; what shares windows had |
 //! | [`adaptive`] | intervals that keep their coverage under any drift |
 //! | [`score`] | scores of single forecasts |
 //! | [`Predictability`] | how well intervals covered that were issued beforehand |
@@ -17,13 +17,13 @@ pub mod adaptive;
 pub mod compare;
 mod coverage;
 pub mod fold;
-pub mod incident;
 pub mod mixture;
 pub mod pool;
 pub mod score;
 pub mod scores;
 mod series;
 pub mod shares;
+mod spell;
 pub mod track;
 
 pub use coverage::Predictability;

@@ -40,7 +40,7 @@ use crate::objective::{self, Windows};
 use crate::route::{self, Candidate, Standing};
 
 /// The name and version of the method: with another one, scores start afresh.
-pub const FORECASTER: &str = "longrun.1";
+pub const FORECASTER: &str = "longrun.2";
 
 /// How long before its window a forecast may be made, ms: so that its record is in the log in time,
 /// and what it is made from is not old.

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use record::forecast::WindowLength;
 
 use super::adaptive::{Adaptive, Issue};
-use super::incident::Hazard;
 use super::mixture::{Counted, Mixture, WAYS, Ways};
 use super::pool::Pool;
 use super::scores::{Issued, Scores, lags};
 use super::shares::Shares;
+use super::spell::{LEVELS, Need, Past, Spells, level};
 
 /// How often intervals are meant to miss.
 pub(super) const MISS: f64 = 0.1;
@@ -21,6 +21,9 @@ const OPEN_MAX: usize = 10;
 pub(super) const STATES: usize = 7;
 /// Half-life of discounted counts, ms.
 pub(super) const HALF_LIFE_MS: f64 = 30.0 * 86_400_000.0;
+const HOUR_MS: f64 = 3_600_000.0;
+/// Windows that what is usual counts for, for each amount of trouble.
+const LEVEL_PRIOR: f64 = 4.0;
 /// Attempts that a predictive looks at, at most.
 const PREDICTED_MAX: f64 = 400.0;
 
@@ -29,8 +32,6 @@ const PREDICTED_MAX: f64 = 400.0;
 pub(super) struct Moment {
     /// How long ago the last breached hour was: 0 for now, [`STATES`]` − 1` for long ago.
     pub(super) state: usize,
-    /// The same, in hours.
-    pub(super) age_h: Option<f64>,
     /// Discounted attempts.
     pub(super) good: f64,
     pub(super) bad: f64,
@@ -42,8 +43,9 @@ pub(super) struct Open {
     pub(super) start_ms: u64,
     pub(super) good: u64,
     pub(super) bad: u64,
-    /// Whether a breached hour lies in it.
-    incident: bool,
+    /// Hours of trouble in it, and how many breach it by themselves.
+    ill_h: f64,
+    need: Need,
     state: usize,
     last: Option<bool>,
     ways: Ways,
@@ -99,7 +101,7 @@ pub(super) struct Series {
     by_state: [Counted; STATES],
     by_state_recent: [Counted; STATES],
     by_last: [Counted; 2],
-    by_incident: [Counted; 2],
+    by_level: [Counted; LEVELS],
     last: Option<bool>,
     mixture: Mixture,
     /// Discounted mean of judged attempts per window.
@@ -126,7 +128,7 @@ impl Series {
             by_state: [Counted::default(); STATES],
             by_state_recent: [Counted::default(); STATES],
             by_last: [Counted::default(); 2],
-            by_incident: [Counted::default(); 2],
+            by_level: [Counted::default(); LEVELS],
             last: None,
             mixture: Mixture::default(),
             judged: 0.0,
@@ -152,10 +154,10 @@ impl Series {
         (self.next_ms <= newest).then_some(self.next_ms)
     }
 
-    pub(super) fn begin(&mut self, moment: &Moment, hazard: &Hazard, pools: &Pools) {
+    pub(super) fn begin(&mut self, moment: &Moment, spells: &Spells, pools: &Pools) {
         let start_ms = self.next_ms;
         let last = self.last_before(start_ms);
-        let ways = self.ways(moment, last, hazard, pools);
+        let ways = self.ways(start_ms, moment, last, spells, pools);
         while self.coming.front().is_some_and(|it| it.start_ms < start_ms) {
             self.coming.pop_front();
         }
@@ -168,7 +170,8 @@ impl Series {
             start_ms,
             good: 0,
             bad: 0,
-            incident: false,
+            ill_h: 0.0,
+            need: self.need(spells),
             state: moment.state,
             last,
             ways,
@@ -184,12 +187,12 @@ impl Series {
         &self,
         start_ms: u64,
         moment: &Moment,
-        hazard: &Hazard,
+        spells: &Spells,
         pools: &Pools,
         changes: f64,
     ) -> Expected {
         let last = self.last_before(start_ms);
-        let ways = self.ways(moment, last, hazard, pools);
+        let ways = self.ways(start_ms, moment, last, spells, pools);
         let base = pools.breach(self.length);
         let calm = self.mixture.say(&ways);
         let breach = (1.0 - changes) * calm + changes * base.mean;
@@ -246,13 +249,15 @@ impl Series {
         }
     }
 
-    /// Notes that an hour breached.
-    pub(super) fn incident(&mut self, hour_ms: u64) {
-        let length = self.length.ms();
+    /// Notes how a stretch of time was.
+    pub(super) fn spent(&mut self, past: &Past) {
+        if !past.is_ill {
+            return;
+        }
         for open in &mut self.open {
-            if (open.start_ms..open.start_ms + length).contains(&hour_ms) {
-                open.incident = true;
-            }
+            let end_ms = past.end_ms.min(open.start_ms + self.length.ms());
+            let both_ms = end_ms.saturating_sub(past.start_ms.max(open.start_ms));
+            open.ill_h += both_ms as f64 / HOUR_MS;
         }
     }
 
@@ -293,8 +298,8 @@ impl Series {
         if let Some(last) = open.last {
             self.by_last[usize::from(last)].add(breached, weight, kept);
         }
-        let incident = open.incident || open.state == 0;
-        self.by_incident[usize::from(incident)].add(breached, weight, kept);
+        let level = level(open.ill_h / open.need.hours.max(1e-9));
+        self.by_level[level].add(breached, weight, kept);
         let judged = (open.good + open.bad) as f64;
         self.judged = if self.judged == 0.0 {
             judged
@@ -338,19 +343,19 @@ impl Series {
             .or(self.last)
     }
 
-    fn ways(&self, moment: &Moment, last: Option<bool>, hazard: &Hazard, pools: &Pools) -> Ways {
+    fn ways(
+        &self,
+        start_ms: u64,
+        moment: &Moment,
+        last: Option<bool>,
+        spells: &Spells,
+        pools: &Pools,
+    ) -> Ways {
         let base = pools.breach(self.length);
         let life = self.life.share(base.mean, base.strength);
         let recent = self.recent.share(life, 4.0);
         let state = moment.state;
         let by_state = self.by_state[state].share(life, 3.0);
-        let ahead_h = self.length.ms() as f64 / 3_600_000.0;
-        let incident = if state == 0 {
-            1.0
-        } else {
-            hazard.at_least_one(moment.age_h, ahead_h)
-        };
-        let [calm, struck] = &self.by_incident;
         let mut ways = [0.0; WAYS];
         ways[0] = life;
         ways[1] = recent;
@@ -360,18 +365,38 @@ impl Series {
             self.by_last[usize::from(last)].share(life, 3.0)
         });
         ways[5] = self.predictive(moment, pools);
-        ways[6] = incident * struck.share(0.5, 2.0) + (1.0 - incident) * calm.share(0.01, 4.0);
+        ways[6] = self.by_spells(start_ms, spells, pools);
         ways
+    }
+
+    /// By the present spell: the chance of each amount of trouble, and how windows with that much of it
+    /// have ended.
+    fn by_spells(&self, start_ms: u64, spells: &Spells, pools: &Pools) -> f64 {
+        let length_h = self.length.ms() as f64 / HOUR_MS;
+        let levels = spells.outlook(start_ms, length_h, self.need(spells));
+        let (good, bad) = spells.when_well();
+        let calm = self.chance(good, bad, pools);
+        let said = [calm, 0.02, 0.15, 0.98];
+        let each = levels.iter().zip(&self.by_level).zip(said);
+        each.map(|((chance, seen), prior)| chance * seen.share(prior, LEVEL_PRIOR))
+            .sum()
+    }
+
+    fn need(&self, spells: &Spells) -> Need {
+        let allowed = 1.0 - self.target_ppm as f64 / 1e6;
+        spells.need(self.length.ms() as f64 / HOUR_MS, allowed)
     }
 
     /// The beta-binomial predictive of the attempts that a window usually has.
     fn predictive(&self, moment: &Moment, pools: &Pools) -> f64 {
+        self.chance(moment.good, moment.bad, pools)
+    }
+
+    fn chance(&self, good: f64, bad: f64, pools: &Pools) -> f64 {
         let attempts = float_to_count(self.judged.clamp(1.0, PREDICTED_MAX));
         let allowed = u64::from(attempts) * (1_000_000 - self.target_ppm) / 1_000_000;
         let allowed = u32::try_from(allowed).unwrap_or(u32::MAX);
-        1.0 - pools
-            .attempts
-            .at_most(moment.good, moment.bad, attempts, allowed)
+        1.0 - pools.attempts.at_most(good, bad, attempts, allowed)
     }
 
     /// Something else is served from here on.
@@ -382,7 +407,7 @@ impl Series {
             .iter_mut()
             .chain(&mut self.by_state_recent)
             .chain(&mut self.by_last)
-            .chain(&mut self.by_incident);
+            .chain(&mut self.by_level);
         for counted in flat.into_iter().chain(tables) {
             counted.limit(windows);
         }

@@ -3,13 +3,14 @@
 //! Attempts are given in the order in which they became known, each with its start. Windows are hours
 //! and days of UTC, and weeks that begin every day; a window is settled a quarter of an hour
 //! after its end, and attempts that come later change nothing. Memory is bounded (about 20 KB), an attempt
-//! costs a look at the dozen windows that are open, and a window about a hundred logarithms.
+//! costs a look at the dozen windows that are open, and a window at most 700
+//! steps of a small Markov chain, twice: some hundred microseconds for a week.
 
 use record::forecast::{Objective, WindowLength};
 
-use super::incident::{Hazard, at_least_one};
 use super::scores::Scores;
 use super::series::{Ended, Expected, HALF_LIFE_MS, Moment, Pools, STATES, Series, place};
+use super::spell::Spells;
 
 const HOUR_MS: u64 = 3_600_000;
 /// Ends of the states, hours since the last breached hour.
@@ -20,14 +21,20 @@ const YEAR_MS: f64 = 365.25 * 86_400_000.0;
 /// What is left of the counts after a change of regime, windows.
 const KEPT_WINDOWS: f64 = 3.0;
 
+/// The probability of at least one event within `ahead`, after `seen` events in `exposure` and a
+/// gamma prior of `prior` events in `prior_exposure`: `1 − ((b+T)/(b+T+h))^(a+n)`.
+fn at_least_one(prior: f64, prior_exposure: f64, seen: f64, exposure: f64, ahead: f64) -> f64 {
+    let before = prior_exposure + exposure;
+    -libm::expm1((prior + seen) * libm::log(before / (before + ahead)))
+}
+
 /// An endpoint under an objective.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Track {
     series: [Series; 3],
-    hazard: Hazard,
+    spells: Spells,
     /// Start of the last settled hour that breached.
     breached_ms: Option<u64>,
-    settled_hour_ms: Option<u64>,
     good: f64,
     bad: f64,
     counted_ms: u64,
@@ -46,9 +53,8 @@ impl Track {
                 Series::new(WindowLength::Day, target),
                 Series::new(WindowLength::Week, target),
             ],
-            hazard: Hazard::default(),
+            spells: Spells::default(),
             breached_ms: None,
-            settled_hour_ms: None,
             good: 0.0,
             bad: 0.0,
             counted_ms: 0,
@@ -63,8 +69,8 @@ impl Track {
             return;
         }
         while let Some((hour_ms, breached)) = self.series[0].settle(now_ms) {
-            if let Some(breached) = breached {
-                self.settle_hour(hour_ms, breached);
+            if breached == Some(true) {
+                self.breached_ms = Some(hour_ms);
             }
         }
         for at in 1..self.series.len() {
@@ -73,7 +79,7 @@ impl Track {
         for at in 0..self.series.len() {
             while let Some(start_ms) = self.series[at].due_ms(now_ms) {
                 let moment = self.moment(start_ms);
-                self.series[at].begin(&moment, &self.hazard, pools);
+                self.series[at].begin(&moment, &self.spells, pools);
             }
         }
     }
@@ -88,6 +94,11 @@ impl Track {
         }
         let age = now_ms.saturating_sub(self.counted_ms) as f64;
         let kept = libm::exp2(-age / HALF_LIFE_MS);
+        if let Some(past) = self.spells.add(now_ms, good, bad) {
+            for series in &mut self.series {
+                series.spent(&past);
+            }
+        }
         self.good = kept * self.good + good as f64;
         self.bad = kept * self.bad + bad as f64;
         self.counted_ms = self.counted_ms.max(now_ms);
@@ -103,7 +114,7 @@ impl Track {
         let changes = at_least_one(CHANGES_PRIOR, 1.0, self.changes, exposure, ahead);
         let moment = self.moment(start_ms);
         let series = &self.series[place(length)];
-        Some(series.expect(start_ms, &moment, &self.hazard, pools, changes))
+        Some(series.expect(start_ms, &moment, &self.spells, pools, changes))
     }
 
     /// Notes a forecast that was made before its window, to be scored when that ends. `false` if it
@@ -120,7 +131,7 @@ impl Track {
     /// Another manifest or owner, or an alarm: what was counted is worth little from here on.
     pub fn regime_changed(&mut self) {
         self.changes += 1.0;
-        self.hazard.regime_changed(0.1);
+        self.spells.keep(0.1);
         self.good *= 0.05;
         self.bad *= 0.05;
         for series in &mut self.series {
@@ -157,22 +168,6 @@ impl Track {
         (life.windows - life.breached, life.breached)
     }
 
-    fn settle_hour(&mut self, hour_ms: u64, breached: bool) {
-        let age = self.age_h(hour_ms);
-        // The hour after a breached one belongs to the same incident.
-        let within = age.is_some_and(|age| age < 1.0);
-        if !within {
-            self.hazard.hour(age, breached);
-        }
-        if breached {
-            self.breached_ms = Some(hour_ms);
-            for series in &mut self.series[1..] {
-                series.incident(hour_ms);
-            }
-        }
-        self.settled_hour_ms = Some(hour_ms);
-    }
-
     /// Hours from the end of the last settled breached hour to `at_ms`.
     fn age_h(&self, at_ms: u64) -> Option<f64> {
         let end_ms = self.breached_ms? + HOUR_MS;
@@ -202,9 +197,20 @@ impl Track {
         };
         Moment {
             state,
-            age_h,
             good: self.good,
             bad: self.bad,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gamma_and_poisson() {
+        // 1 − (31/32)^4
+        assert!((at_least_one(1.0, 1.0, 3.0, 30.0, 1.0) - 0.119_262).abs() < 1e-6);
+        assert_eq!(at_least_one(1.0, 10.0, 2.0, 5.0, 0.0), 0.0);
     }
 }

@@ -11,17 +11,17 @@ use reliability::forecast::track::Track;
 use reliability::forecast::{Pools, step_ms};
 use reliability::route::Draw;
 
-const CELL_MS: u64 = 300_000;
+pub const CELL_MS: u64 = 300_000;
 const HOUR_MS: f64 = 3_600_000.0;
-const DAY_MS: u64 = 86_400_000;
+pub const DAY_MS: u64 = 86_400_000;
 /// A Monday.
 const EPOCH_MS: u64 = 20_454 * DAY_MS;
-const ATTEMPTS_PER_CELL: u64 = 10;
+pub const ATTEMPTS_PER_CELL: u64 = 10;
 const GAP_MEAN_H: f64 = 95.0;
 const REPAIR_MEDIAN_H: f64 = 65.0 / 60.0;
 const REPAIR_SIGMA: f64 = 1.35;
 /// Failure rates outside incidents and within.
-const FAILS: [f64; 2] = [0.002, 0.8];
+pub const FAILS: [f64; 2] = [0.002, 0.8];
 
 /// How incidents come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,7 +46,7 @@ impl Luck {
 }
 
 /// Whether there is an incident in each cell.
-fn incidents(arrivals: Arrivals, seed: u64, cells: u64) -> Vec<bool> {
+pub fn incidents(arrivals: Arrivals, seed: u64, cells: u64) -> Vec<bool> {
     let mut luck = Luck(Draw::numbered(seed, u64::MAX));
     let mut down = Vec::new();
     let cell_h = CELL_MS as f64 / HOUR_MS;
@@ -69,6 +69,30 @@ fn incidents(arrivals: Arrivals, seed: u64, cells: u64) -> Vec<bool> {
     down
 }
 
+/// The chance that a gap is longer than so many cells: the law behind [`incidents`].
+pub fn gap_exceeds(arrivals: Arrivals, cells: f64) -> f64 {
+    let means = cells * CELL_MS as f64 / HOUR_MS / GAP_MEAN_H;
+    match arrivals {
+        Arrivals::Clustered => libm::exp(-libm::sqrt(2.0 * means)),
+        Arrivals::Poisson => libm::exp(-means),
+    }
+}
+
+/// The chance that a repair takes longer than so many cells.
+pub fn repair_exceeds(cells: f64) -> f64 {
+    let medians = cells * CELL_MS as f64 / HOUR_MS / REPAIR_MEDIAN_H;
+    0.5 * libm::erfc(libm::log(medians) / REPAIR_SIGMA / std::f64::consts::SQRT_2)
+}
+
+/// Attempts of a cell that fail.
+pub fn failed(seed: u64, cell: u64, down: bool) -> u64 {
+    let mut luck = Draw::numbered(seed, cell);
+    let rate = FAILS[usize::from(down)];
+    (0..ATTEMPTS_PER_CELL)
+        .filter(|_| luck.unit() < rate)
+        .count() as u64
+}
+
 /// Follows one endpoint for `days`, forecasts every window before it begins, and tells the scores of
 /// hours, days and weeks.
 pub fn follow(arrivals: Arrivals, seed: u64, days: u64) -> [ScoreReport; 3] {
@@ -85,11 +109,7 @@ pub fn follow(arrivals: Arrivals, seed: u64, days: u64) -> [ScoreReport; 3] {
         if cell > 0 {
             forecast(&mut track, start_ms, &pools);
         }
-        let mut luck = Draw::numbered(seed, cell);
-        let rate = FAILS[usize::from(down)];
-        let bad = (0..ATTEMPTS_PER_CELL)
-            .filter(|_| luck.unit() < rate)
-            .count() as u64;
+        let bad = failed(seed, cell, down);
         let known_ms = start_ms + CELL_MS - 1;
         track.observe(known_ms, start_ms, (ATTEMPTS_PER_CELL - bad, bad), &pools);
     }

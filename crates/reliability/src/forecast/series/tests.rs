@@ -13,15 +13,14 @@ fn missed(seed: u64, days: u64) -> f64 {
         let start_ms = FROM_MS + day * DAY_MS;
         let moment = Moment {
             state: STATES - 1,
-            age_h: None,
             good: 0.0,
             bad: 0.0,
         };
-        let (hazard, pools) = (Hazard::default(), Pools::UNKNOWN);
-        let expected = series.expect(start_ms, &moment, &hazard, &pools, 0.0);
+        let (spells, pools) = (Spells::default(), Pools::UNKNOWN);
+        let expected = series.expect(start_ms, &moment, &spells, &pools, 0.0);
         assert!(series.issue(expected));
         while series.due_ms(start_ms).is_some() {
-            series.begin(&moment, &hazard, &pools);
+            series.begin(&moment, &spells, &pools);
         }
         let mut luck = Draw::numbered(seed, day);
         let bad = if luck.unit() < 0.125 {
@@ -61,22 +60,21 @@ fn climatology_is_what_happened_so_far_whatever_changed() {
     let mut series = Series::new(WindowLength::Day, 990_000);
     let moment = Moment {
         state: STATES - 1,
-        age_h: None,
         good: 0.0,
         bad: 0.0,
     };
-    let (hazard, pools) = (Hazard::default(), Pools::UNKNOWN);
+    let (spells, pools) = (Spells::default(), Pools::UNKNOWN);
     for day in 0..100 {
         let start_ms = FROM_MS + day * DAY_MS;
         while series.due_ms(start_ms).is_some() {
-            series.begin(&moment, &hazard, &pools);
+            series.begin(&moment, &spells, &pools);
         }
         series.observe(start_ms, 50, u64::from(day < 20));
         while series.settle(start_ms + DAY_MS + GRACE_MS).is_some() {}
     }
     let said = |series: &Series| {
         let next_ms = FROM_MS + 100 * DAY_MS;
-        let expected = series.expect(next_ms, &moment, &hazard, &pools, 0.0);
+        let expected = series.expect(next_ms, &moment, &spells, &pools, 0.0);
         (expected.issued.climatology, expected.issued.persistence)
     };
     let (climatology, persistence) = said(&series);
