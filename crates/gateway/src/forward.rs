@@ -475,9 +475,11 @@ impl Course<'_> {
         self.attempts += 1;
         let shot = self.shot;
         let outrun = Outrun::default();
+        // A call that may go on elsewhere is not hedged: both would number the same attempts.
         let reserve = self.reserve();
+        let hedge = self.wishes.hedge.filter(|_| reserve.is_none());
         let first = shot.fire(live, place, self.attempts, outrun.clone(), reserve);
-        match self.wishes.hedge {
+        match hedge {
             None => first.await,
             Some(after) => self.hedged(first, outrun, after).await,
         }
@@ -520,10 +522,9 @@ impl Course<'_> {
         };
         self.attempts += 1;
         let other_outrun = Outrun::default();
-        let (number, reserve) = (self.attempts, self.reserve());
         let fired = self
             .shot
-            .fire(&other, place, number, other_outrun.clone(), reserve);
+            .fire(&other, place, self.attempts, other_outrun.clone(), None);
         let second = pin!(fired);
         match select(first, second).await {
             Either::Left((Ok(answer), _second)) => {

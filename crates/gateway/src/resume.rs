@@ -80,7 +80,8 @@ pub(crate) struct Reserve {
 }
 
 impl Reserve {
-    /// Another endpoint that streams an answer, within the bounds of any further attempt.
+    /// Another endpoint that streams an answer, within the bounds of any further attempt but that of
+    /// time: a stream may have gone on for long before it broke off.
     pub(crate) async fn next(&mut self) -> Option<(Attempt, Events)> {
         while usize::try_from(self.attempts).is_ok_and(|made| made < self.attempts_max) {
             let now_ms = self.gateway.uptime_ms();
