@@ -153,8 +153,19 @@ fn summary(status: &Value) -> String {
         (Value::String(why), _) | (_, Value::String(why)) => format!(" · {why}"),
         _ => String::new(),
     };
+    let behind = &status["history_read"];
+    let behind = match (&behind["read"], &behind["of"]) {
+        (Value::Null, _) => String::new(),
+        (read, Value::Null) => format!(" · the history is being read: {read} records"),
+        (read, of) => format!(" · the history is being read: {read} of {of} records"),
+    };
+    let word = if status["log"].is_null() {
+        "are kept"
+    } else {
+        "wait"
+    };
     format!(
-        "longrun {} · {minute} calls in the last minute · {} records wait{spread}{trouble}",
+        "longrun {} · {minute} calls in the last minute · {} records {word}{spread}{behind}{trouble}",
         status["version"].as_str().unwrap_or("?"),
         status["spool"]["waiting"],
     )

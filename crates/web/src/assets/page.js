@@ -54,7 +54,7 @@ function summary(status, history) {
   const calls = history.endpoints.reduce((sum, e) => sum + e.calls, 0);
   const rows = [
     ["Calls on record", count(calls), count(history.records) + " records folded"],
-    ["Records waiting for the log", count(status.spool.waiting),
+    [log ? "Records waiting for the log" : "Records kept here", count(status.spool.waiting),
       status.spool.unrecorded ? count(status.spool.unrecorded) + " calls went unrecorded" : "none unrecorded"],
   ];
   if (log) {
@@ -62,7 +62,12 @@ function summary(status, history) {
     rows.push(["Checkpoint", log.root ? shorten(log.root, 16) : "none yet",
       log.error ? log.error : "checked against every record below it"]);
   } else {
-    rows.push(["Log", "none", "histories come from this gateway’s own records"]);
+    rows.push(["Log", "none", "histories come from this gateway’s own records"
+      + (status.spool.let_go ? "; " + count(status.spool.let_go) + " older ones were let go of" : "")]);
+  }
+  if (status.history_read) {
+    const { read, of } = status.history_read;
+    rows.push(["History", "being read", count(read) + (of === null ? "" : " of " + count(of)) + " records"]);
   }
   rows.push(["History digest", shorten(history.digest, 16), "equal on any machine that folds the same records"]);
   document.getElementById("summary").replaceChildren(...rows.map(([term, value, note]) =>
