@@ -15,7 +15,7 @@
 //!
 //! With a log this is a copy that saves time. Without one it is the history, once the spool has let go of
 //! the records: about 90 bytes per attempt (some 40 more where receipts are named), for good, and a
-//! second of every start per million.
+//! second or two of every start per million.
 
 use std::fs::File;
 use std::io::{BufReader, Read};
