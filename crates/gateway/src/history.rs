@@ -20,13 +20,13 @@ use record::forecast::ForecastBasis;
 use record::{Digest, Endpoint, Record, SignerId};
 use recorder::Recorder;
 use reliability::account::{self, Account, AlarmTold};
-use reliability::drill::{Party, Price, Usage};
-use reliability::fold::{Applied, History, Incident, Policy, Report, Snapshot};
+use reliability::fold::{History, Incident, Policy, Report, Snapshot};
 use reliability::forecast::fold::{
     Due, Forecasts, Predicted, Told as ToldForecasts, ToldObjective,
 };
 use reliability::imported::Evidence;
 use reliability::kt::Alpha;
+use reliability::route::past::Past;
 use reliability::timeline::{Attempts, Timeline};
 use serde::Serialize;
 use tlog::merkle::Frontier;
@@ -34,7 +34,6 @@ use tlog::note::NoteVerifier;
 
 use crate::catalog::Catalog;
 use crate::config::GatewayConfig;
-use crate::drill::Week;
 use crate::gateway::{Gateway, StartError};
 use crate::imported::{Imported, ToldImported};
 use crate::lock::{lock, read, write};
@@ -99,8 +98,6 @@ struct Folded<H = History> {
     forecasts: Forecasts,
     /// What happened when.
     timeline: Timeline,
-    /// Tokens, for drills.
-    usage: Usage,
     frontier: Frontier,
     /// The root of the checkpoint that it was checked against.
     root: Option<Digest>,
@@ -117,7 +114,6 @@ impl Folded {
             history: History::new(policy),
             forecasts,
             timeline: Timeline::default(),
-            usage: Usage::default(),
             frontier: Frontier::default(),
             root: None,
             spool: 0,
@@ -136,7 +132,6 @@ impl Folded {
             history: self.history.snapshot(),
             forecasts: self.forecasts.clone(),
             timeline: self.timeline.clone(),
-            usage: self.usage.clone(),
             frontier: self.frontier.clone(),
             root: self.root,
             spool: self.spool,
@@ -147,9 +142,7 @@ impl Folded {
     fn apply(&mut self, record: &Record, index: u64) {
         self.owners.before(record, &mut self.forecasts);
         let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
-        if account::follow(all, record, index) == Applied::Counted {
-            self.usage.apply(record);
-        }
+        account::follow(all, record, index);
     }
 }
 
@@ -223,7 +216,7 @@ impl Histories {
             _ => Policy::without_log(),
         };
         let owners = Owners::open(recorder.directory());
-        let forecasts = Forecasts::new(own, config.objectives.clone());
+        let forecasts = Forecasts::new(own, config.objectives.clone()).remembering();
         let folded = Folded::begin(policy, forecasts.clone(), owners.to_enter());
         let journaled = config.spool.recording || matches!(source, Source::Log(_));
         Ok(Self {
@@ -359,22 +352,9 @@ impl Histories {
         folded.timeline.endpoints().map(of).collect()
     }
 
-    /// What each endpoint did from `since_ms` on, for a drill; prices are left open.
-    pub(crate) fn week(&self, since_ms: u64, now_ms: u64) -> Week {
-        let folded = self.now();
-        let of = |endpoint: &Endpoint| {
-            let span = folded.timeline.span(endpoint, since_ms, now_ms);
-            let party = Party {
-                endpoint: endpoint.clone(),
-                good: span.attempts.good,
-                bad: span.attempts.bad,
-                first_token_us: span.latency.first_token.quantile_us(500_000),
-                price: Price::default(),
-            };
-            let tokens = folded.usage.over(endpoint, since_ms, now_ms);
-            (endpoint.clone(), (party, tokens))
-        };
-        folded.timeline.endpoints().map(of).collect()
+    /// The latest attempts, and how endpoints stood before them.
+    pub(crate) fn past(&self) -> Past {
+        self.now().forecasts.past().cloned().unwrap_or_default()
     }
 
     /// Whether the history is up to date: everything that the source had was folded.

@@ -200,10 +200,10 @@ const TABLE: &[Operation] = &[
     },
     Operation {
         path: "/longrun/v1/drill",
-        summary: "The last week's calls without one provider",
+        summary: "The last week's calls, decided again without one provider",
         query: Some(Parameter {
             name: "without",
-            what: "An endpoint's name, a provider's id or origin, or the host of an origin",
+            what: "An endpoint's name, a provider's id or origin, the host of an origin, or an owner",
             kind: "string",
             required: true,
         }),

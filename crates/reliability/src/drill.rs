@@ -1,93 +1,40 @@
-//! A drill: what would have become of the calls of a span without one provider?
+//! A drill: the calls of a span, decided again without one provider.
 //!
-//! The calls are those that were made; what the others would have done with them is read off what
-//! they did with their own calls in the same span. That rests on [`ASSUMPTIONS`], which whoever
-//! prints a drill prints too. Integers and one interval per endpoint; the same numbers in, the same
-//! bytes out.
+//! Every call that was made is replayed in its order: where the provider's answer was needed, the one
+//! that is asked instead is chosen by [`crate::route::decide`] with the standings of that moment, which only
+//! the attempts that had ended before have shaped. What that one would have done with the call is read off what it did with
+//! its own calls of the same time and conditions. All of that rests on [`ASSUMPTIONS`], which whoever prints a
+//! drill prints too. The same attempts in, the same bytes out.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use record::{Endpoint, Outcome, Predicate, Record};
+use record::Endpoint;
 use serde::Serialize;
 
-use crate::cells::Cells;
 use crate::level::Alpha;
-use crate::share;
+use crate::route::past::Past;
 
-/// What a drill takes for granted.
-pub const ASSUMPTIONS: [&str; 5] = [
-    "an interval is of the number itself, however the one that would be asked was picked among those \
-     who could be; the expected number is that one's own share, and the best of several looks a little \
-     better than it is",
-    "the others would have done with these calls what they did with their own in the same span: no \
-     shared cause of failure, and room for the load",
-    "each call goes to one other endpoint, the one expected to do best now, and is not tried again: \
-     with further attempts more would survive",
-    "calls that other providers answered, or nobody, stay as they were; those that are counted are \
-     attempts that were answered well",
-    "prices are those that the configuration declares now, tokens are counted as records hold them \
-     (coarsely); the interval covers the share that the other endpoint served, not the future",
+mod reckon;
+mod replay;
+
+/// What a drill takes for granted, and what it cannot know.
+pub const ASSUMPTIONS: [&str; 6] = [
+    "an endpoint would have done with these calls what it did with its own: those of the same hour, with prompts \
+     of the same size class, streamed or not; where that are fewer than 20, of the same hour, then of the same day \
+     and kind, of the same day, of the same kind, all. Routing asks an endpoint less while it fails, so its bad hours may \
+     have fewer than 20 and take the better share of the day: what is expected leans high by that. No shared cause of \
+     failure, and room for the load",
+    "a call is decided by the attempts that had ended when it began; records do not tell a caller's own preferences, price \
+     limits and wishes, nor who was paused, resting or over a cap just then, nor what other \
+     observers said; numbers without an outcome are not seen either. None of that counts",
+    "an endpoint could be asked from its first attempt on record on; one that has none by then only where nobody \
+     else could be; one that is not offered any more, between its first attempt and its last. Strangers from a \
+     network come after the others until they have 20 outcomes",
+    "a call is given to one other endpoint, and is not tried again: with further attempts more would survive. \
+     One that others answered in fact stays as it was, as does one that failed by nobody's or the client's fault",
+    "prices are those that are declared now: records hold none. Tokens are those of the answer that was given, as \
+     records hold them (coarsely); calls whose tokens are not known are in no cost",
+    "every interval holds at once, for whichever endpoint was picked: for what its own outcomes leave open, and for \
+     how the number scatters around it. It says nothing of the future",
 ];
-
-const HOUR_MS: u64 = 3_600_000;
-/// Hours of which tokens are kept: eight days.
-const HOURS_KEPT: usize = 192;
-
-/// Tokens of answers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Tokens {
-    /// Answers whose tokens are known.
-    pub answers: u64,
-    /// Of their prompts.
-    pub prompt: u64,
-    /// Of the answers.
-    pub completion: u64,
-}
-
-impl Tokens {
-    fn add(&mut self, other: &Self) {
-        self.answers += other.answers;
-        self.prompt += other.prompt;
-        self.completion += other.completion;
-    }
-}
-
-/// Tokens of good answers by endpoint and hour, for eight days: 8 KB per busy endpoint.
-#[derive(Clone, Debug, Default)]
-pub struct Usage(BTreeMap<Endpoint, Arc<Cells<Tokens>>>);
-
-impl Usage {
-    /// Takes a record that the history counted.
-    pub fn apply(&mut self, record: &Record) {
-        let Predicate::Observation(seen) = &record.statement.predicate else {
-            return;
-        };
-        let (Outcome::Ok, Some(usage)) = (seen.outcome, seen.usage) else {
-            return;
-        };
-        let hours = self.0.entry(seen.stream.endpoint.clone());
-        let hours = hours.or_insert_with(|| Arc::new(Cells::new(HOUR_MS, HOURS_KEPT)));
-        if let Some(hour) = Arc::make_mut(hours).at(seen.timing.start_ms.ms()) {
-            hour.add(&Tokens {
-                answers: 1,
-                prompt: usage.prompt_tokens.tokens(),
-                completion: usage.completion_tokens.tokens(),
-            });
-        }
-    }
-
-    /// Tokens of an endpoint from the hour of `since_ms` to that of `until_ms`.
-    #[must_use]
-    pub fn over(&self, endpoint: &Endpoint, since_ms: u64, until_ms: u64) -> Tokens {
-        let mut sum = Tokens::default();
-        let hours = self.0.get(endpoint).into_iter();
-        hours
-            .flat_map(|hours| hours.between(since_ms, until_ms))
-            .for_each(|(_, tokens)| sum.add(tokens));
-        sum
-    }
-}
 
 /// What an endpoint asks for, in millionths of a dollar: per million tokens, and per request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,14 +48,12 @@ pub struct Price {
 }
 
 impl Price {
-    /// What these answers cost, in millionths of a dollar; none if a price is not declared.
-    #[must_use]
-    pub fn of(&self, tokens: &Tokens) -> Option<u64> {
-        let part = |count: u64, price: u64| u128::from(count) * u128::from(price);
-        let millions =
-            part(tokens.prompt, self.prompt?) + part(tokens.completion, self.completion?);
-        let requests = part(tokens.answers, self.request);
-        u64::try_from(millions / 1_000_000 + requests).ok()
+    /// What an answer of so many tokens costs, in millionths of a millionth of a dollar; none if a price
+    /// is not declared.
+    fn pico(&self, (prompt, completion): (u32, u32)) -> Option<u128> {
+        let part = |count: u32, price: u64| u128::from(count) * u128::from(price);
+        let tokens = part(prompt, self.prompt?) + part(completion, self.completion?);
+        Some(tokens + u128::from(self.request) * 1_000_000)
     }
 }
 
@@ -117,233 +62,142 @@ impl Price {
 pub struct Party {
     /// Which.
     pub endpoint: Endpoint,
-    /// Answered well in the span, and failed by the provider's fault.
-    pub good: u64,
-    /// Failed.
-    pub bad: u64,
-    /// Median time to the first token in the span, µs.
-    pub first_token_us: Option<u64>,
+    /// Under which names callers get it; none if it is not offered any more.
+    pub names: Vec<String>,
+    /// Whether it is to be done without.
+    pub is_gone: bool,
+    /// Whether it was found in a network: until it has a record, only where nobody else serves the model.
+    pub is_stranger: bool,
     /// What it asks for.
     pub price: Price,
 }
 
-/// An endpoint that would be gone, and who else serves its model.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Lost {
-    /// The one that would be gone.
-    pub party: Party,
-    /// The tokens of its answers.
-    pub tokens: Tokens,
-    /// Who would be asked instead, if there is somebody.
-    pub instead: Option<Party>,
-    /// Among how many that one was picked. Whoever picks by the record that is judged here finds the
-    /// best looking of them, so the interval must hold for each.
-    pub candidates: u32,
+/// What is replayed, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Span {
+    /// From the first call that began then, Unix ms.
+    pub since_ms: u64,
+    /// To the last one that began then.
+    pub until_ms: u64,
+    /// Share of calls that may explore, as routing is set.
+    pub exploration_ppm: u32,
+    /// Of the draws.
+    pub seed: u64,
 }
 
-/// What would have become of the answers of one endpoint.
+/// Calls that would have gone from one endpoint to another.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fate {
     /// The endpoint that would be gone.
     pub endpoint: String,
-    /// Its answers.
-    pub answers: u64,
-    /// Who would have been asked; none: nobody serves this, and the answers would not be.
-    pub instead: Option<String>,
-    /// Judged outcomes of that one in the span.
+    /// Who would have been asked.
+    pub instead: String,
+    /// So many calls.
+    pub calls: u64,
+    /// Of these, the ones that were answered well.
+    pub answered: u64,
+    /// Judged outcomes of the other one in the span: what is expected rests on some or all of them.
     pub judged: u64,
     /// Answers that would be expected, in the mean. Without any outcome of the other nothing is
     /// expected, and anything is possible.
     pub expected: Option<u64>,
-    /// Where the number lies, from and to: what is not known of the other's share, and how the number
-    /// scatters around it.
+    /// Where the number lies, from and to.
     pub interval: [u64; 2],
     /// Median time to the first token, before and after, µs.
     pub first_token_us: [Option<u64>; 2],
-    /// What the answers cost, before and after, in millionths of a dollar; none where no price is known.
-    pub cost: [Option<u64>; 2],
+    /// What the answers cost whose tokens are known, in millionths of a dollar; none where no price is.
+    pub cost: Option<u64>,
+    /// What they would have cost, from and to; a call that fails costs nothing.
+    pub cost_instead: Option<[u64; 2]>,
+}
+
+/// Calls that nobody else could have served.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Unserved {
+    /// The model, as the endpoint calls it that would be gone.
+    pub model: String,
+    /// So many calls.
+    pub calls: u64,
+    /// Of these, the ones that were answered well.
+    pub answered: u64,
 }
 
 /// A drill.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Drill {
-    /// Well answered attempts at all endpoints.
-    pub answers: u64,
-    /// Of these, the provider's.
-    pub lost: u64,
-    /// Of the lost ones, those that nobody else could have served.
+    /// From when on calls are remembered, Unix ms: the start of the span, or later.
+    pub since_ms: u64,
+    /// The end of the span.
+    pub until_ms: u64,
+    /// Whether the span is cut because more calls were made in it than are remembered.
+    pub is_cut: bool,
+    /// Calls with an outcome: answered well, or failed by a provider's fault.
+    pub calls: u64,
+    /// Of these, the ones that were answered well.
+    pub answered: u64,
+    /// Calls without one, which are left out: canceled, refused with good reason, limited.
+    pub unjudged: u64,
+    /// Calls in which the provider was asked.
+    pub asked: u64,
+    /// Of these, the ones that somebody else answered or failed in fact.
+    pub unchanged: u64,
+    /// Calls that nobody else could have served.
     pub not_served: u64,
-    /// Of the lost ones, those for which nothing is known of who would have served them.
+    /// Calls for which nothing is known of who would have served them.
     pub unknown: u64,
-    /// Answers that there would be after all, in the mean; those of which nothing is known left out.
+    /// Answers that there would be, in the mean; those of which nothing is known left out.
     pub survive: u64,
-    /// Where the number lies, whatever became of the unknown ones; every interval at once.
+    /// Where the number lies, whatever became of the unknown ones.
     pub interval: [u64; 2],
-    /// Endpoint by endpoint.
+    /// By endpoint that would be gone and the one instead.
     pub fates: Vec<Fate>,
+    /// By model.
+    pub unserved: Vec<Unserved>,
     /// What all of this takes for granted.
-    pub assumptions: [&'static str; 5],
+    pub assumptions: [&'static str; 6],
 }
 
-/// Works out a drill. `answers` are those of all endpoints; `alpha` is shared by the intervals.
+/// Replays a span of the past without the parties that are gone. `parties` are all endpoints that are
+/// offered, and those of the past.
 #[must_use]
-pub fn drill(answers: u64, lost: &[Lost], alpha: Alpha) -> Drill {
-    let share = u32::try_from(lost.len()).unwrap_or(u32::MAX).max(1);
-    let fates: Vec<Fate> = lost.iter().map(|it| fate(it, alpha.split(share))).collect();
-    let sum = |of: &dyn Fn(&Fate) -> u64| fates.iter().map(of).sum::<u64>();
-    let gone = sum(&|fate| fate.answers);
-    let kept = answers.saturating_sub(gone);
-    let alone = |fate: &Fate| {
-        if fate.instead.is_none() {
-            fate.answers
-        } else {
-            0
-        }
-    };
-    let unknown = |fate: &Fate| match (&fate.instead, fate.expected) {
-        (Some(_), None) => fate.answers,
-        _ => 0,
-    };
-    Drill {
-        answers,
-        lost: gone,
-        not_served: sum(&alone),
-        unknown: sum(&unknown),
-        survive: kept + sum(&|fate| fate.expected.unwrap_or(0)),
-        interval: [0, 1].map(|end| kept + sum(&|fate| fate.interval[end])),
-        fates,
+pub fn drill(past: &Past, parties: &[Party], span: &Span, alpha: Alpha) -> Drill {
+    let replayed = replay::replay(past, parties, span);
+    let mut drill = Drill {
+        since_ms: replayed.since_ms,
+        until_ms: span.until_ms,
+        is_cut: past.is_cut() && replayed.since_ms > span.since_ms,
+        calls: replayed.calls,
+        answered: replayed.answered,
+        unjudged: replayed.unjudged,
+        asked: replayed.asked,
+        unchanged: replayed.unchanged,
+        not_served: replayed.unserved.values().map(|it| it.calls).sum(),
+        unknown: 0,
+        survive: replayed.kept,
+        interval: [replayed.kept; 2],
+        fates: Vec::new(),
+        unserved: replayed.unserved.into_values().collect(),
         assumptions: ASSUMPTIONS,
-    }
-}
-
-fn fate(lost: &Lost, alpha: Alpha) -> Fate {
-    let Party { endpoint, good, .. } = &lost.party;
-    let answers = *good;
-    let other = lost.instead.as_ref();
-    let judged = other.map_or(0, |it| it.good + it.bad);
-    let (expected, interval) = match other {
-        None => (Some(0), [0, 0]),
-        Some(_) if judged == 0 => (None, [0, answers]),
-        Some(it) => {
-            // Half for the share of whichever candidate, half for how the number scatters.
-            let half = alpha.split(2);
-            let chance = share::of_counts(it.good, it.bad, half.split(lost.candidates));
-            let mean = u128::from(answers) * u128::from(it.good) / u128::from(judged);
-            (
-                u64::try_from(mean).ok(),
-                share::count_within(answers, chance, half),
-            )
-        }
     };
-    Fate {
-        endpoint: endpoint.to_string(),
-        answers,
-        instead: other.map(|it| it.endpoint.to_string()),
-        judged,
-        expected,
-        interval,
-        first_token_us: [
-            lost.party.first_token_us,
-            other.and_then(|it| it.first_token_us),
-        ],
-        cost: [
-            lost.party.price.of(&lost.tokens),
-            other.and_then(|it| it.price.of(&lost.tokens)),
-        ],
+    // Every one who might have been picked takes its part, so that the intervals hold at once.
+    let picked = replayed.candidates.max(replayed.moved.len());
+    let share = alpha.split(u32::try_from(picked).unwrap_or(u32::MAX));
+    for ((from, to), moved) in &replayed.moved {
+        let fate = reckon::fate(
+            (&parties[*from], &parties[*to]),
+            moved,
+            replayed.own.get(to),
+            share,
+        );
+        match fate.expected {
+            Some(expected) => drill.survive += expected,
+            None => drill.unknown += fate.calls,
+        }
+        (0..2).for_each(|end| drill.interval[end] += fate.interval[end]);
+        drill.fates.push(fate);
     }
+    drill
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn party(provider: &str, good: u64, bad: u64, prompt: Option<u64>) -> Party {
-        Party {
-            endpoint: Endpoint {
-                provider: format!("https://{provider}.example")
-                    .parse()
-                    .expect("an origin"),
-                model: "m".parse().expect("a model"),
-            },
-            good,
-            bad,
-            first_token_us: Some(good),
-            price: Price {
-                prompt,
-                completion: Some(2_000_000),
-                request: 5,
-            },
-        }
-    }
-
-    #[test]
-    fn what_survives_is_read_off_what_the_others_did() {
-        let tokens = Tokens {
-            answers: 1000,
-            prompt: 3_000_000,
-            completion: 500_000,
-        };
-        let lost = |instead: Option<Party>| Lost {
-            party: party("gone", 1000, 3, Some(1_000_000)),
-            tokens,
-            candidates: u32::from(instead.is_some()),
-            instead,
-        };
-        let all = [
-            lost(Some(party("other", 950, 50, None))),
-            lost(None),
-            lost(Some(party("idle", 0, 0, Some(0)))),
-        ];
-        let drill = drill(10_000, &all, Alpha::FIVE_PERCENT);
-        assert_eq!(
-            (drill.lost, drill.not_served, drill.unknown),
-            (3000, 1000, 1000)
-        );
-        assert_eq!(drill.survive, 7000 + 950);
-        let [low, high] = drill.fates[0].interval;
-        assert!(
-            (870..920).contains(&low) && (971..1000).contains(&high),
-            "{low} {high}"
-        );
-        assert_eq!(drill.interval, [7000 + low, 7000 + high + 1000]);
-        assert_eq!(
-            drill.fates[0].cost,
-            [Some(3_000_000 + 1_000_000 + 5000), None]
-        );
-        assert_eq!(drill.fates[2].cost[1], Some(1_000_000 + 5000));
-        assert_eq!(drill.fates[0].first_token_us, [Some(1000), Some(950)]);
-    }
-
-    /// A thousand answers of one that is known to serve 95 % are not "950 and hardly another number".
-    #[test]
-    fn a_share_that_is_well_known_still_scatters_and_a_choice_among_many_costs_width() {
-        let lost = |candidates| Lost {
-            party: party("gone", 1000, 0, None),
-            tokens: Tokens::default(),
-            instead: Some(party("other", 95_000_000, 5_000_000, None)),
-            candidates,
-        };
-        let interval = |candidates| drill(1000, &[lost(candidates)], Alpha::FIVE_PERCENT).interval;
-        let [low, high] = interval(1);
-        assert!(
-            (925..935).contains(&low) && (962..972).contains(&high),
-            "{low} {high}"
-        );
-        let of = |judged| Lost {
-            instead: Some(party("other", judged, 0, None)),
-            ..lost(20)
-        };
-        let among = |lost: Lost| drill(1000, &[lost], Alpha::FIVE_PERCENT).interval[0];
-        let one = Lost {
-            candidates: 1,
-            ..of(200)
-        };
-        assert!(among(of(200)) < among(one));
-    }
-
-    #[test]
-    fn without_calls_nothing_is_lost() {
-        let drill = drill(0, &[], Alpha::FIVE_PERCENT);
-        assert_eq!((drill.lost, drill.survive, drill.interval), (0, 0, [0, 0]));
-    }
-}
+mod tests;

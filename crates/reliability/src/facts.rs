@@ -3,8 +3,8 @@
 //!
 //! A record of a new shape is written whole: its signed bytes and its signature. An observation or a
 //! receipt that is like an earlier one but for its number, its times, its tokens and the receipt that it
-//! names is written as that difference, some 50 bytes beside the 32 of its id. What no fold reads is
-//! not kept in it: call, attempt, nonce, client, TLS key and commitments.
+//! names is written as that difference, some 60 bytes beside the 32 of its id. What no fold reads is
+//! not kept in it: the second half of the call's id, attempt, nonce, client, TLS key and commitments.
 //!
 //! Whoever writes has verified the records; whoever reads trusts the bytes as its own, and has to know
 //! by other means that they are what was written. Any bytes are read without harm.
@@ -12,7 +12,7 @@
 //! ```text
 //! entry = 0 index length payload length signature      a record as it was signed; it becomes a shape if
 //!                                                       it is an observation or a receipt
-//!       | 1 index shape id number timing usage receipt  an observation like an earlier one
+//!       | 1 index shape id call number timing usage receipt  an observation like an earlier one
 //!       | 2 index shape id number start total           a receipt like an earlier one
 //!       | 3                                             shapes are counted from 0 again
 //!       | 4 key kind provider model number              a stream is counted from this number on
@@ -25,7 +25,8 @@ use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
 use record::bucket::{DurationUs, START_STEP_MS, StartMs, Tokens};
 use record::observation::{InterToken, Observation};
 use record::{
-    Digest, Endpoint, Envelope, KeyId, Predicate, Record, RecordId, Seq, Statement, Stream, Usage,
+    CallId, Digest, Endpoint, Envelope, KeyId, Predicate, Record, RecordId, Seq, Statement, Stream,
+    Usage,
 };
 
 /// Shapes that are remembered, about 3 KB each; then they are learned anew.
@@ -37,6 +38,8 @@ const RECEIPT: u8 = 2;
 const FORGET: u8 = 3;
 const BEGINS: u8 = 4;
 
+/// What is kept of the id of a call.
+const CALL_BYTES: usize = 8;
 /// What an observation has beside its total duration.
 const HAS_RECEIPT: u8 = 1;
 const HAS_FIRST_TOKEN: u8 = 2;
@@ -151,6 +154,8 @@ fn whole(record: &Record, ahead: u64, to: &mut Vec<u8>) {
 }
 
 fn observation(before: &mut Observation, seen: &Observation, to: &mut Vec<u8>) {
+    // Attempts of one call are told by it; half of it is enough.
+    to.extend(&seen.call.as_bytes()[..CALL_BYTES]);
     place(
         (&mut before.stream.seq, &mut before.timing.start_ms),
         (seen.stream.seq, seen.timing.start_ms),
@@ -317,6 +322,11 @@ fn take_whole(rest: &mut &[u8]) -> Result<Record, FactsError> {
 }
 
 fn take_observation(seen: &mut Observation, rest: &mut &[u8]) -> Result<(), FactsError> {
+    let (half, behind) = rest.split_at_checked(CALL_BYTES).ok_or(FactsError::Cut)?;
+    *rest = behind;
+    let mut call = [0; 16];
+    call[..CALL_BYTES].copy_from_slice(half);
+    seen.call = CallId::from_bytes(call);
     take_place(&mut seen.stream.seq, &mut seen.timing.start_ms, rest)?;
     let has = take_byte(rest)?;
     if has > HAS_RECEIPT | HAS_FIRST_TOKEN | HAS_GAPS | HAS_USAGE {

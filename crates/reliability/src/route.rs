@@ -32,6 +32,7 @@
 use serde::Serialize;
 
 mod draw;
+pub mod past;
 mod standing;
 
 pub use draw::Draw;

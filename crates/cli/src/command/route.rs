@@ -15,7 +15,7 @@ mod drill;
 pub(crate) enum Command {
     /// Print which figures decided where a call went.
     Explain(Explain),
-    /// Reckon what would have become of the last week's answers without one provider.
+    /// Replay the last week's calls without one provider: each is decided again, by what was known then.
     Drill(drill::Arguments),
 }
 

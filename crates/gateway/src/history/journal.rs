@@ -33,7 +33,7 @@ use crate::append_file::{AppendError, AppendFile};
 /// The file in the gateway's directory.
 pub(super) const FILE: &str = "history.journal";
 /// The layout.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// Bytes of a frame's chained digest that are kept.
 const CHECK_BYTES: usize = 16;
 /// Length and digest.

@@ -211,8 +211,12 @@ async fn a_drill_says_what_would_be_left_without_a_provider() {
         async move { gateway.get(&path).await }
     };
     let told = drill(gone.origin()).await.json();
-    assert_eq!([&told["answers"], &told["lost"]], [6, 3], "{told:#}");
-    assert_eq!([&told["survive"], &told["not_served"]], [6, 0], "{told:#}");
+    assert_eq!([&told["calls"], &told["asked"]], [6, 3], "{told:#}");
+    assert_eq!([&told["answered"], &told["not_served"]], [6, 0], "{told:#}");
+    assert_eq!(
+        (&told["survive"], &told["is_cut"]),
+        (&6.into(), &false.into())
+    );
     let fate = &told["fates"][0];
     let instead = fate["instead"].as_str().expect("somebody");
     assert!(instead.starts_with(&other.origin()), "{fate:#}");
@@ -220,11 +224,15 @@ async fn a_drill_says_what_would_be_left_without_a_provider() {
         (&fate["judged"], &fate["interval"][1]),
         (&2.into(), &3.into())
     );
-    assert!(fate["cost"][0].is_null(), "no price was declared: {fate:#}");
+    assert!(fate["cost"].is_null(), "no price was declared: {fate:#}");
 
     let told = drill(alone.origin()).await.json();
-    assert_eq!([&told["lost"], &told["not_served"]], [1, 1], "{told:#}");
+    assert_eq!([&told["asked"], &told["not_served"]], [1, 1], "{told:#}");
     assert_eq!([&told["survive"], &told["interval"][1]], [5, 5], "{told:#}");
+    assert_eq!(
+        told["unserved"][0]["model"], "a-model-of-its-own",
+        "{told:#}"
+    );
     let unknown = drill("https://nobody.example".to_owned()).await;
     assert_eq!(unknown.status, 404);
     assert!(

@@ -6,7 +6,6 @@ use record::{Fault, HttpStatus, Outcome, SignerId};
 
 use super::*;
 use crate::account::{self, Account};
-use crate::drill::Usage as Used;
 use crate::fold::party::{Party, START_MS, Said, See, joined, origin, outside};
 use crate::fold::{History, Policy};
 use crate::forecast::fold::Forecasts;
@@ -19,23 +18,20 @@ struct Folds {
     history: History,
     forecasts: Forecasts,
     timeline: Timeline,
-    usage: Used,
 }
 
 impl Folds {
     fn new() -> Self {
         Self {
             history: History::new(Policy::own_log(origin())),
-            forecasts: Forecasts::new(SignerId::from_bytes([9; 32]), Vec::new()),
+            forecasts: Forecasts::new(SignerId::from_bytes([9; 32]), Vec::new()).remembering(),
             timeline: Timeline::default(),
-            usage: Used::default(),
         }
     }
 
     fn apply(&mut self, record: &Record, index: u64) {
         let all = (&mut self.history, &mut self.forecasts, &mut self.timeline);
         account::follow(all, record, index);
-        self.usage.apply(record);
     }
 
     /// Every byte that can be seen of it.
@@ -43,7 +39,8 @@ impl Folds {
         let now_ms = START_MS + 90_000_000;
         let all = (&self.history, &self.forecasts, &self.timeline);
         let account = Account::of(all, START_MS - 1, now_ms, Alpha::FIVE_PERCENT);
-        format!("{:?} {account:?} {:?}", self.history.digest(), self.usage)
+        let past = self.forecasts.past();
+        format!("{:?} {account:?} {past:?}", self.history.digest())
     }
 }
 
@@ -154,7 +151,7 @@ fn folds_make_the_same_of_facts_as_of_the_records() {
 }
 
 #[test]
-fn an_attempt_takes_some_fifty_bytes_beside_its_id() {
+fn an_attempt_takes_some_sixty_bytes_beside_its_id() {
     let (caller, endpoint) = (Party::new("caller"), outside("m"));
     let (mut writer, mut bytes) = (Writer::default(), Vec::new());
     let mut last = 0;

@@ -37,6 +37,7 @@ use super::series::{Ended, Expected, Pools, step_ms};
 use super::track::Track;
 use crate::fold::served::identity;
 use crate::objective::{self, Windows};
+use crate::route::past::{Attempt, Past, Standings};
 use crate::route::{self, Candidate, Standing};
 
 /// The name and version of the method: with another one, scores start afresh.
@@ -102,13 +103,13 @@ pub struct Forecasts {
     rules: Vec<Rule>,
     /// Shared with copies, until they change.
     kept: BTreeMap<(Endpoint, usize), Arc<Kept>>,
-    standings: BTreeMap<Endpoint, Standing>,
+    standings: Standings<Endpoint>,
+    /// How they came about, where somebody wants to know.
+    past: Option<Past>,
     served: BTreeMap<Endpoint, Digest>,
     clock_ms: u64,
     /// What endpoints have in common under each rule.
     pools: Vec<Pools>,
-    /// Failures of attempts, for routing.
-    routed: Pool,
     pooled_day: u64,
 }
 
@@ -233,14 +234,29 @@ impl Forecasts {
         Self {
             signer,
             pools: vec![Pools::UNKNOWN; rules.len()],
-            routed: Pool::UNKNOWN,
             rules,
             kept: BTreeMap::new(),
-            standings: BTreeMap::new(),
+            standings: Standings::unknown(),
+            past: None,
             served: BTreeMap::new(),
             clock_ms: 0,
             pooled_day: 0,
         }
+    }
+
+    /// Remembers from now on how the standings for routing came about, for drills.
+    #[must_use]
+    pub fn remembering(self) -> Self {
+        Self {
+            past: Some(Past::default()),
+            ..self
+        }
+    }
+
+    /// How the standings for routing came about, as far as that is remembered.
+    #[must_use]
+    pub fn past(&self) -> Option<&Past> {
+        self.past.as_ref()
     }
 
     /// Takes a record that the history counted, after it.
@@ -291,10 +307,11 @@ impl Forecasts {
         let Some((pool, observers)) = others.filter(|_| is_cold) else {
             return match known {
                 Some(standing) => standing.candidate(place, now_ms),
-                None => Standing::new(self.routed).candidate(place, now_ms),
+                None => Standing::new(self.standings.pool()).candidate(place, now_ms),
             };
         };
-        let mut standing = known.cloned().unwrap_or_else(|| Standing::new(self.routed));
+        let unknown = || Standing::new(self.standings.pool());
+        let mut standing = known.cloned().unwrap_or_else(unknown);
         standing.pool(pool);
         Candidate {
             other_observers: u32::try_from(observers).unwrap_or(u32::MAX),
@@ -399,11 +416,12 @@ impl Forecasts {
         self.clock_ms = self.clock_ms.max(end_ms);
         self.pool_daily();
         let endpoint = &seen.stream.endpoint;
-        if let Some(good) = judge_availability(seen) {
-            let pool = self.routed;
-            let standing = self.standings.entry(endpoint.clone());
-            let standing = standing.or_insert_with(|| Standing::new(pool));
-            standing.observe(end_ms, &routed(seen, good));
+        let attempt = Attempt::of(seen, judge_availability(seen));
+        if let Some(outcome) = attempt.outcome() {
+            self.standings.observe(endpoint, end_ms, &outcome);
+        }
+        if let Some(past) = &mut self.past {
+            past.attempted(endpoint, attempt);
         }
         for (at, rule) in self.rules.iter().enumerate() {
             if !rule.is_for(endpoint) {
@@ -480,11 +498,10 @@ impl Forecasts {
                 Arc::make_mut(kept).track.regime_changed();
             }
         }
-        for (endpoint, standing) in &mut self.standings {
-            if of(endpoint) {
-                standing.regime_changed();
-            }
+        if let Some(past) = &mut self.past {
+            past.regime_changed(&of);
         }
+        self.standings.regime_changed(of);
     }
 
     /// Fits what endpoints have in common anew when the fold's clock enters another day.
@@ -507,9 +524,10 @@ impl Forecasts {
         let served_well =
             |rule: &usize| self.rules[*rule].objective.dimension == Dimension::Availability;
         let routed = self.kept.iter().filter(|((_, rule), _)| served_well(rule));
-        self.routed = Pool::fit(routed.map(|(_, kept)| kept.track.attempts()));
-        for standing in self.standings.values_mut() {
-            standing.pool(self.routed);
+        let pool = Pool::fit(routed.map(|(_, kept)| kept.track.attempts()));
+        self.standings.pooled(pool);
+        if let Some(past) = &mut self.past {
+            past.pooled(pool);
         }
     }
 }
@@ -566,19 +584,6 @@ fn judge_availability(seen: &Observation) -> Option<bool> {
         return Some(true);
     }
     seen.counts_against_endpoint().then_some(false)
-}
-
-/// What routing takes from an attempt.
-fn routed(seen: &Observation, good: bool) -> route::Outcome {
-    let timing = &seen.timing;
-    let tokens = seen.usage.map(|usage| usage.completion_tokens.tokens());
-    let seconds = timing.total_us.us() as f64 / 1e6;
-    let rate = tokens.filter(|tokens| good && *tokens > 0 && seconds > 0.0);
-    route::Outcome {
-        good,
-        first_token_us: timing.ttft_us.filter(|_| good).map(bucket::DurationUs::us),
-        throughput: rate.map(|tokens| tokens as f64 / seconds),
-    }
 }
 
 fn told_forecast(expected: Expected) -> ToldForecast {

@@ -306,5 +306,5 @@ fn what_endpoints_have_in_common_is_fitted_for_each_objective_apart() {
     };
     assert!(served.attempts.mean < 0.05 && served.breaches[0].mean < 0.05);
     assert!(in_time.attempts.mean > 0.5 && in_time.breaches[0].mean > 0.5);
-    assert_eq!(world.forecasts.routed, served.attempts);
+    assert_eq!(world.forecasts.standings.pool(), served.attempts);
 }
