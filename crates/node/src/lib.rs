@@ -56,6 +56,7 @@ mod inference;
 mod intake;
 mod manifest;
 mod offer;
+mod reached;
 mod respond;
 mod routes;
 mod serve;
@@ -69,6 +70,6 @@ pub use handed::{
 pub use headers::{NONCE, OBSERVER, RECEIPT, RECEIPT_EVENT, SECRET, SEQ};
 pub use inference::RECEIPT_WAIT;
 pub use intake::{BODY_BYTES_MAX, BODY_TIMEOUT};
-pub use offer::{Joining, OFFER_RENEWED, OFFER_VALID};
+pub use offer::{Joining, Lifetime, OFFER_RENEWED, OFFER_VALID};
 pub use respond::CLIENT_STALL;
 pub use serve::{Node, serve};

@@ -1,6 +1,6 @@
 //! What a node says in the log so that strangers find it, and the proof that it is who they found.
 //!
-//! An offer holds for [`OFFER_VALID`] and is renewed every [`OFFER_RENEWED`], so a node that dies is
+//! An offer holds for [`OFFER_VALID`] and is renewed every [`OFFER_RENEWED`], unless [`Lifetime`] says otherwise, so a node that dies is
 //! forgotten within the hour; one that stops in order withdraws it first. Its number is the
 //! millisecond that it was made in, or the one after the last: it grows over restarts without a
 //! file to keep it in, as long as the machine's clock is not set back by more than a restart takes;
@@ -34,6 +34,25 @@ pub const OFFER_RENEWED: Duration = Duration::from_secs(1200);
 /// How soon a renewal is tried again that could not be kept.
 const AGAIN: Duration = Duration::from_secs(5);
 
+/// How long an offer holds, and how often it is renewed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lifetime {
+    /// From when it is said.
+    pub valid: Duration,
+    /// Less than `valid`, so that there is no gap.
+    pub renewed: Duration,
+}
+
+impl Default for Lifetime {
+    /// [`OFFER_VALID`] and [`OFFER_RENEWED`].
+    fn default() -> Self {
+        Self {
+            valid: OFFER_VALID,
+            renewed: OFFER_RENEWED,
+        }
+    }
+}
+
 /// What a node offers besides its models.
 #[derive(Debug, Clone)]
 pub struct Joining {
@@ -45,6 +64,8 @@ pub struct Joining {
     pub price: OfferedPrice,
     /// Most requests that it takes at once.
     pub in_flight_max: Option<u32>,
+    /// How long each offer holds.
+    pub lifetime: Lifetime,
 }
 
 /// A node's place in the network.
@@ -76,6 +97,7 @@ impl Node {
             let reason = format!("{models} models; a node offers at most {MODELS_MAX}");
             return wrong("models", reason);
         }
+        let renewed = joining.lifetime.renewed;
         let joined = Joined {
             joining,
             last_seq: tokio::sync::Mutex::new(0),
@@ -84,14 +106,14 @@ impl Node {
             return wrong("join", "this node has joined already".to_owned());
         }
         let first = self.shared.say_offer(false).await?;
-        tokio::spawn(keep_offering(Arc::downgrade(&self.shared)));
+        tokio::spawn(keep_offering(Arc::downgrade(&self.shared), renewed));
         Ok(first)
     }
 }
 
 /// Renews the offer until the node is gone or draining.
-async fn keep_offering(shared: std::sync::Weak<Shared>) {
-    let mut pause = OFFER_RENEWED;
+async fn keep_offering(shared: std::sync::Weak<Shared>, renewed: Duration) {
+    let mut pause = renewed;
     loop {
         tokio::time::sleep(pause).await;
         let Some(shared) = shared.upgrade() else {
@@ -101,7 +123,7 @@ async fn keep_offering(shared: std::sync::Weak<Shared>) {
             return;
         }
         pause = match shared.say_offer(false).await {
-            Ok(_) => OFFER_RENEWED,
+            Ok(_) => renewed,
             Err(error) => {
                 tracing::warn!(%error, "the offer could not be renewed yet");
                 AGAIN
@@ -143,7 +165,7 @@ impl Shared {
         now_ms: u64,
         withdrawn: bool,
     ) -> Result<Offer, record::Error> {
-        let valid_ms = u64::try_from(OFFER_VALID.as_millis()).unwrap_or(u64::MAX);
+        let valid_ms = u64::try_from(joining.lifetime.valid.as_millis()).unwrap_or(u64::MAX);
         let mut offer = Offer {
             seq: Seq::new(seq)?,
             from_ms: start_ms(now_ms),
@@ -181,17 +203,19 @@ impl Shared {
     }
 }
 
-#[derive(Deserialize)]
-struct Asked {
-    nonce: String,
-    address: String,
+/// What is asked of an address.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Asked {
+    pub(crate) nonce: String,
+    pub(crate) address: String,
 }
 
-#[derive(Serialize)]
-struct Proof {
-    provider: String,
-    key: String,
-    signature: String,
+/// What it answers.
+#[derive(Deserialize, Serialize)]
+pub(crate) struct Proof {
+    pub(crate) provider: String,
+    pub(crate) key: String,
+    pub(crate) signature: String,
 }
 
 /// `POST /longrun/v1/challenge`.

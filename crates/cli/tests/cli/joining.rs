@@ -15,6 +15,7 @@ fn a_node_joins_is_tried_and_leaves_and_nobody_configured_it() {
     let http = Http::default();
     let mut node = place.node("node", &["--join", &log]);
     let url = node.url("address");
+    assert_eq!(node.url("reached"), url, "it asked its own address");
     let about = http.until(&format!("{url}/longrun/v1/node"), |it| it.status == 200);
     let provider = about.json()["provider"].as_str().expect("an id").to_owned();
     let status_url = format!("{gateway}/longrun/v1/status");

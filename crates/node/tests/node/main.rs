@@ -5,6 +5,7 @@ mod common;
 mod completions;
 mod demo;
 mod drain;
+mod joining;
 mod manifests;
 mod scripted;
 mod secrecy;

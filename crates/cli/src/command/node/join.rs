@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use node::{Joining, Node};
+use node::{Joining, Lifetime, Node};
 use record::offer::{OfferedPrice, TokenPrice};
 use record::{Address, KeyAddress, Origin, RecordId};
 use recorder::State;
@@ -28,8 +28,8 @@ pub(super) struct Join {
     #[arg(long, value_name = "LOG_URL")]
     pub(super) join: Option<String>,
     /// Where others reach this node, such as http://203.0.113.7:7412, or https://gpu.example.org with
-    /// a reverse proxy in front: a node speaks plain HTTP. It may be repeated, and stands in the offer
-    /// then, but gateways use the first one alone. Default: what it listens on.
+    /// a reverse proxy in front: a node speaks plain HTTP. Up to four: gateways try them in this order
+    /// and use the first that leads here. Default: what it listens on.
     #[arg(long, requires = "join", value_name = "URL")]
     address: Vec<String>,
     /// Where it is, in a word of its own, such as eu-west. Anyone can read it; no gateway goes by it.
@@ -63,8 +63,11 @@ impl Join {
                 );
             }
         }
+        let addresses = joining.addresses.clone();
         let offer = node.join(joining).await?;
-        self.wait(node, offer).await
+        self.wait(node, offer).await?;
+        look(node, &addresses).await;
+        Ok(())
     }
 
     /// Refuses what no offer can say, before anything is started.
@@ -109,6 +112,7 @@ impl Join {
                 completion: price("--price-completion", self.price_completion)?,
             },
             in_flight_max: self.offer_in_flight,
+            lifetime: Lifetime::default(),
         })
     }
 
@@ -142,6 +146,33 @@ impl Join {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Asks each address what gateways will ask, and says which leads to this node. A warning and no more: some
+/// routers do not lead their own address back inside.
+async fn look(node: &Node, addresses: &[Address]) {
+    let client = engine::http::client();
+    for address in addresses {
+        // The dialer is not here; the relay says by itself whether it has us.
+        if matches!(address, Address::Key(_)) {
+            continue;
+        }
+        match node.is_reached_at(&client, address).await {
+            Ok(()) => println!("reached   {address} leads to this node"),
+            Err(why) => eprintln!("{}", unreached(address, &why)),
+        }
+    }
+}
+
+fn unreached(address: &Address, why: &str) -> String {
+    format!(
+        "longrun: warning: {address} does not lead to this node: {why}. Gateways that cannot use an address \
+         leave the node alone for an hour, then for two. Open the port in the firewall, forward it in the router, \
+         start the reverse proxy, or give another --address and start again. If this machine is behind a router, it \
+         may not get back to itself by that address although others do: see from another machine that \
+         `curl {}/longrun/v1/node` answers",
+        address.base()
+    )
 }
 
 fn is_of_this_machine(address: &Address) -> bool {
