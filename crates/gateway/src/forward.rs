@@ -623,6 +623,12 @@ fn busy() -> ApiError {
 /// At most this much of a model's name is repeated in an error.
 const MODEL_SHOWN_CHARS: usize = 256;
 
+/// Models that are named in an error of which it is known that nobody is there.
+const AWAY_SHOWN: usize = 20;
+/// What a caller is told to wait when nobody of a network is there, seconds: a free seat is given out every
+/// second, and a check takes a few.
+const AWAY_RETRY_S: u32 = 5;
+
 /// No endpoint serves the model; a caller is told of those alone that it may use.
 pub(crate) fn no_model(
     gateway: &Gateway,
@@ -647,9 +653,38 @@ pub(crate) fn no_model(
             .with_code("network_unread")
             .with_retry_after(1);
     }
+    let mut away = gateway.networks.offered();
+    away.retain(|name| caller.may_use(name) && catalog.model(name).is_none());
+    if away.contains(model) {
+        return nobody_there(&shown);
+    }
     let mut names = catalog.names();
     names.retain(|name| caller.may_use(name));
-    ApiError::model_not_found(&shown, &names)
+    let mut error = ApiError::model_not_found(&shown, &names);
+    if !away.is_empty() {
+        let named: Vec<&str> = away.iter().take(AWAY_SHOWN).map(String::as_str).collect();
+        let more = match away.len() - named.len() {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let named = named.join(", ");
+        let known = format!(" Offered, but nobody who offers it can be asked now: {named}{more}.");
+        error.message.push_str(&known);
+    }
+    error
+}
+
+/// Nodes offer the model, and none of them can be asked now.
+fn nobody_there(shown: &str) -> ApiError {
+    let message = format!(
+        "Nodes of a network offer the model `{shown}`, and none of them can be asked now: they wait for \
+         their turn to be looked for, did not answer, or failed. Under `networks`, \
+         GET /longrun/v1/status says which."
+    );
+    ApiError::new(503, "server_error", message)
+        .with_param("model")
+        .with_code("nodes_away")
+        .with_retry_after(AWAY_RETRY_S)
 }
 
 /// An endpoint that the configuration names for the model has never answered.

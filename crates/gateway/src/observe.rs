@@ -321,6 +321,10 @@ fn vouch(gateway: &Gateway, facts: &Facts) -> Result<Vouched, Vouched> {
         why: Some(why),
     };
     match receipt::check(json, &provider, &expected) {
+        Checked::Verified(record) if facts.live.site.has_ended(record.key().key_id()) => {
+            let why = "its key has ended, as the log of the node's network says";
+            Ok(invalid(Some(record.id), why.to_owned()))
+        }
         Checked::Verified(record) => {
             facts.live.site.proves(record.signer_id());
             Ok(Vouched {

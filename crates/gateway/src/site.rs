@@ -4,7 +4,7 @@
 //! the start, again when it did not answer, and from time to time. A site that answered once keeps
 //! its endpoints when it falls silent: their failures are what the record is about.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use engine::upstream::{ApiKey, Deadlines, Upstream, UpstreamError};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use record::control::Chain;
-use record::{Envelope, ModelName, Origin, Predicate, Provider, Record, RecordId, SignerId};
+use record::{Envelope, KeyId, ModelName, Origin, Predicate, Provider, Record, RecordId, SignerId};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -29,6 +29,8 @@ use crate::vitals::Memory;
 pub(crate) const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest description of a node, bytes.
 const DESCRIPTION_BYTES_MAX: usize = 4 << 20;
+/// Control records of one node that are kept as they were signed, bytes: some twenty.
+const CONTROLS_KEPT_BYTES: usize = 16 << 10;
 /// Most control records, and most manifests, of one node.
 const STATEMENTS_MAX: usize = 1024;
 
@@ -50,6 +52,8 @@ pub(crate) struct Site {
     known: RwLock<Known>,
     /// Whose key was seen at work here: a description alone, anyone can pass on.
     proven: RwLock<Option<SignerId>>,
+    /// Instance keys that have ended by the log of a network that is followed here, whatever the node says.
+    ended: RwLock<BTreeSet<KeyId>>,
     /// When it was last asked because of a receipt.
     pub(crate) refreshed: tokio::sync::Mutex<Option<tokio::time::Instant>>,
 }
@@ -63,6 +67,14 @@ pub(crate) struct Known {
     /// The identity behind a joined provider.
     pub(crate) joined: Option<Arc<Joined>>,
     pub(crate) models: Vec<ModelName>,
+}
+
+impl Known {
+    /// A site that turns out to be somebody else is not used on old knowledge.
+    fn refuse(&mut self, standing: Standing) {
+        (self.provider, self.joined) = (None, None);
+        self.standing = standing;
+    }
 }
 
 /// How discovery went last.
@@ -104,6 +116,8 @@ pub(crate) struct Joined {
     pub(crate) manifests: BTreeMap<RecordId, ModelName>,
     /// The domain that it calls its own; nothing before the domain agrees.
     domain: Option<String>,
+    /// Its control records as they were signed; none where they are too many to be kept.
+    controls: Vec<Envelope>,
 }
 
 impl Site {
@@ -146,6 +160,7 @@ impl Site {
             client,
             known: RwLock::new(known),
             proven: RwLock::default(),
+            ended: RwLock::default(),
             refreshed: tokio::sync::Mutex::new(None),
             config,
         })
@@ -186,6 +201,7 @@ impl Site {
             }
             next.known = RwLock::new(known);
             next.proven = RwLock::new(*read(&self.proven));
+            next.ended = RwLock::new(read(&self.ended).clone());
         }
         Ok(next)
     }
@@ -234,6 +250,36 @@ impl Site {
         Some(joined).filter(|_| is_proven)
     }
 
+    /// The log says that these keys have ended; whether the site is not used any more because of it.
+    pub(crate) fn keys_ended(&self, keys: BTreeSet<KeyId>) -> bool {
+        if *read(&self.ended) == keys {
+            return false;
+        }
+        *write(&self.ended) = keys;
+        let mut known = write(&self.known);
+        let refused = known.joined.as_ref().map(|joined| self.check_ended(joined));
+        let Some(Err(standing)) = refused else {
+            return false;
+        };
+        known.refuse(standing);
+        true
+    }
+
+    /// Whether a key has ended by the log of a network.
+    pub(crate) fn has_ended(&self, key: KeyId) -> bool {
+        read(&self.ended).contains(&key)
+    }
+
+    /// Refuses a provider none of whose keys is left.
+    fn check_ended(&self, joined: &Joined) -> Result<(), Standing> {
+        let mut valid = joined.chain.valid_instances().map(|it| it.key.key_id());
+        if read(&self.ended).is_empty() || valid.any(|key| !self.has_ended(key)) {
+            return Ok(());
+        }
+        let why = "its instance key has ended, as the log of its network says";
+        Err(Standing::Refused(why.to_owned()))
+    }
+
     /// Which domain it calls its own.
     pub(crate) fn claim(&self) -> Option<Claim> {
         self.proven()?.claim()
@@ -250,12 +296,10 @@ impl Site {
                     let (url, why) = (&self.config.api, standing.why().unwrap_or(""));
                     tracing::warn!(%url, why, "an endpoint is {}", standing.word());
                 }
-                // A site that turns out to be somebody else is not used on old knowledge.
-                if matches!(standing, Standing::Refused(_)) {
-                    known.provider = None;
-                    known.joined = None;
+                match standing {
+                    Standing::Refused(_) => known.refuse(standing),
+                    _ => known.standing = standing,
                 }
-                known.standing = standing;
             }
         }
     }
@@ -284,6 +328,9 @@ impl Site {
             return Err(Standing::Refused(format!(
                 "it is provider {provider}, and the configuration expects {pinned}"
             )));
+        }
+        if let Some(joined) = &joined {
+            self.check_ended(joined)?;
         }
         if let (Some(membership), Some(joined)) = (&self.config.membership, &joined) {
             membership.check_keys(joined)?;
@@ -417,11 +464,20 @@ impl Joined {
         }
         let is_one = |it: &String| crate::domain::url(it).is_ok();
         let domain = said.domain.filter(is_one);
+        let bytes: usize = controls.iter().map(|it| it.envelope.payload().len()).sum();
+        let controls = controls.into_iter().map(|it| it.envelope);
         Ok(Self {
             chain,
             manifests,
             domain,
+            controls: controls.filter(|_| bytes <= CONTROLS_KEPT_BYTES).collect(),
         })
+    }
+
+    /// Its control records as they were signed; `None` where they are too many to be kept.
+    pub(crate) fn kept_controls(&self) -> Option<BTreeMap<RecordId, Envelope>> {
+        let by_id = self.controls.iter().map(|it| (it.record_id(), it.clone()));
+        (!self.controls.is_empty()).then(|| by_id.collect())
     }
 
     /// Which domain it calls its own, if it names one.

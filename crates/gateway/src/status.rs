@@ -83,6 +83,8 @@ pub(crate) struct EndpointStatus {
     pub(crate) joined: bool,
     /// The domain that vouches for the provider, if one does.
     pub(crate) domain: Option<String>,
+    /// Where a node of a network is, in its own word; nothing is chosen by it.
+    pub(crate) region: Option<String>,
     /// How often the provider changed its owner, by its control records.
     pub(crate) owner_changes: usize,
     /// `ready`, `unreachable`, `refused` or `unasked`.
@@ -125,6 +127,11 @@ impl EndpointStatus {
             model: None,
             joined,
             domain: None,
+            region: site
+                .config
+                .membership
+                .as_ref()
+                .and_then(|it| it.region.clone()),
             owner_changes: site
                 .joined()
                 .map_or(0, |joined| joined.chain.owner_changes().len()),

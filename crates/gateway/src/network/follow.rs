@@ -7,13 +7,13 @@
 //! a copy that lags behind, is no contradiction: it is read again. The log is read from its beginning,
 //! about half a kilobyte per record.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use engine::http::Client;
 use record::control::LogOrigin;
 use record::leaf::leaf_hash;
 use record::offer::{Book, Heard};
-use record::{Digest, KeyId};
+use record::{Digest, Envelope, KeyId, Predicate, Record, RecordId, sha256};
 use serde::Deserialize;
 use tlog::bundle::{decode_bodies, decode_entries};
 use tlog::checkpoint::SignedCheckpoint;
@@ -25,6 +25,9 @@ use crate::log_client::{ENTRIES_BYTES_MAX, LogClient, LogError, open};
 
 /// Records that do not count which are told after a step, at most: the latest.
 const REFUSED_MAX: usize = 8;
+/// Offers that are kept as they were signed, bytes: some fifteen thousand. Who is left out when there are more is drawn by
+/// lot, and not remembered over a restart.
+const SAID_BYTES_MAX: usize = 16 << 20;
 /// Largest bundle of bodies: control records, manifests and offers have less than 64 KiB each.
 const BODIES_BYTES_MAX: usize = 257 << 16;
 
@@ -37,6 +40,8 @@ pub(crate) struct Follower {
     book: Option<Book>,
     /// Whether what was read has the root of a checkpoint.
     agreed: bool,
+    /// Whether the log has answered since the start, with a checkpoint under its key.
+    answered: bool,
     /// The root that what was read did not have, the last time: if it differs once more, the log
     /// contradicts itself.
     doubted: Option<Digest>,
@@ -45,6 +50,15 @@ pub(crate) struct Follower {
     /// The keys that signed the latest records that do not count, and why those do not. Whose they
     /// claim to be is anybody's choice.
     refused: VecDeque<(KeyId, String)>,
+    /// The latest offer of each key as it was signed, with its place, by a salted digest of the key.
+    said: BTreeMap<Digest, Said>,
+    said_bytes: usize,
+}
+
+struct Said {
+    key: KeyId,
+    index: u64,
+    envelope: Envelope,
 }
 
 /// Why a step did not succeed.
@@ -67,9 +81,12 @@ impl Follower {
             frontier: Frontier::default(),
             book: None,
             agreed: false,
+            answered: false,
             doubted: None,
             condemned: None,
             refused: VecDeque::new(),
+            said: BTreeMap::new(),
+            said_bytes: 0,
         }
     }
 
@@ -89,8 +106,56 @@ impl Follower {
         self.frontier.size()
     }
 
+    /// Whether the log has answered since the start, with a checkpoint under its key.
+    pub(crate) fn has_answered(&self) -> bool {
+        self.answered
+    }
+
+    /// The log's key, once it is known.
+    pub(crate) fn key(&self) -> Option<&NoteVerifier> {
+        self.key.as_ref()
+    }
+
     pub(crate) fn is_condemned(&self) -> bool {
         self.condemned.is_some()
+    }
+
+    /// An offer as it was signed, and its place, if it is the latest of its key and was kept.
+    pub(crate) fn said(&self, key: &KeyId, offer: RecordId) -> Option<(u64, &Envelope)> {
+        let said = self.said.get(&self.rank(key))?;
+        (said.envelope.record_id() == offer).then_some((said.index, &said.envelope))
+    }
+
+    /// Lets go of offers of keys that are not meant.
+    pub(crate) fn keep_said(&mut self, of: impl Fn(&KeyId) -> bool) {
+        self.said.retain(|_, said| of(&said.key));
+        let bytes = self.said.values().map(|it| it.envelope.payload().len());
+        self.said_bytes = bytes.sum();
+    }
+
+    fn keep(&mut self, record: &Record, index: u64) {
+        let key = record.key().key_id();
+        let envelope = record.envelope.clone();
+        self.said_bytes += envelope.payload().len();
+        let said = Said {
+            key,
+            index,
+            envelope,
+        };
+        let mut gone = self.said.insert(self.rank(&key), said);
+        loop {
+            if let Some(gone) = gone {
+                self.said_bytes -= gone.envelope.payload().len();
+            }
+            if self.said_bytes <= SAID_BYTES_MAX {
+                return;
+            }
+            gone = self.said.pop_last().map(|(_, said)| said);
+        }
+    }
+
+    fn rank(&self, key: &KeyId) -> Digest {
+        sha256(&[self.salt.as_slice(), key.as_bytes()].concat())
     }
 
     /// Reads what is new.
@@ -119,6 +184,7 @@ impl Follower {
         }
         let note = self.log.get(client, "/checkpoint", NOTE_BYTES_MAX).await?;
         let signed = SignedCheckpoint::open(&note, &key).map_err(|e| unusable("checkpoint", &e))?;
+        self.answered = true;
         let (target, have) = (signed.checkpoint(), self.frontier.size());
         if target.size < have {
             let why = format!("an old one of {} entries; {have} were read", target.size);
@@ -181,7 +247,13 @@ impl Follower {
                 Err(error) => return Ok(Err(format!("entry {place}: {error}"))),
             };
             let why = match book.hear(&record, place) {
-                Heard::Taken | Heard::Passed => continue,
+                Heard::Taken => {
+                    if matches!(record.statement.predicate, Predicate::Offer(_)) {
+                        self.keep(&record, place);
+                    }
+                    continue;
+                }
+                Heard::Passed => continue,
                 Heard::Contradicted => {
                     "two offers of its key have the same number and say different \
                                         things; neither is used"

@@ -13,12 +13,13 @@ use engine::http::Client;
 use http::{Request, header};
 use http_body_util::{BodyExt, Full, Limited};
 use record::challenge::Challenge;
-use record::offer::Standing as StandingOffer;
+use record::offer::{OfferedModel, Standing as StandingOffer};
 use record::{Address, Digest, KeyId, PublicKey, RecordId, SignerId};
 use ring::rand::{SecureRandom, SystemRandom};
 use serde::{Deserialize, Serialize};
 
 use super::reach;
+use crate::by_key::KeyRoute;
 use crate::config::network::NetworkConfig;
 use crate::config::{EndpointConfig, EndpointKind, Price, Timeouts};
 use crate::lock::lock;
@@ -45,6 +46,8 @@ pub(crate) struct Membership {
     /// The key that its address must prove.
     pub(crate) key: PublicKey,
     pub(crate) address: Address,
+    /// Where it is, in its own word.
+    pub(crate) region: Option<String>,
     /// Model → the manifest that is offered.
     pub(crate) manifests: BTreeMap<String, RecordId>,
 }
@@ -100,56 +103,49 @@ impl Member {
     }
 }
 
-/// The endpoint that an offer amounts to, or why it is of no use here.
-pub(super) fn endpoint(
+/// The endpoints that an offer amounts to, one for each address that can be used, in its order; or why it
+/// is of no use here.
+pub(super) fn endpoints(
     network: &NetworkConfig,
     dials: bool,
     standing: &StandingOffer<'_>,
+) -> Result<Vec<EndpointConfig>, String> {
+    let usable = usable(network, dials, &standing.offer.addresses)?;
+    let each = usable
+        .into_iter()
+        .map(|address| at(network, standing, address));
+    each.collect()
+}
+
+/// The endpoint at one address of an offer.
+fn at(
+    network: &NetworkConfig,
+    standing: &StandingOffer<'_>,
+    address: &Address,
 ) -> Result<EndpointConfig, String> {
     let offer = standing.offer;
-    let address = usable(&offer.addresses, dials)?;
     let mut endpoint =
         EndpointConfig::at(&address.to_string()).map_err(|error| error.to_string())?;
     if let Some(route) = &mut endpoint.by_key {
         route.private = network.allow_private;
-        route.check()?;
-    }
-    if let Some(literal) = endpoint.api.host().and_then(reach::literal)
-        && !network.allow_private
-        && !reach::is_public(literal)
-    {
-        return Err(format!(
-            "{literal} is inside this gateway's own network, or nobody's; allow_private = true \
-             would allow it"
-        ));
     }
     let mut price = Price::default();
     let mut manifests = BTreeMap::new();
-    let mut dear = 0;
-    for offered in &offer.models {
-        let name = offered.model.as_str().to_owned();
-        if !network.models.is_empty() && !network.models.contains(&name) {
-            continue;
-        }
-        let (prompt, completion) = (
-            offered.price.prompt.micro_credits(),
-            offered.price.completion.micro_credits(),
-        );
-        if prompt.max(completion) > network.price_max {
-            dear += 1;
-            continue;
-        }
+    for offered in offer.models.iter().filter(|it| is_wanted(network, it)) {
         // One price per endpoint: the highest of what it asks.
-        price.prompt = price.prompt.max(Some(prompt));
-        price.completion = price.completion.max(Some(completion));
+        let asks = &offered.price;
+        price.prompt = price.prompt.max(Some(asks.prompt.micro_credits()));
+        price.completion = price.completion.max(Some(asks.completion.micro_credits()));
+        let name = offered.model.as_str().to_owned();
         endpoint.models.push(name.clone());
         manifests.insert(name, offered.manifest);
     }
     if endpoint.models.is_empty() {
         let limit = network.price_max;
-        return Err(match dear {
-            0 => "it offers no model that is wanted here".to_owned(),
-            _ => format!("it costs more than {limit} micro-credits per million tokens"),
+        let is_named = |it: &OfferedModel| is_named(network, it);
+        return Err(match offer.models.iter().any(is_named) {
+            false => "it offers no model that is wanted here".to_owned(),
+            true => format!("it costs more than {limit} micro-credits per million tokens"),
         });
     }
     endpoint.kind = EndpointKind::Node;
@@ -163,22 +159,72 @@ pub(super) fn endpoint(
         provider: standing.provider,
         key: *standing.key,
         address: address.clone(),
+        region: offer.region.as_ref().map(|it| it.as_str().to_owned()),
         manifests,
     });
     Ok(endpoint)
 }
 
-/// The first address that can be connected to: one by key only where that was asked for.
-pub(super) fn usable(addresses: &[Address], dials: bool) -> Result<&Address, String> {
-    let mut usable = addresses.iter().filter(|address| match address {
-        Address::Web(_) => true,
-        Address::Key(_) => dials,
-    });
-    let none = match addresses {
-        [] => "it names no address",
-        _ => "it is reached by its key alone; dial_by_key = true would allow that",
+fn is_named(network: &NetworkConfig, offered: &OfferedModel) -> bool {
+    let name = offered.model.as_str();
+    network.models.is_empty() || network.models.iter().any(|wanted| wanted == name)
+}
+
+/// Whether a model of an offer is one that is wanted here, at that price.
+pub(super) fn is_wanted(network: &NetworkConfig, offered: &OfferedModel) -> bool {
+    let asks = &offered.price;
+    let dearest = asks
+        .prompt
+        .micro_credits()
+        .max(asks.completion.micro_credits());
+    is_named(network, offered) && dearest <= network.price_max
+}
+
+/// The addresses that may be connected to, in their order, or why the first of them may not: those by key
+/// only where that was asked for, and none inside this gateway's own network.
+pub(super) fn usable<'a>(
+    network: &NetworkConfig,
+    dials: bool,
+    addresses: &'a [Address],
+) -> Result<Vec<&'a Address>, String> {
+    let (mut usable, mut why) = (Vec::new(), None);
+    for address in addresses {
+        match may_be_asked(network, dials, address) {
+            Ok(()) => usable.push(address),
+            Err(error) => why = why.or(Some(error)),
+        }
+    }
+    match usable.is_empty() {
+        false => Ok(usable),
+        true => Err(why.unwrap_or_else(|| "it names no address".to_owned())),
+    }
+}
+
+fn may_be_asked(network: &NetworkConfig, dials: bool, address: &Address) -> Result<(), String> {
+    let origin = match address {
+        Address::Key(_) if !dials => {
+            let why = "it is reached by its key alone; dial_by_key = true would allow that";
+            return Err(why.to_owned());
+        }
+        Address::Key(address) => {
+            let route = KeyRoute {
+                address: address.clone(),
+                private: network.allow_private,
+            };
+            return route.check();
+        }
+        Address::Web(origin) => origin.as_str(),
     };
-    usable.next().ok_or_else(|| none.to_owned())
+    let url: http::Uri = origin
+        .parse()
+        .map_err(|_| "it names no address".to_owned())?;
+    match url.host().and_then(reach::literal) {
+        Some(literal) if !network.allow_private && !reach::is_public(literal) => Err(format!(
+            "{literal} is inside this gateway's own network, or nobody's; allow_private = true \
+             would allow it"
+        )),
+        _ => Ok(()),
+    }
 }
 
 #[derive(Serialize)]

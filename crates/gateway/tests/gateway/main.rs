@@ -16,6 +16,7 @@ mod imported;
 mod judging;
 mod merged;
 mod misbehaviour;
+mod nodes;
 mod offers;
 mod openapi;
 mod outlook;

@@ -30,25 +30,25 @@ use services::quota::{Rules, Who};
 
 const ORIGIN: &str = "log.example/offers";
 /// Generous, for a busy machine.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH);
     u64::try_from(now.expect("after 1970").as_millis()).expect("for a while yet")
 }
 
 /// A provider with keys of its own, and what it says.
 #[derive(Clone)]
-struct Party {
+pub(crate) struct Party {
     root: Arc<SigningKey>,
-    instance: Arc<SigningKey>,
-    id: SignerId,
+    pub(crate) instance: Arc<SigningKey>,
+    pub(crate) id: SignerId,
     controls: Vec<Envelope>,
-    manifest: Envelope,
+    pub(crate) manifest: Envelope,
 }
 
 impl Party {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let random = SystemRandom::new();
         let key = || Arc::new(SigningKey::generate(&random).expect("a key"));
         let (root, instance) = (key(), key());
@@ -82,7 +82,7 @@ impl Party {
         party
     }
 
-    fn control(&mut self, action: Action) {
+    pub(crate) fn control(&mut self, action: Action) {
         let control = Control {
             seq: Seq::new(self.controls.len() as u64 + 1).expect("a number"),
             previous: self.controls.last().map(Envelope::record_id),
@@ -104,7 +104,7 @@ impl Party {
         sign(key, by, offer)
     }
 
-    fn offers(&self, offer: Offer) -> Envelope {
+    pub(crate) fn offers(&self, offer: Offer) -> Envelope {
         self.signed_by(&self.instance, offer)
     }
 }
@@ -145,7 +145,7 @@ fn manifest() -> Manifest {
     }
 }
 
-fn offer(seq: u64, address: &str, manifest: RecordId) -> Offer {
+pub(crate) fn offer(seq: u64, address: &str, manifest: RecordId) -> Offer {
     let price = OfferedPrice {
         prompt: TokenPrice::new(7_777_777).expect("within bounds"),
         completion: TokenPrice::default(),
@@ -167,7 +167,7 @@ fn offer(seq: u64, address: &str, manifest: RecordId) -> Offer {
 }
 
 /// A node's HTTP: it proves its key for its own address, describes itself, and answers.
-async fn serve(party: Party) -> String {
+pub(crate) async fn serve(party: Party) -> String {
     let (listener, address) = port().await;
     let own = format!("http://{address}");
     let router = Router::new()
@@ -179,7 +179,7 @@ async fn serve(party: Party) -> String {
     own
 }
 
-async fn port() -> (tokio::net::TcpListener, SocketAddr) {
+pub(crate) async fn port() -> (tokio::net::TcpListener, SocketAddr) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
     let listener = listener.expect("a port");
     let address = listener.local_addr().expect("bound");
@@ -216,7 +216,7 @@ async fn answer() -> impl IntoResponse {
 }
 
 /// Somebody who answers everything in one way, and how often that was asked.
-async fn canned(status: u16, location: &'static str) -> (String, Arc<AtomicUsize>) {
+pub(crate) async fn canned(status: u16, location: &'static str) -> (String, Arc<AtomicUsize>) {
     let (listener, address) = port().await;
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
@@ -231,7 +231,13 @@ async fn canned(status: u16, location: &'static str) -> (String, Arc<AtomicUsize
     (format!("http://{address}"), asked)
 }
 
-async fn log() -> (String, tempfile::TempDir) {
+pub(crate) async fn log() -> (String, tempfile::TempDir) {
+    let (log, directory, _) = log_that_stops().await;
+    (log, directory)
+}
+
+/// A log, and the task that it ends with.
+pub(crate) async fn log_that_stops() -> (String, tempfile::TempDir, tokio::task::JoinHandle<()>) {
     let directory = tempfile::tempdir().expect("a directory");
     let options = ServeOptions {
         directory: directory.path().join("log"),
@@ -245,12 +251,14 @@ async fn log() -> (String, tempfile::TempDir) {
     };
     let server = LogServer::bind(options).await.expect("the log opens");
     let url = format!("http://{}", server.address());
-    tokio::spawn(server.run(std::future::pending()));
-    (url, directory)
+    let running = tokio::spawn(async move {
+        let _ = server.run(std::future::pending()).await;
+    });
+    (url, directory, running)
 }
 
 /// What the log says to these envelopes.
-async fn send(log: &str, envelopes: &[&Envelope]) -> Vec<Value> {
+pub(crate) async fn send(log: &str, envelopes: &[&Envelope]) -> Vec<Value> {
     let lines = envelopes
         .iter()
         .flat_map(|it| [it.to_json(), b"\n".to_vec()].concat());
@@ -263,7 +271,7 @@ async fn send(log: &str, envelopes: &[&Envelope]) -> Vec<Value> {
     told["entries"].as_array().expect("a list").clone()
 }
 
-async fn takes(log: &str, party: &Party, more: &[&Envelope]) {
+pub(crate) async fn takes(log: &str, party: &Party, more: &[&Envelope]) {
     let mut all: Vec<&Envelope> = party.controls.iter().collect();
     all.push(&party.manifest);
     all.extend(more);
@@ -271,7 +279,7 @@ async fn takes(log: &str, party: &Party, more: &[&Envelope]) {
     assert!(told.iter().all(|it| it["error"].is_null()), "{told:#?}");
 }
 
-fn gateway_config(log: &str, allow_private: bool) -> gateway::config::GatewayConfig {
+pub(crate) fn gateway_config(log: &str, allow_private: bool) -> gateway::config::GatewayConfig {
     let mut config = config();
     let mut network = NetworkConfig::of(log.parse().expect("a URL"));
     network.allow_private = allow_private;
@@ -281,7 +289,10 @@ fn gateway_config(log: &str, allow_private: bool) -> gateway::config::GatewayCon
 
 /// Waits until the network is as wanted, and gives the reasons by provider, or by the key that signed
 /// where it speaks for nobody.
-async fn until(gateway: &Running, wanted: impl Fn(&Value) -> bool) -> BTreeMap<String, String> {
+pub(crate) async fn until(
+    gateway: &Running,
+    wanted: impl Fn(&Value) -> bool,
+) -> BTreeMap<String, String> {
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {
         let status = gateway.get("/longrun/v1/status").await.json();

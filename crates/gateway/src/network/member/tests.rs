@@ -38,7 +38,8 @@ fn taken(network: &NetworkConfig, offer: &Offer) -> Result<EndpointConfig, Strin
         record: RecordId::from_bytes([3; 32]),
         offer,
     };
-    endpoint(network, true, &standing)
+    let mut all = endpoints(network, true, &standing)?;
+    Ok(all.remove(0))
 }
 
 fn network() -> NetworkConfig {
@@ -101,13 +102,18 @@ fn who_is_reached_by_key_alone_is_taken_where_that_is_asked_for_and_through_a_pu
         record: RecordId::from_bytes([3; 32]),
         offer,
     };
-    let off = super::endpoint(&network, false, &standing(&relayed)).expect_err("not asked for");
+    let off = endpoints(&network, false, &standing(&relayed)).expect_err("not asked for");
     assert!(off.contains("dial_by_key"), "{off}");
     let mut both = relayed.clone();
     both.addresses
         .push("https://gpu.example".parse().expect("an origin"));
-    let web = super::endpoint(&network, false, &standing(&both)).expect("the other address");
-    assert_eq!(web.api, "https://gpu.example/v1");
+    let web = endpoints(&network, false, &standing(&both)).expect("the other address");
+    assert_eq!(
+        (web.len(), web[0].api.to_string().as_str()),
+        (1, "https://gpu.example/v1")
+    );
+    let all = endpoints(&network, true, &standing(&both)).expect("both");
+    assert!(all.len() == 2 && all[0].by_key.is_some() && all[1] == web[0]);
 }
 
 #[test]
@@ -154,6 +160,7 @@ fn at(address: Address) -> Membership {
         provider: SignerId::from_bytes([2; 32]),
         key: *key().public(),
         address,
+        region: None,
         manifests: BTreeMap::new(),
     }
 }
