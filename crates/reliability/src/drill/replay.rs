@@ -228,9 +228,7 @@ impl<'a> Walk<'a> {
         // As routing does: strangers where nobody else serves the model; and who has no record at all
         // where nobody has one, since nothing here would teach what to expect of it.
         let ladder: [&dyn Fn(&usize) -> bool; 3] = [&is_known, &|at| judged(*at) > 0, &|_| true];
-        let chosen = ladder
-            .into_iter()
-            .find(|wanted| could.iter().any(|at| wanted(at)));
+        let chosen = ladder.into_iter().find(|wanted| could.iter().any(wanted));
         let Some(wanted) = chosen else {
             return Vec::new();
         };

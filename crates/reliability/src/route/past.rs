@@ -267,12 +267,12 @@ impl Past {
             }
         }
         // The last is still filling: without it there are as many as promised.
-        if self.chunks.len() > ATTEMPTS_MAX.div_ceil(CHUNK) + 1 {
-            if let Some(oldest) = self.chunks.pop_front() {
-                let before = Arc::make_mut(&mut self.before);
-                oldest.iter().for_each(|event| event.apply(before));
-                self.is_cut = true;
-            }
+        if self.chunks.len() > ATTEMPTS_MAX.div_ceil(CHUNK) + 1
+            && let Some(oldest) = self.chunks.pop_front()
+        {
+            let before = Arc::make_mut(&mut self.before);
+            oldest.iter().for_each(|event| event.apply(before));
+            self.is_cut = true;
         }
     }
 }
