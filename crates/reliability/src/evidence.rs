@@ -101,13 +101,14 @@ impl Confirmation {
         }
     }
 
-    /// The verdict so far. Where both hypotheses are rejected the mean is above the baseline.
+    /// The verdict so far. Where both hypotheses are rejected the mean is above the baseline, and a mean
+    /// between the two is no return to what was: while anything speaks for a rise, nothing is over.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
         let threshold = -libm::log(Self::ALPHA);
         if self.risen.ln_e() >= threshold {
             Verdict::Changed
-        } else if self.gone.ln_e() >= threshold {
+        } else if self.gone.ln_e() >= threshold && self.risen.ln_e() < 0.0 {
             Verdict::Transient
         } else {
             Verdict::Undecided

@@ -84,9 +84,11 @@ pub struct Seen {
 }
 
 impl Seen {
-    fn judged(&self) -> u64 {
+    /// What counts first of two that are of one observer: records before sums, then the larger.
+    fn weight(&self) -> (bool, u64) {
         // The numbers may be another's.
-        self.successes.saturating_add(self.failures)
+        let judged = self.successes.saturating_add(self.failures);
+        (self.summed_up_by.is_none() && judged > 0, judged)
     }
 }
 
@@ -114,7 +116,7 @@ impl Tally {
     }
 
     /// Takes a sum that `by` signed, of what an observer saw of an endpoint. Of several sums of one
-    /// observer the one of most outcomes counts. A provider does not sum up what others say of it.
+    /// observer the one of most outcomes counts, and records before any sum. A provider does not sum up what others say of it.
     pub fn add_sum(&mut self, endpoint: &Endpoint, observer: SignerId, by: SignerId, seen: Seen) {
         if [observer, by]
             .map(Provider::Joined)
@@ -124,11 +126,12 @@ impl Tally {
         }
         let observers = self.0.entry(endpoint.clone()).or_default();
         let known = observers.entry(observer).or_default();
-        if seen.judged() > known.judged() {
-            *known = Seen {
-                summed_up_by: Some(by),
-                ..seen
-            };
+        let sum = Seen {
+            summed_up_by: Some(by),
+            ..seen
+        };
+        if sum.weight() > known.weight() {
+            *known = sum;
         }
     }
 
@@ -258,7 +261,7 @@ impl Evidence {
             }
             let all = self.0.entry(endpoint.clone()).or_default();
             let known = all.entry(*observer).or_default();
-            if seen.judged() > known.judged() {
+            if seen.weight() > known.weight() {
                 *known = *seen;
             }
         }

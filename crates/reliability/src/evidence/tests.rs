@@ -33,7 +33,8 @@ fn verdict_after(items: u32, rate: f64, seed: u64) -> Verdict {
 fn a_change_that_lasts_is_confirmed_and_one_that_is_gone_is_transient() {
     for seed in 0..20 {
         assert_eq!(verdict_after(1000, 0.12, seed), Verdict::Changed);
-        assert_eq!(verdict_after(1000, 0.02, seed), Verdict::Transient);
+        assert_eq!(verdict_after(1000, 0.01, seed), Verdict::Transient);
+        assert_ne!(verdict_after(1000, 0.05, seed), Verdict::Transient);
         assert_eq!(verdict_after(5, 0.02, seed), Verdict::Undecided);
     }
     assert!(Means::new(0.1, 0.1).is_none());

@@ -1,7 +1,7 @@
 //! Verdicts are wrong as rarely as they say, and nothing that raised an alarm confirms it.
 
 use super::*;
-use crate::fold::dimension::{AVAILABILITY, VERDICTS};
+use crate::fold::dimension::{AVAILABILITY, Shares, VERDICTS};
 use crate::testing::Draws;
 
 /// An alarm about a baseline of 2 % that bettor 4 led: it suspects about 10 %.
@@ -75,6 +75,45 @@ fn what_has_not_changed_is_hardly_ever_called_changed() {
         })
         .count();
     assert!(wrong <= 1, "{wrong} of 400");
+}
+
+/// What raised the alarm goes on as it was: that is never called transient, however bold the bettor who
+/// led; and what falls back is. 20 outcomes a unit, through the watch that raises the alarm.
+#[test]
+fn what_goes_on_as_it_was_is_never_transient() {
+    let mut draws = Draws::new(0x60e5);
+    for rate in [0.1, 0.15, 0.2, 0.3, 0.4] {
+        for after in [rate, 0.01] {
+            let mut shares = Shares::new();
+            let mut unit = 0;
+            let mut week = |rate: f64, shares: &mut Shares| {
+                for outcome in 0..20 {
+                    let at_ms = unit * AVAILABILITY.unit_ms + outcome;
+                    shares.add(draws.flip(rate) == 1, 0, Some(at_ms), &AVAILABILITY);
+                }
+                unit += 1;
+            };
+            while shares.alarms.is_none() {
+                week(rate, &mut shares);
+            }
+            let first = |shares: &Shares| {
+                let all = shares.alarms.as_ref().expect("an alarm");
+                all.recent[0].clone()
+            };
+            for _ in 0..500 {
+                if first(&shares).ended_ms.is_some() {
+                    break;
+                }
+                week(after, &mut shares);
+            }
+            let verdict = first(&shares).verdict;
+            if after < 0.05 {
+                assert_eq!(verdict, Verdict::Transient, "{rate}");
+            } else {
+                assert_ne!(verdict, Verdict::Transient, "{rate}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use record::{Bundle, Envelope, Predicate, Record, RecordId};
-use reliability::fold::{Applied, History, Policy};
+use reliability::fold::{Applied, History, Observers, Policy};
 use reliability::kt::Alpha;
 use serde_json::json;
 use tlog::policy::TrustPolicy;
@@ -128,10 +128,14 @@ fn open(line: &[u8]) -> Result<Record, String> {
 
 /// Folds records in the order of the times that they claim; what claims one time stays as it came.
 fn fold(mut records: Vec<Record>, policy: Option<&TrustPolicy>) -> Folded {
-    let known = policy.into_iter().flat_map(TrustPolicy::signers);
-    records.extend(known.flat_map(|signer| signer.controls.iter().cloned()));
-    records.sort_by_key(claimed_ms);
-    let mut history = History::new(Policy::without_log());
+    let known = || policy.into_iter().flat_map(TrustPolicy::signers);
+    records.extend(known().flat_map(|signer| signer.controls.iter().cloned()));
+    records.sort_by_key(order);
+    // A file names nobody: control records in it make no observer one that counts.
+    let mut history = History::new(Policy {
+        observers: Observers::Only(known().map(|signer| signer.id).collect()),
+        ..Policy::without_log()
+    });
     let mut strangers = 0;
     let mut seen = std::collections::HashSet::<RecordId>::new();
     for (index, record) in (0..).zip(records) {
@@ -141,18 +145,27 @@ fn fold(mut records: Vec<Record>, policy: Option<&TrustPolicy>) -> Folded {
         }
         let applied = history.apply(&record, index);
         let observed = matches!(record.statement.predicate, Predicate::Observation(_));
-        strangers += u64::from(observed && applied == Applied::NotAuthorised);
+        let refused = matches!(applied, Applied::NotAuthorised | Applied::OtherObserver);
+        strangers += u64::from(observed && refused);
     }
     Folded { history, strangers }
 }
 
-/// When it claims to be made, Unix ms; control records before what their keys sign.
-fn claimed_ms(record: &Record) -> (u64, u8) {
+/// Records by the end that they claim, Unix ms; control records before what their keys sign. What is
+/// sent to a file beside these says nothing of calls, and comes last.
+fn order(record: &Record) -> (u64, u8) {
+    let end_ms = |timing_ms: u64, total_us: u64| timing_ms.saturating_add(total_us / 1000);
     match &record.statement.predicate {
         Predicate::Control(control) => (control.at_ms.ms(), 0),
         Predicate::Manifest(manifest) => (manifest.at_ms.ms(), 1),
-        Predicate::Receipt(receipt) => (receipt.timing.start_ms.ms(), 1),
-        Predicate::Observation(seen) => (seen.timing.start_ms.ms(), 1),
+        Predicate::Receipt(receipt) => {
+            let timing = &receipt.timing;
+            (end_ms(timing.start_ms.ms(), timing.total_us.us()), 1)
+        }
+        Predicate::Observation(seen) => {
+            let timing = &seen.timing;
+            (end_ms(timing.start_ms.ms(), timing.total_us.us()), 1)
+        }
         _ => (u64::MAX, 1),
     }
 }
