@@ -257,6 +257,16 @@ impl Histories {
         true
     }
 
+    /// The same after a step that broke off in the middle, which is nothing against the journal. There is
+    /// always something to make again.
+    fn fold_again(&self) -> bool {
+        let owners = lock(&self.owners).to_enter();
+        let mut fold = lock(&self.fold);
+        let policy = fold.folded.history.policy().clone();
+        fold.fold_again(Folded::begin(policy, self.forecasts.clone(), owners));
+        true
+    }
+
     /// Writes what is folded to the journal, at the end: the next start goes on from there.
     pub(crate) fn keep(&self) {
         let mut fold = lock(&self.fold);

@@ -59,6 +59,8 @@ pub(super) struct Folding {
     journal: Kept,
     /// The source was heard since the start, and fits what is folded.
     is_confirmed: bool,
+    /// It was seen to that nothing is called missing which the spool let go of.
+    is_bridged: bool,
 }
 
 /// Where the journal stands.
@@ -84,6 +86,7 @@ impl Folding {
                 Kept::Nowhere
             },
             is_confirmed: false,
+            is_bridged: false,
         }
     }
 
@@ -174,6 +177,16 @@ impl Folding {
         })?
     }
 
+    /// A step broke off in the middle, so the fold is made again. Nothing speaks against the journal: it
+    /// is folded from there.
+    pub(super) fn fold_again(&mut self, folded: Folded) {
+        self.folded = folded;
+        (self.is_confirmed, self.is_bridged) = (false, false);
+        if matches!(self.journal, Kept::Open { .. }) {
+            self.journal = Kept::ToRecall;
+        }
+    }
+
     /// Puts a fold that begins in the place of this one.
     pub(super) fn begin_again(&mut self, folded: Folded) {
         self.folded = folded;
@@ -253,7 +266,8 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
             Source::Spool => (from_spool(&gateway).await, SPOOL_POLL),
         };
         let begins_again = match &step {
-            Err(StepError::Contradiction(_) | StepError::Stopped) => histories.begin_again(),
+            Err(StepError::Contradiction(_)) => histories.begin_again(),
+            Err(StepError::Stopped) => histories.fold_again(),
             _ => false,
         };
         let pause = if begins_again {
@@ -283,9 +297,8 @@ fn settle(gateway: &Gateway) {
 }
 
 async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
-    if recall(gateway, None).await? {
-        bridge(gateway).await?;
-    }
+    recall(gateway, None).await?;
+    bridge(gateway).await?;
     let fold = &gateway.histories.fold;
     loop {
         let begun = lock(fold).folded.spool;
@@ -321,8 +334,12 @@ async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
 /// history goes on with what there is, and says nothing against anybody for what there is not.
 async fn bridge(gateway: &Arc<Gateway>) -> Result<(), StepError> {
     let fold = &gateway.histories.fold;
+    if lock(fold).is_bridged {
+        return Ok(());
+    }
     let (at, gone) = (lock(fold).folded.spool, gateway.recorder.gone_through());
     if at >= gone {
+        lock(fold).is_bridged = true;
         return Ok(());
     }
     if at > 0 || gateway.recorder.let_go() > 0 {
@@ -334,15 +351,15 @@ async fn bridge(gateway: &Arc<Gateway>) -> Result<(), StepError> {
     for (stream, first) in gateway.recorder.first_numbers(at).await? {
         lock(fold).begin_at(&stream, first);
     }
+    lock(fold).is_bridged = true;
     Ok(())
 }
 
 /// Takes up what the journal holds, once; the source is read from where it ends. `log` is the log's key.
-/// Whether this was the time.
-async fn recall(gateway: &Arc<Gateway>, log: Option<&NoteVerifier>) -> Result<bool, StepError> {
+async fn recall(gateway: &Arc<Gateway>, log: Option<&NoteVerifier>) -> Result<(), StepError> {
     let histories = &gateway.histories;
     if !lock(&histories.fold).is_to_recall() {
-        return Ok(false);
+        return Ok(());
     }
     let of = journal::Of::new(
         gateway.recorder.identity().id(),
@@ -361,7 +378,7 @@ async fn recall(gateway: &Arc<Gateway>, log: Option<&NoteVerifier>) -> Result<bo
     if recalling.await.map_err(|_| StepError::Stopped)? {
         settle(gateway);
     }
-    Ok(true)
+    Ok(())
 }
 
 /// All that is folded is vouched for: writes it to the journal when that is due, and tells the spool
