@@ -32,7 +32,7 @@ use crate::traces::CallTrace;
 
 /// Text that a stream may have sent and still be gone on with, bytes: it is held until the end.
 const TOLD_BYTES_MAX: usize = 1 << 20;
-/// Sent when a stream goes on elsewhere. Clients read over comments; it keeps the connection alive.
+/// Sent when another endpoint has begun to answer. Clients read over comments.
 pub(crate) const COMMENT: &[u8] = b": the endpoint broke off; another one is asked\n\n";
 
 /// Whether a stream of this request could be gone on with.
@@ -248,9 +248,15 @@ fn text_of(surface: Surface, data: &[u8]) -> Option<String> {
     }
 }
 
-/// The chunk with `rest` as its text; all else in it stays.
+/// The chunk with `rest` as its text. Its author was named before, and clients add up what they get.
 fn rest_of(surface: Surface, data: &[u8], rest: &str) -> Option<Bytes> {
     let mut chunk: Value = serde_json::from_slice(data).ok()?;
+    if let Some(delta) = chunk
+        .pointer_mut("/choices/0/delta")
+        .and_then(Value::as_object_mut)
+    {
+        delta.shift_remove("role");
+    }
     if let Some(text) = chunk.pointer_mut(text_place(surface)) {
         *text = rest.into();
     }

@@ -63,9 +63,15 @@ fn main() {
                 let (mean, half) = skill(&losses);
                 format!("{:6.2} ± {:.2} %", 100.0 * mean, 100.0 * half)
             };
+            let rate = mean(|r| r.breached as f64 / r.windows as f64);
+            let brier = best.iter().map(|best| best[at]).sum::<f64>() / ENDPOINTS as f64;
+            println!(
+                "        an oracle: {:6.2} % against climatology that knew its rate from the start",
+                100.0 * (1.0 - brier / (rate * (1.0 - rate))),
+            );
             println!(
                 "        an oracle: Brier {:.4}; against climatology {}, persistence {}",
-                best.iter().map(|best| best[at]).sum::<f64>() / ENDPOINTS as f64,
+                brier,
                 ceiling(|r| r.climatology_brier_millionths),
                 ceiling(|r| r.persistence_brier_millionths),
             );

@@ -184,11 +184,11 @@ fn observation(before: &mut Observation, seen: &Observation, to: &mut Vec<u8>) {
 }
 
 /// Number and start, as differences to those before, which they take the place of.
-fn place(before: (&mut Seq, &mut StartMs), now: (Seq, StartMs), to: &mut Vec<u8>) {
+fn place((seq, start_ms): (&mut Seq, &mut StartMs), now: (Seq, StartMs), to: &mut Vec<u8>) {
     let steps = |at: StartMs| at.ms() / START_STEP_MS;
-    put(difference(before.0.number(), now.0.number()), to);
-    put(difference(steps(*before.1), steps(now.1)), to);
-    (*before.0, *before.1) = now;
+    put(difference(seq.number(), now.0.number()), to);
+    put(difference(steps(*start_ms), steps(now.1)), to);
+    (*seq, *start_ms) = now;
 }
 
 /// A hash over most of what records of one shape share; none for kinds that are written whole.

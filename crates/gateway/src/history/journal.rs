@@ -32,6 +32,8 @@ use crate::append_file::{AppendError, AppendFile};
 
 /// The file in the gateway's directory.
 pub(super) const FILE: &str = "history.journal";
+/// Where a journal goes that is of another history or version; the one before it goes for good.
+const ASIDE: &str = "history.journal.old";
 /// The layout.
 const VERSION: u32 = 2;
 /// Bytes of a frame's chained digest that are kept.
@@ -117,9 +119,9 @@ pub(super) struct Journal {
 impl Journal {
     /// Opens the journal in a directory, or begins it. What cannot be used of it is cut off, with a
     /// warning where somebody should know.
-    pub(super) fn open(dir: &Path, of: &Of) -> Result<Self, JournalError> {
+    pub(super) fn open(dir: &Path, kind: &Of) -> Result<Self, JournalError> {
         let file = AppendFile::open(&dir.join(FILE))?;
-        let of = serde_json::to_vec(of).expect("names and numbers have JSON");
+        let of = serde_json::to_vec(kind).expect("names and numbers have JSON");
         let mut journal = Self {
             file,
             of,
@@ -139,11 +141,15 @@ impl Journal {
         if !found.is_ours {
             tracing::warn!(
                 %path,
-                "the journal is of another history, or of another version of this program; the history \
-                 is made anew"
+                aside = ASIDE,
+                "the journal is of another history, or of another version of this program; it is laid \
+                 aside, and the history is made anew"
             );
-            journal.begin()?;
-            return Ok(journal);
+            let path = dir.join(FILE);
+            // Without a log it may be all that is left of records that were let go of.
+            std::fs::rename(&path, dir.join(ASIDE))
+                .map_err(|source| AppendError::File { path, source })?;
+            return Self::open(dir, kind);
         }
         if found.is_altered {
             tracing::warn!(

@@ -96,7 +96,10 @@ impl AttemptTrace {
 
     /// The attempt ended, though its span is not made yet: the call's own span may end before.
     pub(crate) fn ended(&self, seen: Seen) {
-        self.trace.attempt_ended(error(seen));
+        // What it was asked to go on with had broken off, and that is how the call ended.
+        if seen != Seen::Diverged {
+            self.trace.attempt_ended(error(seen));
+        }
     }
 
     /// An answer in one piece came, or an event of a stream.

@@ -251,7 +251,7 @@ fn the_hour_the_kind_and_what_others_did_in_fact_count() {
         (0..30).for_each(|n| {
             world
                 .past
-                .attempted(&b, long(1 << 42 | (hour * 30 + n), at_ms, false))
+                .attempted(&b, long(1 << 42 | (hour * 30 + n), at_ms, false));
         });
         (0..10).for_each(|_| world.call(&a, at_ms + 600_000, true));
         world

@@ -1,5 +1,11 @@
 //! That folds make the same of facts as of the records, and that no bytes do harm.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "draws are small and positive"
+)]
+
 use record::bucket::{duration_us, tokens};
 use record::void::Reason;
 use record::{Fault, HttpStatus, Outcome, SignerId};

@@ -291,8 +291,10 @@ impl History {
         (Interval { lower, upper: 1.0 }.lower_ppm(), judged)
     }
 
-    /// Of an endpoint's outcomes and the numbers without one, the share of outcomes, ppm: all of it, where
-    /// those numbers are so few that they do not count, or where nothing was judged.
+    /// Of an endpoint's outcomes and the numbers that nothing is said of, the share of outcomes, ppm: all of
+    /// it, where those numbers are so few that they do not count, or where nothing was judged. Numbers that
+    /// their observer voids are left out: no endpoint can make them, and a power cut at the observer's must
+    /// not cost the endpoints that he uses their place.
     #[must_use]
     pub fn known_ppm(&self, endpoint: &Endpoint) -> u32 {
         let Some(place) = self.places.get(endpoint) else {
@@ -300,9 +302,10 @@ impl History {
         };
         let state = &self.states[*place];
         let judged = u128::from(state.successes() + state.failures);
-        match unknown(state, &self.gaps(*place)) {
-            (unknown, true) if judged > 0 => {
-                let share = judged * 1_000_000 / (judged + u128::from(unknown));
+        let gaps = self.gaps(*place);
+        match unknown(state, &gaps) {
+            (_, true) if judged > 0 => {
+                let share = judged * 1_000_000 / (judged + u128::from(gaps.overdue));
                 u32::try_from(share).unwrap_or(1_000_000)
             }
             _ => 1_000_000,

@@ -137,6 +137,12 @@ impl Scores {
         self.coverage.read()
     }
 
+    /// What it holds beyond its own size: the streams of the coverage.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        usize::from(super::compare::STREAMS) * size_of::<(u64, u64)>()
+    }
+
     /// What it amounts to.
     #[must_use]
     pub fn read(&self) -> ScoreReport {

@@ -239,6 +239,15 @@ impl Series {
         open.chain(self.coming.iter().copied())
     }
 
+    /// What it holds beyond its own size.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.open.capacity() * size_of::<Open>()
+            + self.coming.capacity() * size_of::<Expected>()
+            + self.ended.capacity() * size_of::<Ended>()
+            + self.scores.bytes()
+    }
+
     pub(super) fn observe(&mut self, start_ms: u64, good: u64, bad: u64) {
         let length = self.length.ms();
         for open in &mut self.open {

@@ -2,7 +2,7 @@
 //!
 //! Attempts are given in the order in which they became known, each with its start. Windows are hours
 //! and days of UTC, and weeks that begin every day; a window is settled a quarter of an hour
-//! after its end, and attempts that come later change nothing. Memory is bounded (about 20 KB), an attempt
+//! after its end, and attempts that come later change nothing. Memory is bounded (at most 40 KB), an attempt
 //! costs a look at the dozen windows that are open, and a window at most 700
 //! steps of a small Markov chain, twice: some hundred microseconds for a week.
 
@@ -206,6 +206,64 @@ impl Track {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const PINNED: &str = "eafe2d540f773eb830806f5686bb53fa41ca7dc652cc5ea056b1340c2a1eac1e";
+    const FROM_MS: u64 = 500_000 * HOUR_MS;
+
+    fn availability() -> Objective {
+        Objective {
+            dimension: record::forecast::Dimension::Availability,
+            target_ppm: record::Share::nearest(0.99),
+            within_us: None,
+        }
+    }
+
+    /// Forecasts of every window for so many days, with six hours of trouble in every fifty; what was
+    /// said goes to `told`.
+    fn follow(track: &mut Track, days: std::ops::Range<u64>, mut told: impl FnMut(&Expected)) {
+        let pools = Pools::UNKNOWN;
+        for cell in days.start * 288..days.end * 288 {
+            let at_ms = FROM_MS + cell * 300_000;
+            for length in WindowLength::ALL {
+                let step_ms = super::super::step_ms(*length);
+                if cell > 0 && at_ms.is_multiple_of(step_ms) {
+                    let expected = track.expect(*length, at_ms, &pools).expect("seen");
+                    told(&expected);
+                    assert!(track.issue(*length, expected));
+                }
+            }
+            let bad = if (cell / 12) % 50 < 6 {
+                7
+            } else {
+                cell % 97 / 96
+            };
+            track.observe(at_ms + 60_000, at_ms, (10 - bad, bad), &pools);
+        }
+    }
+
+    #[test]
+    fn memory_is_bounded_as_is_stated() {
+        let mut track = Track::new(&availability());
+        let bytes = |track: &Track| {
+            let series = track.series.iter().map(Series::bytes);
+            size_of::<Track>() + series.sum::<usize>()
+        };
+        follow(&mut track, 0..60, |_| ());
+        let first = bytes(&track);
+        follow(&mut track, 60..120, |_| ());
+        assert_eq!(bytes(&track), first, "it does not grow");
+        assert!(first <= 40 * 1024, "{first}");
+    }
+
+    /// Pinned, so that a machine or compiler that rounds differently fails here.
+    #[test]
+    fn the_same_attempts_give_the_same_bits_on_every_machine() {
+        let mut hasher = record::digest::Sha256::new();
+        follow(&mut Track::new(&availability()), 0..30, |expected| {
+            hasher.update(&expected.issued.breach.to_bits().to_be_bytes());
+        });
+        assert_eq!(hasher.finish().to_string(), PINNED);
+    }
 
     #[test]
     fn gamma_and_poisson() {

@@ -29,7 +29,7 @@ pub struct Oracle {
     fresh: [Vec<Down>; 2],
     /// Chance that a gap, or a repair, lasts longer than so many cells.
     exceeds: [Vec<f64>; 2],
-    /// Longest repair or gap that is looked up, cells: older spells are taken to be as old.
+    /// Chance of a breach of an hour, a day and a week by its cells with an incident.
     breaches: [Vec<f64>; 3],
     arrivals: Arrivals,
 }
