@@ -74,7 +74,7 @@ fn again(name: &str, prepare: impl FnOnce(&Path) -> Authority) {
     let ca = directory.path().join("ca.pem");
     std::fs::write(&ca, authority.0.pem()).expect("written");
     let ran = Command::new(std::env::current_exe().expect("this"))
-        .args(["--exact", name])
+        .args(["--exact", &format!("connections::{name}")])
         .env(OWN_CA, directory.path())
         .env("SSL_CERT_FILE", ca)
         .env_remove("SSL_CERT_DIR")
