@@ -4,7 +4,7 @@
 //! and days of UTC, and weeks that begin every day; a window is settled a quarter of an hour
 //! after its end, and attempts that come later change nothing. Memory is bounded (at most 40 KB), an attempt
 //! costs a look at the dozen windows that are open, and a window at most 700
-//! steps of a small Markov chain, twice: some hundred microseconds for a week.
+//! steps of a small Markov chain, twice: tens of microseconds.
 
 use record::forecast::{Objective, WindowLength};
 
