@@ -91,7 +91,7 @@ pub struct Confirmation {
 
 impl Confirmation {
     /// The level of either verdict: evidence of 10,000.
-    pub const ALPHA: f64 = 1e-4;
+    pub const ALPHA: Alpha = Alpha::VERDICT;
 
     /// Takes the score of one fresh unit, in `[0, 1]`; anything else is ignored.
     pub fn add(&mut self, x: f64, means: &Means) {
@@ -105,10 +105,9 @@ impl Confirmation {
     /// between the two is no return to what was: while anything speaks for a rise, nothing is over.
     #[must_use]
     pub fn verdict(&self) -> Verdict {
-        let threshold = -libm::log(Self::ALPHA);
-        if self.risen.ln_e() >= threshold {
+        if self.risen.rejects(Self::ALPHA) {
             Verdict::Changed
-        } else if self.gone.ln_e() >= threshold && self.risen.ln_e() < 0.0 {
+        } else if self.gone.rejects(Self::ALPHA) && self.risen.ln_e() < 0.0 {
             Verdict::Transient
         } else {
             Verdict::Undecided

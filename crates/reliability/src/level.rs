@@ -8,6 +8,9 @@ impl Alpha {
     /// 5 %, the level of every interval that the product prints.
     pub const FIVE_PERCENT: Self = Self(0.05);
 
+    /// 10⁻⁴, the level of a verdict after an alarm.
+    pub(crate) const VERDICT: Self = Self(1e-4);
+
     /// An error probability strictly between 0 and 1.
     ///
     /// # Errors
