@@ -55,6 +55,7 @@ pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
 /// Own records that wait in memory until they are folded, some 6 MB: what 10,000 calls a second
 /// leave between two looks.
 const FRESH: usize = 2048;
+
 /// The fold, and where it comes from.
 pub(crate) struct Histories {
     source: Source,
@@ -243,28 +244,31 @@ impl Histories {
     /// source is read from its beginning. Whether there was anything to let go of. What only the journal
     /// has vouched for since the start does not stand against the source, and is shown no longer.
     fn begin_again(&self) -> bool {
-        let owners = lock(&self.owners).to_enter();
         let mut fold = lock(&self.fold);
         let (is_confirmed, shown) = (fold.is_confirmed(), self.now());
         if is_confirmed && fold.folded.is_where(&shown) {
             return false;
         }
-        let policy = fold.folded.history.policy().clone();
-        fold.begin_again(Folded::begin(policy, self.forecasts.clone(), owners));
+        let fresh = self.fresh(&fold.folded);
+        fold.begin_again(fresh);
         if !is_confirmed {
             *write(&self.shown) = Arc::new(fold.folded.shown());
         }
         true
     }
 
-    /// The same after a step that broke off in the middle, which is nothing against the journal. There is
-    /// always something to make again.
-    fn fold_again(&self) -> bool {
-        let owners = lock(&self.owners).to_enter();
+    /// The same after a step that broke off in the middle, which is nothing against the journal.
+    fn fold_again(&self) {
         let mut fold = lock(&self.fold);
-        let policy = fold.folded.history.policy().clone();
-        fold.fold_again(Folded::begin(policy, self.forecasts.clone(), owners));
-        true
+        let fresh = self.fresh(&fold.folded);
+        fold.fold_again(fresh);
+    }
+
+    /// What takes the place of a fold that is made again: nothing folded yet, by the same policy.
+    fn fresh(&self, folded: &Folded) -> Folded {
+        let owners = lock(&self.owners).to_enter();
+        let policy = folded.history.policy().clone();
+        Folded::begin(policy, self.forecasts.clone(), owners)
     }
 
     /// Writes what is folded to the journal, at the end: the next start goes on from there.

@@ -9,7 +9,8 @@
 //!
 //! What a crash leaves: frames that were written whole count up to the last one with a place; what is
 //! behind it is cut off, and read from the source again. A frame that was altered ends the chain in the
-//! same way, with a warning. A journal of another history, or one that its log contradicts, is let go of.
+//! same way, with a warning. A journal of another history or version is laid aside; one that its log
+//! contradicts is let go of.
 //! Nothing is counted twice: the fold is what is in front of the place, and the source gives what is
 //! behind it.
 //!
@@ -117,8 +118,8 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in a directory, or begins it. What cannot be used of it is cut off, with a
-    /// warning where somebody should know.
+    /// Opens the journal in a directory, or begins it. What cannot be used of it is cut off or laid
+    /// aside, with a warning where somebody should know.
     pub(super) fn open(dir: &Path, kind: &Of) -> Result<Self, JournalError> {
         let file = AppendFile::open(&dir.join(FILE))?;
         let of = serde_json::to_vec(kind).expect("names and numbers have JSON");

@@ -28,8 +28,9 @@ use crate::log_client::{BODIES_BYTES_MAX, ENTRIES_BYTES_MAX, LogError, open_with
 const LOG_POLL: Duration = Duration::from_millis(500);
 /// How often the spool is.
 const SPOOL_POLL: Duration = Duration::from_millis(200);
-/// How long a log that contradicted itself is left alone before it is read from its beginning again.
-const AFTER_CONTRADICTION: Duration = Duration::from_secs(30);
+/// How long the source is left alone before the fold is made again: one that contradicted itself, or one
+/// of whose records broke a step off, does so the next time as well.
+const BEFORE_ANOTHER: Duration = Duration::from_secs(30);
 /// Records taken from the spool at a time.
 const SPOOL_BATCH: usize = 512;
 /// So many times before what was folded is shown.
@@ -265,16 +266,15 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
             Source::Log(log) => (from_log(&gateway, log).await, LOG_POLL),
             Source::Spool => (from_spool(&gateway).await, SPOOL_POLL),
         };
-        let begins_again = match &step {
+        let is_made_again = match &step {
             Err(StepError::Contradiction(_)) => histories.begin_again(),
-            Err(StepError::Stopped) => histories.fold_again(),
+            Err(StepError::Stopped) => {
+                histories.fold_again();
+                true
+            }
             _ => false,
         };
-        let pause = if begins_again {
-            AFTER_CONTRADICTION
-        } else {
-            pause
-        };
+        let pause = if is_made_again { BEFORE_ANOTHER } else { pause };
         let trouble = step.err().map(|error| error.to_string());
         let good = trouble.is_none();
         histories.note(trouble);

@@ -151,9 +151,12 @@ fn a_journal_of_another_history_or_version_begins_anew() {
     let dir = tempfile::tempdir().expect("a directory");
     let records: Vec<Record> = (1..=3).map(record).collect();
     written(dir.path(), &records);
+    let before = std::fs::read(dir.path().join(FILE)).expect("there");
     let another = Of::new(SignerId::new(sha256(b"somebody")), Some("log".to_owned()));
     let journal = Journal::open(dir.path(), &another).expect("it opens");
     assert!(held(&journal).is_empty() && journal.reached().is_none());
+    let aside = std::fs::read(dir.path().join(ASIDE)).expect("it was laid aside");
+    assert_eq!(aside, before);
     let taken = Journal::open(dir.path(), &another)
         .err()
         .expect("it is open");
