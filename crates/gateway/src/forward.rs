@@ -102,7 +102,7 @@ fn prepare<'a>(
     let wishes = Wishes::read(&asked.headers, &settings.config)?;
     let mut head = Head::parse(asked.surface, &asked.body)?;
     head.preferences.asks = head.preferences.asks.or(wishes.asks);
-    if wishes.continues && head.streamed {
+    if wishes.continues {
         resume::check(asked.surface, &head, &asked.body)?;
     }
     let (model, length) = (&head.model, asked.body.len());
@@ -488,7 +488,7 @@ impl Course<'_> {
     /// Who may go on with a stream, where that is wished for.
     fn reserve(&self) -> Option<Box<Reserve>> {
         let shot = self.shot;
-        if !(self.wishes.continues && shot.head.streamed) {
+        if !self.wishes.continues {
             return None;
         }
         Some(Box::new(Reserve {

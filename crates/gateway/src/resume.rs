@@ -35,7 +35,7 @@ const TOLD_BYTES_MAX: usize = 1 << 20;
 /// Sent when another endpoint has begun to answer. Clients read over comments.
 pub(crate) const COMMENT: &[u8] = b": the endpoint broke off; another one is asked\n\n";
 
-/// Whether a stream of this request could be gone on with.
+/// Whether the answer to this request is a stream that could be gone on with.
 ///
 /// # Errors
 /// 400: why not. A wish that is silently ignored is worse than none.
@@ -52,7 +52,7 @@ pub(crate) fn check(surface: Surface, head: &Head<'_>, body: &[u8]) -> Result<()
         it.temperature == Some(0.0) || it.seed.is_some_and(|seed| !seed.is_null())
     });
     let has_text = matches!(surface, Surface::Chat | Surface::Completions);
-    if has_text && head.choices == 1 && repeats {
+    if head.streamed && has_text && head.choices == 1 && repeats {
         return Ok(());
     }
     let message = "The header x-longrun-continue is for streams of chat or completions with one \

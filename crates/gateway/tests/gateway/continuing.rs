@@ -125,6 +125,25 @@ async fn another_text_ends_the_stream_and_is_held_against_nobody() {
     );
 }
 
+/// A hedge and a continuation would give two attempts one number: whoever wants both gets no hedge.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_may_go_on_is_not_hedged() {
+    let (silent, whole) = (api(Fault::Hang).await, api(Fault::None).await);
+    let (gateway, body) = in_turn(&[&silent, &whole]).await;
+    let hedge = ("x-longrun-hedge-ms", "10");
+    let (path, body) = ("/v1/chat/completions", body.to_string());
+    let hedged = gateway.post_to(path, &body, &[hedge]).await;
+    let outcomes = gateway.outcomes(&hedged.call()).await;
+    assert!(
+        outcomes.contains(&pair("canceled", "gateway")),
+        "{outcomes:?}"
+    );
+    let both = gateway.post_to(path, &body, &[hedge, ALLOWED[0]]).await;
+    assert_eq!(read(&both), (tokens(TOKENS), true), "{}", both.text());
+    let outcomes = gateway.outcomes(&both.call()).await;
+    assert_eq!(outcomes, [pair("timeout", "provider"), pair("ok", "-")]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_goes_on_unasked_or_where_the_text_would_be_another() {
     let (cut, whole) = (api(Fault::Cut(4)).await, api(Fault::None).await);
@@ -132,7 +151,11 @@ async fn nothing_goes_on_unasked_or_where_the_text_would_be_another() {
     let unasked = gateway.post(body.to_string()).await;
     assert_eq!(read(&unasked), (tokens(4), false));
     assert_eq!(whole.requests().len(), 0, "nobody else was asked");
-    for (member, value) in [("temperature", json!(0.7)), ("n", json!(2))] {
+    for (member, value) in [
+        ("temperature", json!(0.7)),
+        ("n", json!(2)),
+        ("stream", json!(false)),
+    ] {
         let before = body[member].take();
         body[member] = value;
         let refused = ask(&gateway, &body).await;
