@@ -144,6 +144,20 @@ fn records_are_private_until_their_signer_says_otherwise_and_nodes_get_their_hal
         alone["history"]["endpoints"][0]["calls"], 0,
         "the provider's word alone"
     );
+    // A file names no observer: whoever writes it could put in a signer of his own.
+    let known = std::fs::read_to_string(&policy).expect("written");
+    let known: Value = serde_json::from_str(&known).expect("JSON");
+    let controls = known["signers"].as_array().expect("signers").iter();
+    let controls = controls.flat_map(|signer| signer["controls"].as_array().expect("controls"));
+    let all: Vec<String> = controls.map(Value::to_string).collect();
+    let stuffed = path("stuffed.jsonl");
+    std::fs::write(&stuffed, format!("{}\n{halves}", all.join("\n"))).expect("written");
+    let named = [
+        "history", "compute", &stuffed, "--from", "receipts", "--json",
+    ];
+    let named: Value = serde_json::from_str(&printed(&named)).expect("JSON");
+    let calls = &named["history"]["endpoints"][0]["calls"];
+    assert_eq!((&named["strangers"], calls), (&1.into(), &0.into()));
     let verified = run(&["verify", &out, "--policy", &policy]);
     let told = text(&verified.stdout);
     assert!(

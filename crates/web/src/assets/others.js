@@ -124,8 +124,9 @@ async function retellOthers() {
     groups(history);
     networks(status);
     evidence(history, merged);
-  } catch {
-    // page.js says that the gateway does not answer.
+  } catch (error) {
+    // page.js says that the gateway does not answer; anything else is for whoever looks.
+    console.error(error);
   }
   setTimeout(retellOthers, document.hidden ? 6 * OTHERS_EVERY_MS : OTHERS_EVERY_MS);
 }

@@ -71,7 +71,8 @@ enum Format {
     Litellm,
     /// OpenRouter: the CSV of the activity page, or answers of /api/v1/generation as JSON Lines.
     Openrouter,
-    /// Longrun: what `longrun provider receipts --out` wrote, receipts and observations, signed.
+    /// Longrun: what `longrun provider receipts --out` wrote, receipts and observations, signed; up to
+    /// 200,000 records.
     Receipts,
 }
 
@@ -191,9 +192,13 @@ fn fold(mut attempts: Vec<Attempt>) -> Result<History> {
 
 fn read(path: &Path, format: Format, now_ms: u64) -> Result<Lines> {
     let unusable = |why: &dyn std::fmt::Display| Unusable(format!("{}: {why}", path.display()));
-    let file = File::open(path).map_err(|error| unusable(&error))?;
-    let input = BufReader::new(file);
+    let input = open(path)?;
     read_lines(input, format, now_ms).map_err(|error| unusable(&format!("{error:#}")).into())
+}
+
+fn open(path: &Path) -> Result<BufReader<File>, Unusable> {
+    let file = File::open(path).map_err(|error| Unusable(format!("{}: {error}", path.display())));
+    file.map(BufReader::new)
 }
 
 fn read_lines(mut input: impl BufRead, format: Format, now_ms: u64) -> Result<Lines> {
@@ -205,6 +210,23 @@ fn read_lines(mut input: impl BufRead, format: Format, now_ms: u64) -> Result<Li
         return Ok(lines);
     }
     let mut lines = Lines::default();
+    each_line(input, |number, line| {
+        let found = match format {
+            Format::Plain => plain::read(line),
+            Format::Litellm => litellm::read(line),
+            Format::Openrouter => openrouter::read(line),
+            Format::Receipts => Err("signed records are not read as unsigned ones".to_owned()),
+        };
+        lines.add(number, found, now_ms)
+    })?;
+    Ok(lines)
+}
+
+/// Gives the lines that are not blank, with their numbers from 1; none is kept.
+fn each_line(
+    mut input: impl BufRead,
+    mut take: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -218,18 +240,11 @@ fn read_lines(mut input: impl BufRead, format: Format, now_ms: u64) -> Result<Li
         if !line.ends_with(b"\n") && read as u64 == LINE_BYTES_MAX {
             anyhow::bail!("line {number}: more than {LINE_BYTES_MAX} bytes");
         }
-        if line.trim_ascii().is_empty() {
-            continue;
+        if !line.trim_ascii().is_empty() {
+            take(number, &line)?;
         }
-        let found = match format {
-            Format::Plain => plain::read(&line),
-            Format::Litellm => litellm::read(&line),
-            Format::Openrouter => openrouter::read(&line),
-            Format::Receipts => Err("signed records are not read as unsigned ones".to_owned()),
-        };
-        lines.add(number, found, now_ms)?;
     }
-    Ok(lines)
+    Ok(())
 }
 
 impl Lines {

@@ -25,7 +25,7 @@ Callers with `hand_back = true` in their gateway's configuration hand their obse
 node. A receipt without one is unmatched: its caller keeps nothing, or keeps it to itself. The file \
 holds control records and receipts, with their proofs where they are logged, and the observations, \
 an envelope or Sigstore bundle a line: `longrun verify` checks them, `longrun history compute --from \
-receipts` folds them. Records that a full spool let go are not in it: the log has them.")]
+receipts` folds them. Records that the spool let go are not in it; a log that they went to has them.")]
 pub(crate) struct Receipts {
     #[command(flatten)]
     signer: Signer,

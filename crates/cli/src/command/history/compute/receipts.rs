@@ -4,6 +4,7 @@
 //! times that they claim. A provider's control records are in the file. Those of its callers are not,
 //! so a policy says which keys are theirs; without one their observations count nowhere.
 
+use std::io::BufRead;
 use std::path::Path;
 
 use anyhow::{Result, ensure};
@@ -13,8 +14,11 @@ use reliability::kt::Alpha;
 use serde_json::json;
 use tlog::policy::TrustPolicy;
 
-use super::{ATTEMPTS_MAX, Bad};
-use crate::files::{self, Unusable};
+use super::{Bad, each_line};
+use crate::files::Unusable;
+
+/// Records in one file: they are held until they are in order.
+const RECORDS_MAX: usize = 200_000;
 
 /// What a file of records turned out to be.
 #[derive(Default)]
@@ -40,7 +44,7 @@ pub(super) fn compute(
 ) -> Result<()> {
     let name = path.display();
     let handed =
-        read(&files::read(path)?).map_err(|error| Unusable(format!("{name}: {error:#}")))?;
+        read(super::open(path)?).map_err(|error| Unusable(format!("{name}: {error:#}")))?;
     handed.bad.stop_unless(skip_bad, &name)?;
     if handed.receipts + handed.observations == 0 {
         return Err(Unusable(format!("{name}: there is no receipt in it")).into());
@@ -80,18 +84,15 @@ pub(super) fn compute(
     Ok(())
 }
 
-fn read(bytes: &[u8]) -> Result<Handed> {
+fn read(input: impl BufRead) -> Result<Handed> {
     let mut handed = Handed::default();
-    let lines = bytes.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii);
-    for (number, line) in (1..).zip(lines) {
-        if line.is_empty() {
-            continue;
-        }
-        match open(line) {
+    each_line(input, |number, line| {
+        match open(line.trim_ascii()) {
             Ok(record) => {
                 ensure!(
-                    handed.records.len() < ATTEMPTS_MAX,
-                    "more than {ATTEMPTS_MAX} records: split the file"
+                    handed.records.len() < RECORDS_MAX,
+                    "more than {RECORDS_MAX} records, which are too many to put into order here; \
+                     `longrun history export` takes a history of any size from a log"
                 );
                 match &record.statement.predicate {
                     Predicate::Receipt(_) => handed.receipts += 1,
@@ -102,7 +103,8 @@ fn read(bytes: &[u8]) -> Result<Handed> {
             }
             Err(why) => handed.bad.add(number, &why),
         }
-    }
+        Ok(())
+    })?;
     Ok(handed)
 }
 
