@@ -139,15 +139,21 @@ async fn one_that_would_do_and_asked_for_a_pause_is_waited_for() {
         Faulty::api(MODEL, Script::Always(Fault::Status(500))).await,
     );
     let gateway = in_front_of(&[&good, &bad]).await;
-    let failed_often = |history: &Value| {
-        let mut endpoints = history["endpoints"].as_array().expect("a list").iter();
-        endpoints.any(|endpoint| endpoint["failures"].as_u64() >= Some(3))
-    };
-    let begun = Instant::now();
-    while !failed_often(&gateway.history().await) {
-        assert_eq!(gateway.post(chat(false)).await.status, 200);
-        assert!(begun.elapsed() < STEERS_WITHIN, "it was never asked");
+    for (endpoint, calls, status) in [(&good, 10, 200), (&bad, 3, 500)] {
+        let only = json!({"only": [endpoint.origin()], "allow_fallbacks": false});
+        for _ in 0..calls {
+            assert_eq!(gateway.post(asking(&only)).await.status, status);
+        }
     }
+    let judged = |history: &Value| {
+        let endpoints = history["endpoints"].as_array().expect("a list").iter();
+        let counted = |of: &str| -> u64 {
+            let each = endpoints.clone().map(|it| it[of].as_u64().unwrap_or(0));
+            each.sum()
+        };
+        counted("successes") >= 10 && counted("failures") >= 3
+    };
+    gateway.history_until(judged).await;
     good.now(Script::Always(Fault::After {
         status: 429,
         seconds: 40,
