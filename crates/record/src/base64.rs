@@ -9,6 +9,11 @@ pub(crate) fn encode(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// The same, at the end of a text.
+pub(crate) fn encode_to(bytes: &[u8], text: &mut String) {
+    STANDARD.encode_string(bytes, text);
+}
+
 pub(crate) fn decode(text: &str) -> Result<Vec<u8>> {
     STANDARD
         .decode(text)

@@ -89,7 +89,7 @@ impl Digest {
 
     /// 64 lower-case hex digits.
     pub fn to_hex(&self) -> String {
-        hex::encode(self.0)
+        encode_hex(&self.0)
     }
 
     fn from_ring(bytes: &[u8]) -> Self {
@@ -113,6 +113,16 @@ impl FromStr for Digest {
         decode_hex(text, &mut bytes)?;
         Ok(Self(bytes))
     }
+}
+
+/// Lower-case hex of at most 32 bytes. `hex::encode` collects digit by digit and takes ten times as long.
+fn encode_hex(bytes: &[u8]) -> String {
+    let mut digits = [0; 2 * DIGEST_BYTES];
+    let digits = &mut digits[..2 * bytes.len()];
+    hex::encode_to_slice(bytes, digits).expect("two digits a byte");
+    std::str::from_utf8(digits)
+        .expect("hex digits are ASCII")
+        .to_owned()
 }
 
 /// Fills `out` from exactly its length of lower-case hex.
@@ -255,7 +265,7 @@ macro_rules! short_ids {
 
             /// 32 lower-case hex digits.
             pub fn to_hex(&self) -> String {
-                hex::encode(self.0)
+                encode_hex(&self.0)
             }
         }
 

@@ -5,6 +5,8 @@
 //! Other members are refused, because nobody signed them. Nothing here trusts the key; that is
 //! a policy's business.
 
+use std::io::Write as _;
+
 use crate::base64;
 use crate::digest::{RecordId, Sha256};
 use crate::error::{Code, Error, Result};
@@ -98,7 +100,16 @@ impl Envelope {
 
     /// The envelope as compact JSON on one line.
     pub fn to_json(&self) -> Vec<u8> {
-        self.to_value().to_bytes()
+        // None of this has a character to escape.
+        let mut json = String::with_capacity(160 + self.payload.len() * 4 / 3);
+        json.push_str("{\"payloadType\":\"");
+        json.push_str(PAYLOAD_TYPE);
+        json.push_str("\",\"payload\":\"");
+        base64::encode_to(&self.payload, &mut json);
+        json.push_str("\",\"signatures\":[{\"sig\":\"");
+        base64::encode_to(&self.signature, &mut json);
+        json.push_str("\"}]}");
+        json.into_bytes()
     }
 
     pub(crate) fn to_value(&self) -> Value<'static> {
@@ -129,7 +140,9 @@ impl Envelope {
     /// ECDSA gives another one every time.
     pub fn record_id(&self) -> RecordId {
         let mut hasher = Sha256::new();
-        hasher.update(&pae_prefix(self.payload.len()));
+        let mut prefix = Vec::with_capacity(64);
+        pae_prefix(self.payload.len(), &mut prefix);
+        hasher.update(&prefix);
         hasher.update(&self.payload);
         RecordId::new(hasher.finish())
     }
@@ -165,17 +178,16 @@ impl Envelope {
 
 /// DSSE's pre-authentication encoding of a statement.
 pub fn pae(payload: &[u8]) -> Vec<u8> {
-    let mut out = pae_prefix(payload.len());
+    let mut out = Vec::with_capacity(64 + payload.len());
+    pae_prefix(payload.len(), &mut out);
     out.extend_from_slice(payload);
     out
 }
 
-fn pae_prefix(payload_bytes: usize) -> Vec<u8> {
-    format!(
-        "DSSEv1 {} {PAYLOAD_TYPE} {payload_bytes} ",
-        PAYLOAD_TYPE.len()
-    )
-    .into_bytes()
+fn pae_prefix(payload_bytes: usize, out: &mut Vec<u8>) {
+    let of_type = PAYLOAD_TYPE.len();
+    write!(out, "DSSEv1 {of_type} {PAYLOAD_TYPE} {payload_bytes} ")
+        .expect("memory takes what is written");
 }
 
 fn read_signature(value: &Value<'_>) -> Result<Vec<u8>> {

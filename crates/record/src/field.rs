@@ -20,6 +20,12 @@ pub(crate) trait Field: Sized {
     fn read(value: &Value<'_>) -> Result<Self>;
     fn write(&self) -> Value<'_>;
 
+    /// What [`Field::read`] refuses of members that contradict each other, all the way down, for what
+    /// was not read. Types that cannot be made wrong have nothing to say.
+    fn check_all(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// JSON Schema of what [`Field::read`] accepts.
     fn schema() -> Object<'static>;
 
@@ -28,7 +34,7 @@ pub(crate) trait Field: Sized {
     }
 
     fn write_member<'a>(&'a self, object: &mut Object<'a>, name: &'static str) {
-        object.set(name, self.write());
+        object.push(name.into(), self.write());
     }
 }
 
@@ -42,6 +48,10 @@ impl<T: Field> Field for Option<T> {
 
     fn read(value: &Value<'_>) -> Result<Self> {
         T::read(value).map(Some)
+    }
+
+    fn check_all(&self) -> Result<()> {
+        self.as_ref().map_or(Ok(()), T::check_all)
     }
 
     fn write(&self) -> Value<'_> {
@@ -75,6 +85,11 @@ impl<T: Field> Field for Vec<T> {
 
     fn write(&self) -> Value<'_> {
         Value::Array(self.iter().map(T::write).collect())
+    }
+
+    fn check_all(&self) -> Result<()> {
+        let mut items = self.iter().enumerate();
+        items.try_for_each(|(index, item)| item.check_all().map_err(|error| error.at_index(index)))
     }
 
     fn schema() -> Object<'static> {
@@ -400,8 +415,18 @@ macro_rules! object {
                 Ok(read)
             }
 
+            fn check_all(&self) -> $crate::error::Result<()> {
+                $($crate::field::Field::check_all(&self.$member).map_err(|error| {
+                    error.under($crate::field::member_name(stringify!($member)))
+                })?;)*
+                $(self.$check()?;)?
+                Ok(())
+            }
+
             fn write(&self) -> $crate::json::Value<'_> {
-                let mut object = $crate::json::Object::new();
+                // One more than its own: a predicate is written with its signer.
+                let members = 1 + [$(stringify!($member)),*].len();
+                let mut object = $crate::json::Object::with_room(members);
                 $($crate::field::Field::write_member(
                     &self.$member,
                     &mut object,

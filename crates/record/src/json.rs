@@ -71,6 +71,9 @@ pub const EXACT: Limits = Limits {
     items: 64,
 };
 
+/// What a statement takes, about: an observation and a receipt have less.
+const STATEMENT_BYTES: usize = 2304;
+
 impl Limits {
     fn too_large(&self, bytes: usize) -> Error {
         let message = format!("{bytes} bytes; at most {} are allowed", self.bytes);
@@ -135,7 +138,11 @@ impl<'a> Value<'a> {
 
     /// Compact JSON: no spaces, members in their order.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(256);
+        self.to_bytes_about(256)
+    }
+
+    fn to_bytes_about(&self, bytes: usize) -> Vec<u8> {
+        let mut out = Vec::with_capacity(bytes);
         write::value(self, &mut out);
         out
     }
@@ -146,7 +153,7 @@ impl<'a> Value<'a> {
     /// What [`Value::from_slice`] would say of them: kind `Limit`; the path says where.
     pub(crate) fn to_bytes_within(&self, limits: &Limits) -> Result<Vec<u8>> {
         self.check(limits, 0)?;
-        let bytes = self.to_bytes();
+        let bytes = self.to_bytes_about(STATEMENT_BYTES);
         if bytes.len() > limits.bytes {
             return Err(limits.too_large(bytes.len()));
         }
@@ -294,6 +301,13 @@ impl<'a> Object<'a> {
         Self::default()
     }
 
+    /// An object without members, and with room for some.
+    pub(crate) fn with_room(members: usize) -> Self {
+        Self {
+            members: Vec::with_capacity(members),
+        }
+    }
+
     /// The value of a member.
     pub fn member(&self, name: &str) -> Option<&Value<'a>> {
         self.members
@@ -342,7 +356,7 @@ impl<'a> Object<'a> {
     }
 
     /// Appends without looking for an older member of that name.
-    fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) {
+    pub(crate) fn push(&mut self, name: Cow<'a, str>, value: Value<'a>) {
         self.members.push((name, value));
     }
 

@@ -158,6 +158,14 @@ macro_rules! kinds {
                 }
             }
 
+            /// What a reader would refuse of its members together; of an unknown kind nothing is known.
+            pub(crate) fn check_all(&self) -> Result<()> {
+                match self {
+                    $(Predicate::$variant(body) => body.check_all(),)+
+                    Predicate::Unknown { .. } => Ok(()),
+                }
+            }
+
             /// `None` where the kind is unknown and any subjects will do.
             pub(crate) fn subjects(&self, signer: &Signer) -> Result<Option<Subjects>> {
                 match self {

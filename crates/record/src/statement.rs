@@ -193,8 +193,27 @@ impl Statement {
                 .with("predicate", predicate),
         );
         let bytes = value.to_bytes_within(&json::STATEMENT)?;
-        Self::from_value(&value)?;
+        if matches!(self.predicate, Predicate::Unknown { .. }) {
+            Self::from_value(&value)?;
+        } else {
+            self.check()?;
+            debug_assert_eq!(
+                Self::from_value(&value).as_ref(),
+                Ok(self),
+                "as it will be read"
+            );
+        }
         Ok(bytes)
+    }
+
+    /// What [`Statement::from_payload`] would refuse of a statement of a known kind once it is written:
+    /// its members are types that cannot be made wrong, so what is left is what they say together.
+    fn check(&self) -> Result<()> {
+        let predicate = &self.predicate;
+        let checked = predicate.check_all();
+        let checked = checked.and_then(|()| predicate.check_signer(&self.signer));
+        checked.map_err(in_predicate)?;
+        self.check_subjects()
     }
 
     /// The commitment to the request, in receipts and observations.

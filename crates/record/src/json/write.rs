@@ -1,12 +1,14 @@
 //! The writer: compact, members in their order, only the escapes JSON demands.
 
+use std::io::Write as _;
+
 use super::{Value, plain_bytes};
 
 pub(super) fn value(value: &Value<'_>, out: &mut Vec<u8>) {
     match value {
         Value::Bool(true) => out.extend_from_slice(b"true"),
         Value::Bool(false) => out.extend_from_slice(b"false"),
-        Value::Integer(number) => out.extend_from_slice(number.to_string().as_bytes()),
+        Value::Integer(number) => write!(out, "{number}").expect("memory takes what is written"),
         Value::String(text) => string(text, out),
         Value::Array(items) => {
             out.push(b'[');
@@ -48,7 +50,7 @@ fn string(text: &str, out: &mut Vec<u8>) {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            control => out.extend_from_slice(format!("\\u{control:04x}").as_bytes()),
+            control => write!(out, "\\u{control:04x}").expect("memory takes what is written"),
         }
         rest = after;
     }

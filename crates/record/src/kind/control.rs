@@ -225,6 +225,11 @@ macro_rules! actions {
                 }
             }
 
+            fn check_all(&self) -> Result<()> {
+                let checked = match self { $(Action::$variant(body) => body.check_all()),+ };
+                checked.map_err(|error| error.under(self.name()))
+            }
+
             fn write(&self) -> Value<'_> {
                 let body = match self { $(Action::$variant(body) => body.write()),+ };
                 Object::new().with(self.name(), body).into()
