@@ -346,11 +346,16 @@ impl Recorder {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Record)>, RecorderError> {
-        self.records_by(after, limit, |_, row| lookup::record_of(row))
-            .await
+        self.read(move |recorder| {
+            let rows = recorder.inner.spool.rows(after, limit)?;
+            let record = |row: &spool::Row| Ok((row.n, lookup::record_of(row)?));
+            rows.iter().map(record).collect()
+        })
+        .await
     }
 
-    /// The same for the fold that [`Recorder::keep_fresh`] is for: takes what is kept for it.
+    /// The same for the fold that [`Recorder::keep_fresh`] is for: takes what is kept for it, and reads
+    /// the rest.
     ///
     /// # Errors
     /// The spool's.
@@ -359,23 +364,21 @@ impl Recorder {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Record)>, RecorderError> {
-        self.records_by(after, limit, |recorder, row| {
-            let fresh = recorder.take_fresh(RecordId::from_bytes(row.id));
-            fresh.map_or_else(|| lookup::record_of(row), Ok)
-        })
-        .await
-    }
-
-    async fn records_by(
-        &self,
-        after: i64,
-        limit: usize,
-        record: fn(&Recorder, &spool::Row) -> Result<Record, RecorderError>,
-    ) -> Result<Vec<(i64, Record)>, RecorderError> {
         self.read(move |recorder| {
-            let rows = recorder.inner.spool.rows(after, limit)?;
-            let record = |row: &spool::Row| Ok((row.n, record(recorder, row)?));
-            rows.iter().map(record).collect()
+            let spool = &recorder.inner.spool;
+            let mut records = Vec::new();
+            for (n, id) in spool.ids(after, limit)? {
+                let record = match recorder.inner.fresh.take(RecordId::from_bytes(id)) {
+                    Some(record) => record,
+                    // Rows are let go of only once this fold is past them.
+                    None => match spool.row(n)? {
+                        Some(row) => lookup::record_of(&row)?,
+                        None => continue,
+                    },
+                };
+                records.push((n, record));
+            }
+            Ok(records)
         })
         .await
     }

@@ -316,6 +316,17 @@ impl Spool {
         self.reader(|reader| reader.rows(after, limit))
     }
 
+    /// Positions and ids of the rows after position `after`, in order, at most `limit`: for whoever
+    /// has most of the rows already.
+    pub fn ids(&self, after: i64, limit: usize) -> Result<Vec<(i64, [u8; 32])>, SpoolError> {
+        self.reader(|reader| reader.ids(after, limit))
+    }
+
+    /// The row at a position, while it is kept.
+    pub fn row(&self, n: i64) -> Result<Option<Row>, SpoolError> {
+        self.reader(|reader| reader.row(n))
+    }
+
     /// The secret of the block that holds this number, while one of its rows is kept.
     pub fn secret_of(&self, stream: StreamId, seq: u64) -> Result<Option<[u8; 32]>, SpoolError> {
         self.reader(|reader| reader.secret_of(stream, seq))

@@ -17,6 +17,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, TransactionBehavior, params};
 
 use super::blocks::{Blocks, OpenBlock, bitmap_bytes};
@@ -151,7 +152,15 @@ pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
     let connection = Connection::open_with_flags(path, flags(true))?;
     connection.busy_timeout(BUSY)?;
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    plan_once(&connection)?;
     Ok(connection)
+}
+
+/// Statements are planned without regard to what is bound to them; otherwise SQLite plans those with a
+/// range or a limit again each time.
+fn plan_once(connection: &Connection) -> Result<(), SpoolError> {
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    Ok(())
 }
 
 fn flags(read_only: bool) -> OpenFlags {
@@ -183,6 +192,7 @@ fn tune(connection: &Connection) -> Result<(), SpoolError> {
     connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;
     connection.pragma_update(None, "wal_autocheckpoint", WAL_PAGES)?;
+    plan_once(connection)?;
     connection.set_prepared_statement_cache_capacity(32);
     Ok(())
 }
