@@ -11,15 +11,18 @@
 mod events;
 mod failure;
 
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_ENCODING, CONTENT_TYPE, DATE, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full};
-use hyper::body::Incoming;
+use http_body_util::Full;
+use hyper::body::{Body as _, Frame, Incoming};
 use serde::Deserialize;
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 pub use events::{Events, UpstreamEvent};
 #[cfg(feature = "embedded")]
@@ -303,6 +306,8 @@ impl Upstream {
                 ends: started + self.deadlines.total,
                 total: self.deadlines.total,
                 received_bytes: 0,
+                waits_until: None,
+                alarm: None,
             },
         };
         if !reply.status.is_success() {
@@ -409,6 +414,9 @@ fn within(body: Bytes, limit_bytes: usize) -> Result<Bytes, UpstreamError> {
     Ok(body)
 }
 
+/// What a body gives: a frame, an error, or that it is over.
+type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
+
 /// The body of an answer, piece by piece, under the deadlines.
 #[derive(Debug)]
 pub struct ReplyBody {
@@ -417,16 +425,19 @@ pub struct ReplyBody {
     ends: Instant,
     total: Duration,
     received_bytes: u64,
+    /// Until when the next piece is waited for, since it is.
+    waits_until: Option<Instant>,
+    /// Goes off at that time or before: pieces come much faster than it would have to be set anew.
+    alarm: Option<Pin<Box<Sleep>>>,
 }
 
 impl ReplyBody {
-    /// The next piece; `None` at the end of the body. After an error nothing more comes.
+    /// The next piece; `None` at the end of the body. After an error nothing more comes. Whoever stops
+    /// asking and asks again waits on.
     pub async fn frame(&mut self) -> Option<Result<Bytes, UpstreamError>> {
         loop {
-            let idle_ends = Instant::now() + self.idle;
-            let by = idle_ends.min(self.ends);
-            let Ok(frame) = tokio::time::timeout_at(by, self.body.frame()).await else {
-                return Some(Err(if by == self.ends {
+            let Some(frame) = poll_fn(|context| self.poll_piece(context)).await else {
+                return Some(Err(if self.waits_until == Some(self.ends) {
                     UpstreamError::timeout(Stage::Total, self.total)
                 } else {
                     UpstreamError::timeout(Stage::Idle, self.idle)
@@ -448,6 +459,29 @@ impl ReplyBody {
                 }
             }
         }
+    }
+
+    /// The next piece, or `None` once the time for it is over.
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Piece>> {
+        if let Poll::Ready(piece) = Pin::new(&mut self.body).poll_frame(context) {
+            self.waits_until = None;
+            return Poll::Ready(Some(piece));
+        }
+        let until = match self.waits_until {
+            Some(until) => until,
+            None => (Instant::now() + self.idle).min(self.ends),
+        };
+        self.waits_until = Some(until);
+        let alarm = self
+            .alarm
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        while alarm.as_mut().poll(context).is_ready() {
+            if alarm.deadline() >= until {
+                return Poll::Ready(None);
+            }
+            alarm.as_mut().reset(until);
+        }
+        Poll::Pending
     }
 
     /// The body as classified events of a surface; so many choices were asked for.

@@ -6,9 +6,12 @@
 //! endpoint may go on first ([`crate::resume`]).
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use engine::openai::{ApiError, ChunkSummary, FinishReason, Surface};
 use engine::sse::{self, Event};
 use engine::upstream::{Events, Reply, Stage, UpstreamError, UpstreamEvent};
@@ -27,6 +30,8 @@ use crate::whole::{is_json, response_id};
 const PRELUDE_EVENTS: usize = 4;
 /// The same of `/responses`, where four events open an answer, and two more each item of it.
 const PRELUDE_EVENTS_OF_RESPONSES: usize = 16;
+/// Bytes of events that are sent in one piece, about, where more are there already.
+const GATHERED_BYTES: usize = 16 << 10;
 /// Bytes read of an answer that should have been a stream and is none.
 const ODD_BODY_BYTES_MAX: usize = 64 << 10;
 /// The name of the event that carries a receipt.
@@ -151,6 +156,10 @@ struct Relay {
     marked: bool,
     filtered: bool,
     limit_bytes: u64,
+    /// Something left for the caller.
+    has_left: bool,
+    /// What the events ended in; what came before goes out first.
+    trouble: Option<UpstreamError>,
     /// Who else may be asked, where the caller allows it.
     reserve: Option<Box<Reserve>>,
     /// What the endpoint has still to write that the caller has already.
@@ -171,6 +180,8 @@ impl Relay {
             marked: false,
             filtered: false,
             limit_bytes: limit_bytes as u64,
+            has_left: false,
+            trouble: None,
             reserve: None,
             behind: None,
         }
@@ -396,18 +407,53 @@ impl Relay {
         }
     }
 
+    /// What goes out next; several events together where they came together.
     async fn next(&mut self) -> Option<Bytes> {
         loop {
-            if let Some(frame) = self.ready.pop_front() {
-                return Some(frame);
-            }
-            self.events.as_ref()?;
-            if let Err(error) = self.step().await
+            if let Some(error) = self.trouble.take()
                 && !self.goes_on(&error).await
             {
                 self.fail(&error);
             }
+            if !self.ready.is_empty() {
+                break;
+            }
+            self.events.as_ref()?;
+            self.trouble = self.step().await.err();
         }
+        // The first goes out with the head of the answer, which would otherwise leave alone.
+        if self.has_left {
+            self.gather().await;
+        }
+        self.has_left = true;
+        Some(self.frame())
+    }
+
+    /// Takes the events that are there already: each would else be a write of its own, and a write
+    /// costs more than all else that is done for an event.
+    async fn gather(&mut self) {
+        let mut bytes: usize = self.ready.iter().map(Bytes::len).sum();
+        while self.trouble.is_none() && self.events.is_some() && bytes < GATHERED_BYTES {
+            let before = self.ready.len();
+            let Some(step) = at_once(self.step()).await else {
+                return;
+            };
+            bytes += self.ready.range(before..).map(Bytes::len).sum::<usize>();
+            self.trouble = step.err();
+        }
+    }
+
+    /// All frames that are ready, as one.
+    fn frame(&mut self) -> Bytes {
+        if self.ready.len() == 1 {
+            return self.ready.pop_front().unwrap_or_default();
+        }
+        let bytes = self.ready.iter().map(Bytes::len).sum();
+        let mut frame = BytesMut::with_capacity(bytes);
+        self.ready
+            .drain(..)
+            .for_each(|part| frame.extend_from_slice(&part));
+        frame.freeze()
     }
 
     fn into_stream(self) -> impl Stream<Item = Bytes> + Send {
@@ -416,6 +462,25 @@ impl Relay {
             Some((frame, relay))
         })
     }
+}
+
+/// What a future gives without waiting for anything but its turn: the connection to the endpoint hands
+/// over one piece at a time, and is a task of its own, so all tasks that are ready go first.
+async fn at_once<F: Future>(future: F) -> Option<F::Output> {
+    // hyper may ask a body twice before it lets others go first.
+    const ASKED: u8 = 2;
+    let mut future = pin!(future);
+    let mut asked = 0;
+    poll_fn(move |context| match future.as_mut().poll(context) {
+        Poll::Ready(given) => Poll::Ready(Some(given)),
+        Poll::Pending if asked == ASKED => Poll::Ready(None),
+        Poll::Pending => {
+            asked += 1;
+            context.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// An error as the last event of a stream. Clients of `/responses` expect a flat one; the nested
@@ -435,3 +500,6 @@ fn error_event(surface: Surface, error: &ApiError, number: u64) -> Bytes {
     });
     sse::encode(Some("error"), flat.to_string().as_bytes())
 }
+
+#[cfg(test)]
+mod tests;
