@@ -51,13 +51,10 @@ impl Event {
         let mut data = Payload::None;
         let mut at = skip;
         while at < raw.len() {
-            let line_end = raw[at..]
-                .iter()
-                .position(|byte| matches!(byte, b'\n' | b'\r'))
-                .map_or(raw.len(), |length| at + length);
-            let line = at..line_end;
-            at = line_end + 1;
-            if raw.get(line_end) == Some(&b'\r') && raw.get(at) == Some(&b'\n') {
+            let end = line_end(&raw[at..]).map_or(raw.len(), |length| at + length);
+            let line = at..end;
+            at = end + 1;
+            if raw.get(end) == Some(&b'\r') && raw.get(at) == Some(&b'\n') {
                 at += 1;
             }
             let (field, value) = split_field(&raw, line);
@@ -73,6 +70,11 @@ impl Event {
             name,
         }
     }
+}
+
+/// Where the first line ends.
+fn line_end(bytes: &[u8]) -> Option<usize> {
+    memchr::memchr2(b'\n', b'\r', bytes)
 }
 
 /// Splits a line into field and value, minus one space after the colon.
@@ -214,27 +216,29 @@ impl Splitter {
             self.line_start = lead;
             self.scanned = lead;
         }
-        while self.scanned < self.buffer.len() {
-            let byte = self.buffer[self.scanned];
-            self.scanned += 1;
-            let ended_by_cr = std::mem::take(&mut self.after_cr);
-            match byte {
-                b'\n' if ended_by_cr => self.line_start = self.scanned,
-                b'\n' | b'\r' => {
-                    let blank = self.line_start + 1 == self.scanned;
-                    self.line_start = self.scanned;
-                    self.after_cr = byte == b'\r';
-                    if blank {
-                        // CRLF in one piece: take the LF along.
-                        if self.after_cr && self.buffer.get(self.scanned) == Some(&b'\n') {
-                            self.scanned += 1;
-                            self.after_cr = false;
-                        }
-                        return Some(self.scanned);
-                    }
-                }
-                _ => {}
+        while let Some(text) = line_end(&self.buffer[self.scanned..]) {
+            let byte = self.buffer[self.scanned + text];
+            self.scanned += text + 1;
+            let ended_by_cr = std::mem::take(&mut self.after_cr) && text == 0;
+            if byte == b'\n' && ended_by_cr {
+                self.line_start = self.scanned;
+                continue;
             }
+            let blank = self.line_start + 1 == self.scanned;
+            self.line_start = self.scanned;
+            self.after_cr = byte == b'\r';
+            if blank {
+                // CRLF in one piece: take the LF along.
+                if self.after_cr && self.buffer.get(self.scanned) == Some(&b'\n') {
+                    self.scanned += 1;
+                    self.after_cr = false;
+                }
+                return Some(self.scanned);
+            }
+        }
+        if self.scanned < self.buffer.len() {
+            self.scanned = self.buffer.len();
+            self.after_cr = false;
         }
         None
     }

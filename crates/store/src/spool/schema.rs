@@ -29,8 +29,11 @@ use super::{Block, Counts, Range, SpoolError, StreamId};
 const APPLICATION_ID: i32 = 0x4c52_7370;
 /// `PRAGMA user_version`.
 const SCHEMA_VERSION: i32 = 2;
-/// Page cache of each connection, KiB.
-const CACHE_KIB: i32 = 4096;
+/// Page cache of the connection that writes, KiB. The indexes of a full spool do not fit either way;
+/// the ends of the tables do.
+const CACHE_KIB: i32 = 2048;
+/// The same of the one that reads: what it looks up was written a moment ago, or is read once.
+const READER_CACHE_KIB: i32 = 512;
 /// Pages in the write-ahead log before it is folded back into the database.
 const WAL_PAGES: i32 = 2000;
 /// How long to wait for another connection's lock. Nobody else should hold one; a person with the
@@ -151,7 +154,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, SpoolError> {
 pub(super) fn open_reader(path: &Path) -> Result<Connection, SpoolError> {
     let connection = Connection::open_with_flags(path, flags(true))?;
     connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "cache_size", -CACHE_KIB)?;
+    connection.pragma_update(None, "cache_size", -READER_CACHE_KIB)?;
     plan_once(&connection)?;
     Ok(connection)
 }
