@@ -71,8 +71,8 @@ pub const EXACT: Limits = Limits {
     items: 64,
 };
 
-/// What a statement takes, about: an observation and a receipt have less.
-const STATEMENT_BYTES: usize = 2304;
+/// What a statement takes, about: most observations and receipts have less.
+const STATEMENT_BYTES: usize = 1536;
 
 impl Limits {
     fn too_large(&self, bytes: usize) -> Error {
@@ -153,7 +153,9 @@ impl<'a> Value<'a> {
     /// What [`Value::from_slice`] would say of them: kind `Limit`; the path says where.
     pub(crate) fn to_bytes_within(&self, limits: &Limits) -> Result<Vec<u8>> {
         self.check(limits, 0)?;
-        let bytes = self.to_bytes_about(STATEMENT_BYTES);
+        let mut bytes = self.to_bytes_about(STATEMENT_BYTES);
+        // Some are kept for a while.
+        bytes.shrink_to_fit();
         if bytes.len() > limits.bytes {
             return Err(limits.too_large(bytes.len()));
         }
