@@ -357,12 +357,12 @@ impl Surroundings for Process {
 
 /// What is wrong with a configuration, where, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{}:{line}: {key}: {message}", path.display())]
+#[error("{}{key}: {message}", .line.map(|line| format!("{}:{line}: ", path.display())).unwrap_or_default())]
 pub struct ConfigError {
     /// The file as it was named.
     pub path: PathBuf,
-    /// Line of the culprit, counted from 1.
-    pub line: usize,
+    /// Line of the culprit, counted from 1; `None` if it is no line of the file but a variable.
+    pub line: Option<usize>,
     /// The key, for instance `endpoint.url`.
     pub key: String,
     /// What is wrong and the way out.

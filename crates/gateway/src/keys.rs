@@ -106,6 +106,12 @@ pub enum KeyError {
     /// Two callers of one name, one id or one key.
     #[error("\"{0}\" is there twice")]
     Twice(String),
+    /// Somebody is called that already.
+    #[error(
+        "\"{0}\" has a key already: `longrun gateway key rotate {0}` makes a new one for it, \
+         `longrun gateway key revoke {0}` takes it away"
+    )]
+    Taken(String),
     /// A name that is none.
     #[error(
         "\"{0}\" is no name: write 1 to {NAME_CHARS_MAX} letters, digits, \"-\", \"_\" or \".\""
@@ -184,7 +190,7 @@ impl KeyFile {
         check_name(name)?;
         grant.check()?;
         if self.keys.iter().any(|entry| entry.name == name) {
-            return Err(KeyError::Twice(name.to_owned()));
+            return Err(KeyError::Taken(name.to_owned()));
         }
         let mut id = [0; 8];
         random.fill(&mut id).map_err(|_| KeyError::NoRandomness)?;

@@ -76,7 +76,11 @@ struct Wire {
 }
 
 #[derive(Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "sort is \"reliability\", \"price\", \"throughput\" or \"latency\", or an object \
+                 that has one of them as \"by\""
+)]
 enum SortWire {
     Word(Sort),
     /// One model is asked for, so it makes no difference how models are set apart.
@@ -121,8 +125,8 @@ fn asks(wire: &Wire) -> Result<Asks, &'static str> {
     })
 }
 
-/// At most this much of a mistake is quoted.
-const QUOTED_CHARS: usize = 240;
+/// At most this much of a mistake is quoted: a name that is not known, and all names that are.
+const QUOTED_CHARS: usize = 480;
 
 impl Preferences {
     /// Reads the member `provider`.
@@ -131,8 +135,11 @@ impl Preferences {
     /// 400, naming the preference that is not known or not usable.
     pub(crate) fn parse(value: &RawValue) -> Result<Self, ApiError> {
         let refuse = |why: &str| {
-            let why: String = why.chars().take(QUOTED_CHARS).collect();
-            ApiError::invalid("provider", format!("'provider' is not usable: {why}."))
+            let mut cut: String = why.chars().take(QUOTED_CHARS).collect();
+            if cut.len() < why.len() {
+                cut.push('…');
+            }
+            ApiError::invalid("provider", format!("'provider' is not usable: {cut}."))
                 .with_code("invalid_preferences")
         };
         let wire: Wire =

@@ -587,7 +587,12 @@ impl Place<'_> {
 
     /// What is wrong with a variable that no line of the file names.
     pub(super) fn variable(&self, name: &str, message: &str) -> ConfigError {
-        self.error(0..0, name.to_owned(), message.to_owned())
+        ConfigError {
+            path: self.path.to_path_buf(),
+            line: None,
+            key: name.to_owned(),
+            message: message.to_owned(),
+        }
     }
 
     fn error(&self, span: Range<usize>, key: String, message: String) -> ConfigError {
@@ -600,7 +605,7 @@ impl Place<'_> {
             + 1;
         ConfigError {
             path: self.path.to_path_buf(),
-            line,
+            line: Some(line),
             key,
             message,
         }

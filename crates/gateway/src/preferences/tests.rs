@@ -180,3 +180,21 @@ fn endpoints_are_arranged() {
         "dbac"
     );
 }
+
+#[test]
+fn a_mistake_is_told_with_every_name_that_would_do() {
+    let said = |text: &str| parse(text).expect_err("a mistake").to_string();
+    let unknown = said(r#"{"onyl":["a"]}"#);
+    for name in ["onyl", "only", "min_replayed_share", "or_best"] {
+        assert!(unknown.contains(&format!("`{name}`")), "{name}: {unknown}");
+    }
+    for wrong in [r#"{"sort":"foo"}"#, r#"{"sort":{"by":"foo"}}"#] {
+        let sort = said(wrong);
+        for word in ["reliability", "price", "throughput", "latency"] {
+            assert!(sort.contains(word), "{word}: {sort}");
+        }
+        assert!(!sort.contains("SortWire"), "{sort}");
+    }
+    let long = said(&format!(r#"{{"{}":1}}"#, "x".repeat(5000)));
+    assert!(long.contains('…') && long.len() < 1000, "{long}");
+}

@@ -154,7 +154,10 @@ fn the_file_goes_before_the_variables() {
     assert!(parse("", &[]).expect("valid").traces.is_none());
 
     let wrong = parse("[traces]\nendpoint = \"collector:4318\"\n", &[]).expect_err("no URL");
-    assert_eq!((wrong.line, wrong.key.as_str()), (2, "traces.endpoint"));
+    assert_eq!(
+        (wrong.line, wrong.key.as_str()),
+        (Some(2), "traces.endpoint")
+    );
     let wrong = parse(named, &[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]).expect_err("no grpc");
     assert!(
         wrong.to_string().contains("OTEL_EXPORTER_OTLP_PROTOCOL"),
@@ -164,5 +167,18 @@ fn the_file_goes_before_the_variables() {
     assert_eq!(
         wrong.expect_err("no grpc").key,
         "OTEL_EXPORTER_OTLP_PROTOCOL"
+    );
+}
+
+#[test]
+fn a_wrong_variable_is_blamed_on_no_line_of_the_file() {
+    let around = environment(&[ENDPOINT, ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")]);
+    let file = std::path::Path::new("longrun.toml");
+    let error = crate::GatewayConfig::parse("", file, &around).expect_err("no gRPC here");
+    assert!(
+        error
+            .to_string()
+            .starts_with("OTEL_EXPORTER_OTLP_PROTOCOL: "),
+        "{error}"
     );
 }
