@@ -26,7 +26,7 @@ pub use kind::FileKind;
 pub use place::CLOCK_TOLERANCE_S;
 pub use report::{Check, Report, Status, Verdict};
 
-use kind::nested_bundles;
+use kind::Nested;
 use place::{CheckpointFacts, check_place};
 use report::Draft;
 
@@ -208,19 +208,29 @@ impl<'p> Verifier<'p> {
         }
     }
 
-    /// A gateway's answer about one call: each of its bundles.
+    /// A gateway's answer about one call: each of its bundles. Where there are none and none are to
+    /// come, because the gateway has no log or that refused them, each of its envelopes.
     fn verify_call(&mut self, bytes: &[u8]) -> Vec<Report> {
-        match nested_bundles(bytes) {
-            Ok(bundles) if bundles.is_empty() => {
-                let reason = "the call has no published records yet; ask again later";
-                vec![Draft::unusable("format", reason).finish()]
-            }
-            Ok(bundles) => bundles
-                .iter()
-                .map(|(name, bundle)| self.verify_bundle(bundle.as_bytes()).named(name))
-                .collect(),
-            Err(error) => vec![Draft::unusable("format", error).finish()],
+        let nested = match Nested::read(bytes) {
+            Ok(nested) => nested,
+            Err(error) => return vec![Draft::unusable("format", error).finish()],
+        };
+        if nested.bundles.is_empty() && nested.envelopes.is_empty() {
+            let reason = "the call has no published records yet; ask again later";
+            return vec![Draft::unusable("format", reason).finish()];
         }
+        let bundles = nested.bundles.iter();
+        let mut reports: Vec<Report> = bundles
+            .map(|(name, bundle)| self.verify_bundle(bundle.as_bytes()).named(name))
+            .collect();
+        if reports.is_empty() {
+            let envelopes = nested.envelopes.iter();
+            reports.extend(
+                envelopes
+                    .map(|(name, envelope)| self.verify_envelope(envelope.as_bytes()).named(name)),
+            );
+        }
+        reports
     }
 
     fn place(&mut self, draft: &mut Draft, entry: &LogEntry) -> Option<place::Place> {

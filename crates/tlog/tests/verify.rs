@@ -505,6 +505,23 @@ fn the_answer_about_a_call_is_as_good_as_its_worst_bundle() {
         Verdict::Unusable
     );
     assert_eq!(check(call("7", "null")).verdict, Verdict::Unusable);
+
+    // Without a log nothing is published, ever: what was signed is looked at all the same.
+    let envelope = String::from_utf8(world.record.envelope.to_json()).unwrap();
+    let without_log = |state: &str, envelope: &str| {
+        check(format!(
+            r#"{{"state":"{state}","attempts":[{{"state":"{state}","bundles":{{"observation":null,"receipt":null}},"envelopes":{{"observation":{envelope},"receipt":null}}}}]}}"#
+        ))
+    };
+    let kept = without_log("recorded", &envelope);
+    let alone = verify_file(envelope.as_bytes(), Some(&policy));
+    assert_eq!(kept.verdict, alone.verdict, "{kept:#?}");
+    assert_eq!(status(&kept.reports[0], "signature"), Passed);
+    assert_eq!(status(&kept.reports[0], "inclusion"), NotChecked);
+    let payload = envelope.replace("\"payload\":\"", "\"payload\":\"AAAA");
+    assert_ne!(without_log("recorded", &payload).verdict, alone.verdict);
+    let waiting = without_log("pending", &envelope);
+    assert_eq!(waiting.verdict, Verdict::Unusable, "{waiting:#?}");
 }
 
 #[test]

@@ -134,33 +134,55 @@ struct Call<'a> {
 #[derive(Deserialize)]
 struct Attempt<'a> {
     #[serde(borrow, default)]
-    bundles: Option<Bundles<'a>>,
+    state: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    bundles: Option<Signed<'a>>,
+    #[serde(borrow, default)]
+    envelopes: Option<Signed<'a>>,
 }
 
+/// What was signed about an attempt, as bundles or as envelopes.
 #[derive(Deserialize)]
-struct Bundles<'a> {
+struct Signed<'a> {
     #[serde(borrow, default)]
     observation: Option<&'a RawValue>,
     #[serde(borrow, default)]
     receipt: Option<&'a RawValue>,
 }
 
-/// The bundles in a gateway's answer about a call, with their places in it.
-pub(super) fn nested_bundles(bytes: &[u8]) -> Result<Vec<(String, &str)>, serde_json::Error> {
-    let call: Call<'_> = serde_json::from_slice(bytes)?;
-    let mut found = Vec::new();
-    for (number, attempt) in (1..).zip(call.attempts) {
-        let Some(bundles) = attempt.bundles else {
-            continue;
-        };
-        for (name, bundle) in [
-            ("observation", bundles.observation),
-            ("receipt", bundles.receipt),
-        ] {
-            if let Some(bundle) = bundle {
-                found.push((format!("attempt {number}, {name}"), bundle.get()));
-            }
-        }
+impl<'a> Signed<'a> {
+    fn named(self, number: usize) -> impl Iterator<Item = (String, &'a str)> {
+        [("observation", self.observation), ("receipt", self.receipt)]
+            .into_iter()
+            .filter_map(move |(name, signed)| {
+                Some((format!("attempt {number}, {name}"), signed?.get()))
+            })
     }
-    Ok(found)
+}
+
+/// What a gateway's answer about a call holds, with its places in it.
+#[derive(Default)]
+pub(super) struct Nested<'a> {
+    pub(super) bundles: Vec<(String, &'a str)>,
+    /// Of attempts that do not wait for a log.
+    pub(super) envelopes: Vec<(String, &'a str)>,
+}
+
+impl<'a> Nested<'a> {
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, serde_json::Error> {
+        let call: Call<'_> = serde_json::from_slice(bytes)?;
+        let mut found = Self::default();
+        for (number, attempt) in (1..).zip(call.attempts) {
+            let waits = attempt.state.is_none_or(|it| it.get() == "\"pending\"");
+            let bundles = attempt.bundles.into_iter();
+            found
+                .bundles
+                .extend(bundles.flat_map(|it| it.named(number)));
+            let envelopes = attempt.envelopes.into_iter().filter(|_| !waits);
+            found
+                .envelopes
+                .extend(envelopes.flat_map(|it| it.named(number)));
+        }
+        Ok(found)
+    }
 }

@@ -265,6 +265,14 @@ fn proofs_and_calls(world: &World, files: &mut Files) {
     files.insert("call-decoy-empty.json".to_owned(), decoy.into_bytes());
     let pending = json!({"call": "00", "state": "recorded", "attempts": [{"attempt": 1}]});
     files.insert("call-pending.json".to_owned(), pretty(&pending));
+    // Signed and in no log: it never will be, or it waits.
+    let signed = json(&world.record.envelope.to_json());
+    for state in ["recorded", "pending"] {
+        let attempt = json!({"attempt": 1, "state": state, "envelopes": {"observation": signed},
+                             "bundles": {"observation": null, "receipt": null}});
+        let call = json!({"call": "00", "state": state, "attempts": [attempt]});
+        files.insert(format!("call-signed-{state}.json"), pretty(&call));
+    }
     files.insert("envelope.json".to_owned(), world.record.envelope.to_json());
     files.insert(
         "statement.json".to_owned(),

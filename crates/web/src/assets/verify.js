@@ -253,21 +253,27 @@ async function verifyProof(bytes, options) {
 
 const envelopeIn = (bytes) => (kindOf(bytes) === "bundle" ? readBundle(bytes).envelope : readEnvelope(bytes));
 
-/** A gateway's answer about one call: each of its bundles. */
+/** A gateway's answer about one call: each of its bundles. Where there are none and none are to come, because the
+ * gateway has no log or that refused them, each of its envelopes. */
 async function verifyCall(bytes, options) {
   const { value: raw, refused } = readable(() => rawValues(bytes));
   if (refused) return [refused];
   const { attempts } = JSON.parse(textOf(bytes));
-  const reports = [];
-  for (const [number, attempt] of (Array.isArray(attempts) ? attempts : []).entries()) {
-    for (const name of ["observation", "receipt"]) {
-      if ((attempt?.bundles?.[name] ?? null) === null) continue;
-      const bundle = raw(`attempts[${number}].bundles.${name}`);
-      const report = await verifyBundle(bundle, { policy: options.policy });
-      reports.push({ part: `attempt ${number + 1}, ${name}`, ...report });
+  const each = async (form, verify, counts) => {
+    const reports = [];
+    for (const [number, attempt] of (Array.isArray(attempts) ? attempts : []).entries()) {
+      for (const name of ["observation", "receipt"]) {
+        if ((attempt?.[form]?.[name] ?? null) === null || !counts(attempt)) continue;
+        const report = await verify(raw(`attempts[${number}].${form}.${name}`), { policy: options.policy });
+        reports.push({ part: `attempt ${number + 1}, ${name}`, ...report });
+      }
     }
-  }
-  return reports.length > 0 ? reports : [unusable("the call has no published records yet; ask again later")];
+    return reports;
+  };
+  const published = await each("bundles", verifyBundle, () => true);
+  if (published.length > 0) return published;
+  const kept = await each("envelopes", verifyEnvelope, ({ state }) => (state ?? "pending") !== "pending");
+  return kept.length > 0 ? kept : [unusable("the call has no published records yet; ask again later")];
 }
 
 /** A policy is read, not believed: it is what others are judged by. */
