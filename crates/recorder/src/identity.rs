@@ -374,12 +374,26 @@ pub(crate) fn check_home(config: &Config, chain: &Chain) -> Result<(), RecorderE
     if chain.home_log() == &wanted {
         return Ok(());
     }
+    let has = chain.home_log();
+    // The placeholder for no log is a word of the format and means nothing to whoever starts it.
+    let reason = if has.as_str() == NO_HOME_LOG {
+        format!(
+            "this signer was first started without a log, so its records are counted in none; \
+             {wanted} needs a new signer: use another directory"
+        )
+    } else if wanted.as_str() == NO_HOME_LOG {
+        format!(
+            "this signer's records are counted in {has}, and no log is named now: name that one, \
+             or use another directory for another signer"
+        )
+    } else {
+        format!(
+            "this signer's records are counted in {has}, not {wanted}; a signer stays with the log \
+             it was created with: use that one, or another directory for another signer"
+        )
+    };
     Err(RecorderError::Config {
         field: "home log",
-        reason: format!(
-            "this signer's records are counted in {}, not {wanted}; a signer stays with the log \
-             it was created with: use that one, or another directory for another signer",
-            chain.home_log()
-        ),
+        reason,
     })
 }

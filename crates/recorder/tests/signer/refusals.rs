@@ -1,6 +1,7 @@
 //! Configurations and directories that are refused, with a way out.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::common::*;
 use recorder::{Context, ErrorKind, HomeLog, NO_HOME_LOG, Recorder, RecorderError};
@@ -71,7 +72,21 @@ async fn a_signer_stays_with_its_home_log() {
     signer.config.home_log = Some(log.home());
     let refused = refusal(&signer);
     assert!(
-        refused.contains(NO_HOME_LOG) && refused.contains("example.com/log"),
+        refused.contains("without a log") && refused.contains("example.com/log"),
+        "{refused}"
+    );
+    assert!(!refused.contains(NO_HOME_LOG), "{refused}");
+
+    let mut signer = Signer::new(Some(log.home()));
+    signer
+        .open()
+        .close(Duration::from_secs(60))
+        .await
+        .expect("closed");
+    signer.config.home_log = None;
+    let refused = refusal(&signer);
+    assert!(
+        refused.contains("example.com/log") && !refused.contains(NO_HOME_LOG),
         "{refused}"
     );
 }
@@ -128,10 +143,7 @@ async fn without_its_spool_an_instance_key_is_not_used_again() {
     let signer = Signer::new(None);
     let recorder = signer.open();
     let key = recorder.identity().key_id();
-    recorder
-        .close(std::time::Duration::ZERO)
-        .await
-        .expect("closed");
+    recorder.close(Duration::ZERO).await.expect("closed");
     drop(recorder);
     for file in ["spool.sqlite", "spool.sqlite-wal", "spool.sqlite-shm"] {
         let _ = fs::remove_file(signer.config.directory.join(file));
