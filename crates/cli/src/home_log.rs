@@ -45,6 +45,20 @@ pub(crate) fn remembered_url(signer_dir: &Path) -> Result<Option<String>> {
     Ok(Some(files::read_text(&file)?.trim().to_owned()))
 }
 
+/// Refuses to start a signer without a log whose records are counted in one, and says which it was.
+pub(crate) fn refuse_forgotten(signer_dir: &Path) -> Result<()> {
+    let Some(url) = remembered_url(signer_dir)? else {
+        return Ok(());
+    };
+    let why = format!(
+        "this signer's records are counted in the log at {url}, and no log is named now: name that \
+         one (--log; for a gateway `url` under [log] in its configuration), or take another \
+         directory for another signer; {} was started with it",
+        signer_dir.display()
+    );
+    Err(files::Unusable(why).into())
+}
+
 /// The directory of the log that `longrun up` keeps beside the directories of its signers. Its URL is
 /// another one at each start, so none is remembered.
 pub(crate) fn beside(signer_dir: &Path) -> Option<String> {
@@ -57,8 +71,8 @@ pub(crate) fn beside(signer_dir: &Path) -> Option<String> {
 async fn ask(url: &str) -> Result<String> {
     let about = format!("{url}/longrun/v1/log");
     let answer = http::get_async(&about, None).await.context(
-        "the log must answer the first time, or be named with --log-vkey: its key is remembered \
-         from then on",
+        "the log must answer the first time, or its key be given (--log-vkey; for a gateway \
+         `vkey` under [log] in its configuration): it is remembered from then on",
     )?;
     if answer.status != 200 {
         bail!("{about}: {}; is this a Longrun log?", answer.complaint());
@@ -74,4 +88,35 @@ async fn ask(url: &str) -> Result<String> {
     }
     let vkey = answer["vkey"].as_str().map(str::to_owned);
     vkey.with_context(|| format!("{about}: the answer names no verifier key"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: &str = "http://127.0.0.1:9/log";
+
+    #[test]
+    fn a_signer_that_has_a_log_is_not_started_without_it() {
+        let dir = tempfile::tempdir().expect("a directory");
+        refuse_forgotten(dir.path()).expect("a signer without a log is nothing unusual");
+        let home = HomeLog {
+            url: HOME.to_owned(),
+            vkey: "v".to_owned(),
+        };
+        remember(&home, dir.path()).expect("written");
+        let refused = refuse_forgotten(dir.path()).expect_err("the log was forgotten");
+        assert!(refused.to_string().contains(HOME), "{refused}");
+    }
+
+    #[test]
+    fn a_log_that_is_down_at_first_is_told_with_the_settings_that_there_are() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let found = crate::running::block_on(find("http://127.0.0.1:1", None, dir.path()));
+        let said = format!("{:#}", found.err().expect("nobody listens there"));
+        assert!(
+            said.contains("--log-vkey") && said.contains("`vkey` under [log]"),
+            "{said}"
+        );
+    }
 }

@@ -7,6 +7,10 @@
 // A command-line program speaks through standard output; libraries here never do.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+// First, because its macros stand for those of the standard library in all that follows.
+#[macro_use]
+mod printing;
+
 mod asking;
 mod command;
 mod files;
@@ -135,6 +139,8 @@ fn start_logging(command: &Command) {
                 .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(quiet)),
         )
         .with_writer(std::io::stderr)
+        // Which would tell standard error, by panicking, that standard error is gone.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()));
     if std::env::var("LONGRUN_LOG_FORMAT").is_ok_and(|format| format == "json") {
         lines.json().flatten_event(true).init();

@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::printing;
+
 /// Runs an async command on all cores.
 pub(crate) fn block_on<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
     run(&mut Builder::new_multi_thread(), work)
@@ -28,10 +30,12 @@ fn run<T>(threads: &mut Builder, work: impl Future<Output = Result<T>>) -> Resul
 }
 
 /// Resolves at the first Ctrl-C or SIGTERM. A second one ends the process at once, for whoever
-/// does not want to wait; what was durable stays durable.
+/// does not want to wait; what was durable stays durable. Whoever waits for this word also goes on
+/// when nobody reads its lines any more.
 pub(crate) fn stop_signal() -> Result<impl Future<Output = ()> + Send + 'static> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for Ctrl-C")?;
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    printing::outlive_readers();
     Ok(async move {
         tokio::select! {
             _ = interrupt.recv() => {}

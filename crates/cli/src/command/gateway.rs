@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::provider;
 use crate::files::{self, Unusable};
-use crate::{home_log, running};
+use crate::{home_log, printing, running};
 
 mod around;
 mod key;
@@ -94,7 +94,13 @@ impl Serve {
     fn read(&self, file: &Path) -> Result<GatewayConfig> {
         let text = files::read_text(file)?;
         let config = GatewayConfig::parse(&text, file, &Process);
-        self.with_arguments(config.map_err(|error| Unusable(error.to_string()))?)
+        let config = config.map_err(|error| Unusable(error.to_string()))?;
+        // As where nothing is found: such a gateway would answer every call with 404.
+        if config.endpoints.is_empty() && config.networks.is_empty() {
+            let why = "it names no [[endpoint]] and no network, so there is nothing to forward to";
+            return Err(Unusable(format!("{}: {why}", file.display())).into());
+        }
+        self.with_arguments(config)
     }
 
     /// What the command line says goes before what a file says.
@@ -134,6 +140,10 @@ impl Serve {
     }
 
     async fn run(self) -> Result<ExitCode> {
+        if !self.dry_run {
+            // What it finds is told before it waits for the word to stop.
+            printing::outlive_readers();
+        }
         let file = self.file();
         let (config, later) = match &file {
             Some(file) => (self.read(file)?, None),
@@ -170,6 +180,8 @@ impl Serve {
             let home = home_log::find(&url, log.vkey.as_deref(), &self.dir).await?;
             log.vkey = Some(home.vkey.clone());
             signer.home_log = Some(home);
+        } else {
+            home_log::refuse_forgotten(&self.dir)?;
         }
         let recorder = Recorder::open(&signer, context.clone())?;
         if let Some(home) = &signer.home_log {

@@ -36,13 +36,17 @@ impl Command {
         let text = files::read_text(&arguments.file)?;
         let converted = litellm::convert(&text)
             .map_err(|why| Unusable(format!("{}: {why}", arguments.file.display())))?;
+        for note in &converted.notes {
+            eprintln!("not converted: {note}");
+        }
+        if converted.endpoints == 0 {
+            let why = "nothing in it became an endpoint, so there is no configuration to write";
+            return Err(Unusable(format!("{}: {why}", arguments.file.display())).into());
+        }
         match &arguments.out {
             None => print!("{}", converted.toml),
             Some(out) if out.exists() => bail!("{} is there already", out.display()),
             Some(out) => files::write_whole(out, converted.toml.as_bytes())?,
-        }
-        for note in &converted.notes {
-            eprintln!("not converted: {note}");
         }
         eprintln!(
             "{} endpoints; {} settings were not converted. Try it: longrun gateway --dry-run",

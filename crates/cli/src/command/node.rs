@@ -109,6 +109,8 @@ impl Arguments {
         ));
         if let Some(url) = self.log.as_ref().or(self.join.join.as_ref()) {
             config.home_log = Some(home_log::find(url, self.log_vkey.as_deref(), &self.dir).await?);
+        } else {
+            home_log::refuse_forgotten(&self.dir)?;
         }
         let recorder = Recorder::open(&config, recorder::Context::system()?)?;
         if let Some(home) = &config.home_log {

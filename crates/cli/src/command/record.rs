@@ -9,11 +9,11 @@ use clap::{Args, Subcommand};
 use record::content::{Disclosure, Given, Part, disclose};
 use record::{Bundle, Envelope, Record, Secret};
 use serde_json::Value;
-use tlog::tlog_proof::TlogProof;
 
 use crate::files::{self, Unusable};
 use crate::http;
 
+mod fetched;
 mod upgrade;
 
 use upgrade::Upgrade;
@@ -48,7 +48,7 @@ pub(crate) struct Fetch {
     /// The key that made the call, where the gateway wants one.
     #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
-    /// Where the files go.
+    /// Where the files go: a directory for this call, since their names are the same for every call.
     #[arg(long, default_value = ".")]
     out: PathBuf,
     /// How long to wait until the log has published them, in seconds.
@@ -142,40 +142,7 @@ fn fetch(arguments: &Fetch) -> Result<ExitCode> {
             _ => bail!("{url}: {}", answer.complaint()),
         }
     };
-    files::make_dir(&arguments.out)?;
-    let attempts = call["attempts"]
-        .as_array()
-        .context("the gateway's answer has no attempts")?;
-    for (number, attempt) in attempts.iter().enumerate() {
-        let stem = format!("attempt-{}", number + 1);
-        for kind in ["observation", "receipt"] {
-            let bundle = &attempt["bundles"][kind];
-            if bundle.is_null() {
-                println!("{stem} {kind}: none");
-                continue;
-            }
-            let bundle = bundle.to_string();
-            let path = arguments.out.join(format!("{stem}.{kind}.sigstore.json"));
-            files::write_whole(&path, bundle.as_bytes())?;
-            println!("wrote {}", path.display());
-            let proof = Bundle::from_json(bundle.as_bytes())
-                .context("the gateway's bundle cannot be read")
-                .and_then(|bundle| Ok(TlogProof::of_bundle(&bundle)?))?;
-            let path = arguments.out.join(format!("{stem}.{kind}.tlog-proof"));
-            files::write_whole(&path, &proof.to_bytes())?;
-            println!("wrote {}", path.display());
-        }
-        if let Some(secret) = attempt["secret"].as_str() {
-            let path = arguments.out.join(format!("{stem}.secret"));
-            if !path.exists() {
-                files::write_secret_new(&path, secret.as_bytes())?;
-            }
-            println!(
-                "wrote {} (opens the commitments: keep it to yourself)",
-                path.display()
-            );
-        }
-    }
+    fetched::keep(&call, &arguments.out)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -57,7 +57,7 @@ fn keys_are_made_listed_replaced_and_taken_away() {
     let twice = run(&["gateway", "key", "add", "ci"]);
     assert_eq!(twice.status.code(), Some(2));
     assert!(
-        text(&twice.stderr).contains("twice"),
+        text(&twice.stderr).contains("key rotate ci"),
         "{}",
         text(&twice.stderr)
     );
@@ -110,6 +110,28 @@ fn a_plan_names_what_was_found_and_no_key() {
     );
 }
 
+/// Each with exit code 2 and what is missing, as where nothing is found without a file.
+#[test]
+fn a_configuration_that_forwards_to_nothing_is_refused() {
+    let dir = dir();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
+    write("longrun.toml", "listen = \"127.0.0.1:0\"\n").expect("written");
+    let azure = "model_list:\n  - model_name: a\n    litellm_params:\n      model: azure_ai/x\n";
+    write("config.yaml", azure).expect("written");
+    let import = ["import", "litellm", "config.yaml", "--out", "made.toml"];
+    for (arguments, words) in [
+        (&["gateway", "--dry-run"][..], "nothing to forward to"),
+        (&["gateway"], "nothing to forward to"),
+        (&import, "nothing in it became an endpoint"),
+    ] {
+        let refused = run_in(dir.path(), arguments, &[]);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    }
+    assert!(!dir.path().join("made.toml").exists());
+}
+
 #[test]
 fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     let dir = dir();
@@ -132,6 +154,46 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     write("limits = 5");
     gateway.signal("HUP");
     write(&endpoint("after"));
+    gateway.signal("HUP");
+    http.until(&url, |answer| text(&answer.body).contains("after"));
+    assert!(gateway.interrupt().success());
+}
+
+/// One that is there for its lines ends quietly, one that answers calls goes on.
+#[test]
+fn a_reader_that_went_away_ends_a_command_and_no_gateway() {
+    let gone = || {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        writer
+    };
+    let mut command = longrun();
+    command.args(["gateway", "openapi"]).stdout(gone());
+    let ended = command.output().expect("the binary runs");
+    assert_eq!(ended.status.code(), Some(141), "{}", text(&ended.stderr));
+    assert!(ended.stderr.is_empty(), "{}", text(&ended.stderr));
+
+    let dir = dir();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = port.local_addr().expect("an address").to_string();
+    drop(port);
+    let write = |model: &str| {
+        let endpoint = "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\n";
+        let text = format!("{endpoint}models = [\"{model}\"]\n");
+        std::fs::write(dir.path().join("longrun.toml"), text).expect("written");
+    };
+    write("before");
+    let mut gateway = Server::start_unread(
+        longrun()
+            .args(["gateway", "--listen", &address])
+            .current_dir(dir.path())
+            .stdout(gone())
+            .stderr(gone()),
+    );
+    let url = format!("http://{address}/v1/models");
+    let http = Http::default();
+    http.until_there(&url, |answer| text(&answer.body).contains("before"));
+    write("after");
     gateway.signal("HUP");
     http.until(&url, |answer| text(&answer.body).contains("after"));
     assert!(gateway.interrupt().success());

@@ -12,6 +12,8 @@ fn a_node_joins_is_tried_and_leaves_and_nobody_configured_it() {
     let place = Place::default();
     let mut up = place.up("up");
     let (gateway, log) = (up.url("gateway"), up.url("log"));
+    let model = up.word("longrun node --model", &place.path("up"));
+    assert!(std::path::Path::new(&model).is_file(), "{model}");
     let http = Http::default();
     let mut node = place.node("node", &["--join", &log]);
     let url = node.url("address");

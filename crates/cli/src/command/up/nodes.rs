@@ -18,6 +18,9 @@ use crate::files;
 /// What callers ask for.
 pub(super) const MODEL: &str = "longrun-demo";
 
+/// Where its 16-bit weights are, from the directory of the network.
+pub(super) const FULL_FILE: &str = "models/longrun-demo-f16.gguf";
+
 /// The demonstration model as this project trained it; see `models/demo/README.md`.
 const WEIGHTS: &[u8] = include_bytes!("../../../../../models/demo/longrun-demo-f16.gguf");
 
@@ -48,7 +51,7 @@ pub(super) fn directories(dir: &Path) -> [(&'static str, PathBuf); 3] {
 
 /// Starts all three.
 pub(super) async fn start(dir: &Path, home: &HomeLog, seed: u64) -> Result<Vec<RunningNode>> {
-    let files = dir.join("models");
+    let files = dir.to_path_buf();
     let (full, quantized) = tokio::task::spawn_blocking(move || models(&files)).await??;
     let options = Options {
         model: Some(MODEL.to_owned()),
@@ -85,11 +88,11 @@ pub(super) async fn start(dir: &Path, home: &HomeLog, seed: u64) -> Result<Vec<R
     Ok(running)
 }
 
-/// The 16-bit model and its 4-bit twin, from files in `directory` that are made where missing.
-fn models(directory: &Path) -> Result<(Arc<Model>, Arc<Model>)> {
-    files::make_dir(directory)?;
-    let full = directory.join("longrun-demo-f16.gguf");
-    let quantized = directory.join("longrun-demo-q4_0.gguf");
+/// The 16-bit model and its 4-bit twin, from files below `dir` that are made where missing.
+fn models(dir: &Path) -> Result<(Arc<Model>, Arc<Model>)> {
+    let full = dir.join(FULL_FILE);
+    let quantized = full.with_file_name("longrun-demo-q4_0.gguf");
+    files::make_dir(full.parent().expect("it is in a directory of its own"))?;
     // A newer binary brings newer weights; then the twin is made anew as well.
     if std::fs::read(&full).ok().as_deref() != Some(WEIGHTS) {
         files::write_whole(&full, WEIGHTS)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::nodes::{MODEL, RunningNode};
+use super::nodes::{FULL_FILE, MODEL, RunningNode};
 
 /// What runs where.
 pub(super) struct Parts<'a> {
@@ -35,11 +35,14 @@ pub(super) fn welcome(parts: &Parts<'_>, dir: &Path, traffic: bool) {
     println!("  longrun record fetch CALL --gateway {gateway} --out call");
     println!("  longrun verify call/*.sigstore.json --policy {dir}/trust/policy.json");
     println!("\nJoin it with a node of your own, from another terminal; nobody configures it:\n");
-    println!("  longrun node --model models/demo/longrun-demo-f16.gguf --model-name {MODEL} \\");
+    println!("  longrun node --model {dir}/{FULL_FILE} --model-name {MODEL} \\");
     println!("    --listen 127.0.0.1:0 --join {log}");
     println!("\nLook at:");
     println!("  - the page: within two minutes the flaky node has lost most of its traffic;");
-    println!("  - `longrun history show --log {dir}/log`: the same figures, folded from the log;");
+    println!(
+        "  - `longrun history show --log {dir}/log`: the same figures, folded from the log (its"
+    );
+    println!("    digest is another: it counts every observer, the gateway what it saw itself);");
     println!("  - the node that lies about its weights: its signatures verify all the same.");
     if traffic {
         println!("\nAbout two calls a second run by themselves (--no-traffic turns them off).");

@@ -103,6 +103,16 @@ impl Server {
         }
     }
 
+    /// With outputs that are set already; nothing that it prints can be waited for.
+    pub fn start_unread(command: &mut Command) -> Self {
+        let child = command.stdin(Stdio::null()).spawn();
+        Self {
+            child: child.expect("the binary starts"),
+            lines: mpsc::channel().1,
+            seen: Vec::new(),
+        }
+    }
+
     /// Waits for a printed line that starts with `label` and returns the URL in it.
     pub fn url(&mut self, label: &str) -> String {
         self.word(label, "http").trim_end_matches('/').to_owned()
@@ -272,6 +282,16 @@ impl Http {
                 .await
                 .map_err(|e| e.to_string())?
         })
+    }
+
+    /// As [`Self::until`], of a server that may not listen yet.
+    pub fn until_there(&self, url: &str, done: impl Fn(&Answer) -> bool) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        while self.try_get(url).is_err() {
+            assert!(Instant::now() < deadline, "{url} is not there");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        self.until(url, done)
     }
 
     /// Asks until `done` says yes; panics after [`PATIENCE`].
