@@ -193,3 +193,82 @@ async fn trouble_is_told_once_although_the_receiver_fails_and_the_gateway_restar
     receiver.until(&all).await;
     again.stop().await;
 }
+
+/// Detectors of availability fold weeks, so weeks pass on the test's clock. Nothing but calls makes
+/// this history.
+#[tokio::test]
+async fn an_endpoint_that_fails_more_than_it_did_raises_an_alarm_that_outlives_a_restart() {
+    const WEEK_MS: u64 = 7 * 24 * 60 * MINUTE_MS;
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let receiver = Receiver::default();
+    let url = receiver.start().await;
+    let hands = Arc::new(Hands(AtomicU64::new(NOW_MS)));
+    let kept = tempfile::tempdir().expect("a directory");
+    let state = kept.path().join("alarms.json");
+    let signer = tempfile::tempdir().expect("a directory");
+    let gateway = start(&upstream, (&url, &state), &hands, signer).await;
+    let availability = |history: &Value| {
+        let dimensions = history["endpoints"][0]["dimensions"].as_array().cloned();
+        let mut dimensions = dimensions.into_iter().flatten();
+        let found = dimensions.find(|it| it["dimension"] == "availability");
+        found.map_or(0, |it| it["detector"]["alarms"].as_u64().unwrap_or(0))
+    };
+    for week in 0..8 {
+        hands.0.store(NOW_MS + week * WEEK_MS, Ordering::SeqCst);
+        for _ in 0..3 {
+            assert_eq!(gateway.post(chat(false)).await.status, 200);
+        }
+    }
+    let good = gateway
+        .history_until(|it| it["endpoints"][0]["calls"] == 24)
+        .await;
+    assert_eq!(availability(&good), 0, "{good:#}");
+    assert!(!receiver.types().contains(&"regime.alarm".to_owned()));
+
+    // What was there at the first look is no news to the webhook: the file says that it was.
+    let begun = Instant::now();
+    while !state.exists() {
+        assert!(begun.elapsed() < PATIENCE, "nobody looks");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    upstream.now(Script::Always(Fault::Status(500)));
+    for week in 8..20 {
+        hands.0.store(NOW_MS + week * WEEK_MS, Ordering::SeqCst);
+        gateway.post(chat(false)).await;
+    }
+    gateway.history_until(|it| availability(it) > 0).await;
+    let begun = Instant::now();
+    while !receiver.types().contains(&"regime.alarm".to_owned()) {
+        assert!(begun.elapsed() < PATIENCE, "{:?}", receiver.types());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let told = {
+        let took = receiver.took.lock().expect("whole");
+        let alarm = took.iter().find(|event| event["type"] == "regime.alarm");
+        alarm.expect("told").clone()
+    };
+    assert_eq!(told["data"]["dimension"], "availability");
+    assert_eq!(told["provider"], upstream.origin());
+    let account = gateway.get("/longrun/v1/account").await.json();
+    assert!(
+        account["endpoints"][0]["alarms_ever"].as_u64() > Some(0),
+        "{account:#}"
+    );
+    let metrics = gateway.get("/metrics").await.text();
+    let posted = "longrun_gateway_alarms_total{fate=\"posted\"}";
+    let posted = metrics.lines().find_map(|line| line.strip_prefix(posted));
+    let posted = posted.and_then(|it| it.trim().parse::<f64>().ok());
+    assert!(posted > Some(0.0), "{metrics}");
+
+    let before = gateway
+        .history_until(|it| it["endpoints"][0]["calls"] == 36)
+        .await;
+    let signer = gateway.stop().await;
+    let again = start(&upstream, (&url, &state), &hands, signer).await;
+    let after = again
+        .history_until(|it| it["records"] == before["records"])
+        .await;
+    assert_eq!(after["digest"], before["digest"]);
+    assert_eq!(availability(&after), availability(&before));
+    again.stop().await;
+}
