@@ -11,6 +11,7 @@ mod gateway;
 mod histories;
 mod house;
 mod joining;
+mod killed;
 mod living;
 mod log;
 mod network;
