@@ -113,7 +113,8 @@ mod tests {
     fn a_log_that_is_down_at_first_is_told_with_the_settings_that_there_are() {
         let dir = tempfile::tempdir().expect("a directory");
         let found = crate::running::block_on(find("http://127.0.0.1:1", None, dir.path()));
-        let said = format!("{:#}", found.err().expect("nobody listens there"));
+        let refused = found.map(|home| home.url).expect_err("nobody is there");
+        let said = format!("{refused:#}");
         assert!(
             said.contains("--log-vkey") && said.contains("`vkey` under [log]"),
             "{said}"
