@@ -152,6 +152,7 @@ fn candidates(
     let mut left = 0;
     let mut on_trial = Vec::new();
     let mut has_others = false;
+    let mut failed_trials = 0;
     for (place, live) in endpoints.iter().enumerate() {
         if asked.check.as_ref().is_some_and(|only| *only != live.id) {
             continue;
@@ -168,6 +169,7 @@ fn candidates(
         left += 1;
         let asking = live.site.member.as_ref().map(Member::asking);
         if asking == Some(Asking::Not) {
+            failed_trials += 1;
             objections.push(format!("{}: it failed its trial", live.id));
             continue;
         }
@@ -208,6 +210,8 @@ fn candidates(
     }
     Err(match paused.iter().min() {
         Some((for_ms, _)) => limited(*for_ms),
+        // Nothing that the caller prefers stands in the way: they may come back.
+        None if failed_trials > 0 && failed_trials == objections.len() => nobody_there(&head.model),
         None => nothing_left(&head.model, &objections),
     })
 }
@@ -656,7 +660,7 @@ pub(crate) fn no_model(
     let mut away = gateway.networks.offered();
     away.retain(|name| caller.may_use(name) && catalog.model(name).is_none());
     if away.contains(model) {
-        return nobody_there(&shown);
+        return nobody_there(model);
     }
     let mut names = catalog.names();
     names.retain(|name| caller.may_use(name));
@@ -675,7 +679,8 @@ pub(crate) fn no_model(
 }
 
 /// Nodes offer the model, and none of them can be asked now.
-fn nobody_there(shown: &str) -> ApiError {
+fn nobody_there(model: &str) -> ApiError {
+    let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
     let message = format!(
         "Nodes of a network offer the model `{shown}`, and none of them can be asked now: they wait for \
          their turn to be looked for, did not answer, or failed. Under `networks`, \

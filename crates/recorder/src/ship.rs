@@ -103,6 +103,8 @@ struct Voyage {
     cursor: i64,
     backoff: backoff::Backoff,
     not_before: Option<Instant>,
+    /// The trouble that was told last: said once, not at every try.
+    told: Option<String>,
 }
 
 impl Voyage {
@@ -127,6 +129,7 @@ impl Shipper {
             cursor: 0,
             backoff: backoff::Backoff::new(&self.shipping, self.jitter_seed),
             not_before: None,
+            told: None,
         };
         loop {
             let idle = match self.launch(&mut voyage).await {
@@ -208,11 +211,17 @@ impl Shipper {
         let error = match outcome {
             Ok(answer) => match self.store(&batch, answer).await {
                 Ok(left) => {
-                    voyage.backoff.reset();
-                    self.shipped
-                        .note(left.as_ref().map(|(_, message)| message.clone()));
                     voyage.barrier -= usize::from(batch.is_pinned() && left.is_none());
-                    let Some((rest, message)) = left else { return };
+                    let took_some = left
+                        .as_ref()
+                        .is_none_or(|(rest, _)| rest.rows.len() < batch.rows.len());
+                    // A log that answers and takes nothing is asked ever more seldom as well.
+                    if took_some {
+                        voyage.backoff.reset();
+                    }
+                    let Some((rest, message)) = left else {
+                        return self.is_well(voyage);
+                    };
                     voyage.again.push_back(rest);
                     ShipError::Busy {
                         message,
@@ -240,9 +249,23 @@ impl Shipper {
             }
         };
         let wait = voyage.backoff.next(error.retry_after());
-        tracing::warn!(%error, wait_ms = wait.as_millis(), "records could not be shipped yet");
-        self.shipped.note(Some(error.to_string()));
+        let trouble = error.to_string();
+        if voyage.told.as_ref() == Some(&trouble) {
+            tracing::debug!(%error, wait_ms = wait.as_millis(), "records could not be shipped yet");
+        } else {
+            tracing::warn!(%error, wait_ms = wait.as_millis(), "records could not be shipped yet; they wait");
+            voyage.told = Some(trouble.clone());
+        }
+        self.shipped.note(Some(trouble));
         voyage.not_before = Some(Instant::now() + wait);
+    }
+
+    /// The log took all that it was sent.
+    fn is_well(&self, voyage: &mut Voyage) {
+        self.shipped.note(None);
+        if voyage.told.take().is_some() {
+            tracing::info!("records are shipped again");
+        }
     }
 
     /// Stores the log's answers; gives back the rows that must be sent again, and why.

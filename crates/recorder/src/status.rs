@@ -13,7 +13,7 @@ pub struct Status {
     pub pending: u64,
     /// Bytes of those.
     pub pending_bytes: u64,
-    /// Age of the oldest of them, ms.
+    /// Age of the oldest of them, ms; without a home log nothing grows old.
     pub oldest_pending_age_ms: Option<u64>,
     /// Records kept here that are in the log.
     pub published: u64,
@@ -59,7 +59,9 @@ impl Recorder {
         Ok(Status {
             pending: counts.pending_rows,
             pending_bytes: counts.pending_bytes,
-            oldest_pending_age_ms: oldest.map(|oldest| now.saturating_sub(oldest)),
+            oldest_pending_age_ms: oldest
+                .filter(|_| self.inner.home.is_some())
+                .map(|oldest| now.saturating_sub(oldest)),
             published: counts.published_rows,
             refused: counts.refused_rows,
             let_go: counts.let_go_rows,

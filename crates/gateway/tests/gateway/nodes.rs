@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use axum::http::StatusCode;
+use axum::routing::post;
 use gateway::config::{EndpointConfig, EndpointKind};
 use record::bucket::start_ms;
 use record::control::{Action, Revoke, RevokeReason};
@@ -12,7 +14,7 @@ use serde_json::Value;
 
 use crate::offers::{
     PATIENCE, Party, canned, gateway_config, log, log_that_stops, now_ms, offer, port, send, serve,
-    takes, until,
+    serve_with, takes, until,
 };
 use crate::support::{MODEL, Running, chat};
 
@@ -42,6 +44,32 @@ async fn a_model_whose_nodes_are_away_is_no_unknown_one() {
     assert_eq!(unknown.status, 404);
     let says = format!("nobody who offers it can be asked now: {MODEL}.");
     assert!(unknown.text().contains(&says), "{}", unknown.text());
+    gateway.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_failed_its_trial_is_away_and_no_preference_is_blamed() {
+    let (log, _directory) = log().await;
+    let failing = Party::new("failing");
+    let fails = post(|| async { StatusCode::INTERNAL_SERVER_ERROR });
+    let address = serve_with(failing.clone(), fails).await;
+    let offered = failing.offers(offer(1, &address, failing.manifest.record_id()));
+    takes(&log, &failing, &[&offered]).await;
+    let gateway = Running::start(gateway_config(&log, true), None).await;
+    until(&gateway, |network| network["trying"] == 1).await;
+    // Until its failure is taken note of it may be asked again.
+    let refused = loop {
+        let answer = gateway.post(chat(false)).await;
+        if !answer.headers.contains_key("x-longrun-endpoint") {
+            break answer;
+        }
+        assert_eq!(answer.status, 500);
+    };
+    let told = refused.json();
+    assert_eq!(
+        (refused.status, &told["error"]["code"]),
+        (503, &"nodes_away".into())
+    );
     gateway.stop().await;
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use crate::support::{MODEL, Running, chat, config};
 use axum::extract::State;
 use axum::response::IntoResponse;
-use axum::routing::{any, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use axum::{Json, Router};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -168,12 +168,17 @@ pub(crate) fn offer(seq: u64, address: &str, manifest: RecordId) -> Offer {
 
 /// A node's HTTP: it proves its key for its own address, describes itself, and answers.
 pub(crate) async fn serve(party: Party) -> String {
+    serve_with(party, post(answer)).await
+}
+
+/// The same with other answers to chats.
+pub(crate) async fn serve_with(party: Party, chats: MethodRouter<(Party, String)>) -> String {
     let (listener, address) = port().await;
     let own = format!("http://{address}");
     let router = Router::new()
         .route("/longrun/v1/challenge", post(prove))
         .route("/longrun/v1/node", get(describe))
-        .route("/v1/chat/completions", post(answer))
+        .route("/v1/chat/completions", chats)
         .with_state((party, own.clone()));
     tokio::spawn(async move { axum::serve(listener, router).await });
     own

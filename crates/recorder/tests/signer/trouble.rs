@@ -119,6 +119,19 @@ async fn a_signer_that_is_not_admitted_yet_keeps_its_records() {
 }
 
 #[tokio::test]
+async fn a_log_that_answers_and_takes_nothing_is_asked_ever_more_seldom() {
+    let log = FakeLog::start().await;
+    log.set(Mood::Unadmitted);
+    let mut signer = Signer::new(Some(log.home()));
+    signer.config.shipping.retry_max = Duration::from_secs(60);
+    let _recorder = signer.open();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let requests = log.logged.lock().expect("whole").requests;
+    // Waits of at least 5, 10, 20, … ms: within a second eight fit. A slow machine makes fewer.
+    assert!((1..=9).contains(&requests), "{requests}");
+}
+
+#[tokio::test]
 async fn a_record_of_others_that_nobody_admits_holds_nothing_up() {
     let other = Signer::new(None);
     let other = other.open();

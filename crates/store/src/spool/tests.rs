@@ -525,6 +525,8 @@ fn a_failed_commit_is_not_recorded_and_leaves_its_numbers_free() {
     assert!(!spool.is_well());
     assert_eq!(spool.counts().pending_rows, 0);
     intruder.execute_batch("ROLLBACK").expect("unlocks");
+    spool.flush().expect("there is nothing to write");
+    assert!(!spool.is_well(), "nothing was written");
 
     // And in the middle of the transaction, when its numbers are marked already.
     let trap =

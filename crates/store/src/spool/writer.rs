@@ -104,6 +104,12 @@ struct Group {
     chunk: Chunk,
 }
 
+impl Group {
+    fn wrote(&self) -> bool {
+        self.appended_rows > 0 || self.settled_rows > 0 || !self.leased.is_empty()
+    }
+}
+
 type Inserted = (i64, [u8; 32], Option<[u8; 16]>);
 
 impl Writer {
@@ -137,7 +143,12 @@ impl Writer {
         let mut group = Group::default();
         let outcome = self.transact(ops, &mut group);
         let shared = self.shared.clone();
-        shared.ailing.store(outcome.is_err(), Ordering::Relaxed);
+        // A group that had nothing to write says nothing of the disk.
+        if outcome.is_err() {
+            shared.ailing.store(true, Ordering::Relaxed);
+        } else if group.wrote() {
+            shared.ailing.store(false, Ordering::Relaxed);
+        }
         match &outcome {
             Ok(()) => {
                 self.blocks.commit();
