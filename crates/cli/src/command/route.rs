@@ -61,8 +61,18 @@ fn explained(route: &Value) -> String {
         "none_meets" => "nobody met every wish, and nobody was asked",
         other => other,
     };
+    let best = route["order"][0]["endpoint"].as_str();
+    let aside = route["stepped_aside"] == true;
+    let because = match (route["asked_first"].as_str(), best) {
+        // The reason is that of the first of the order, and another was asked.
+        (Some(first), Some(best)) if first != best && !aside => format!(
+            "the call prefers it, or its breaker's time was over and this call was to show whether it is \
+             well again. By the record it had been {best}: {why}; {verdict}"
+        ),
+        _ => format!("{why}; {verdict}"),
+    };
     let mut lines = vec![format!(
-        "Asked first: {}\nBecause {why}; {verdict} ({} of {} candidates did).\nDraw {} of seed {}.",
+        "Asked first: {}\nBecause {because} ({} of {} candidates did).\nDraw {} of seed {}.",
         text("asked_first"),
         route["meeting"],
         route["candidates"],
@@ -73,7 +83,7 @@ fn explained(route: &Value) -> String {
     if !asked.is_empty() {
         lines.push(format!("Asked for: {}.", asked.join(", ")));
     }
-    if route["stepped_aside"] == true {
+    if aside {
         lines.push(
             "The best stepped aside: its provider has more than routing.max_share_ppm of the last \
              hour's calls."
@@ -161,5 +171,20 @@ mod tests {
              other observers saw"
         ));
         assert!(text.contains("Asked for: success of 99.00 % at least, by the lower end."));
+    }
+
+    #[test]
+    fn an_endpoint_that_the_caller_prefers_was_not_asked_for_its_record() {
+        let mut route = serde_json::json!({
+            "verdict": "meets", "why": "record", "asked_first": "https://b.example/m",
+            "order": [{"endpoint": "https://a.example/m"}, {"endpoint": "https://b.example/m"}],
+        });
+        let says =
+            "Asked first: https://b.example/m\nBecause the call prefers it, or its breaker's time";
+        let text = explained(&route);
+        assert!(text.starts_with(says), "{text}");
+        assert!(text.contains("it had been https://a.example/m: its figures were the best"));
+        route["stepped_aside"] = true.into();
+        assert!(explained(&route).contains("Because its figures were the best"));
     }
 }
