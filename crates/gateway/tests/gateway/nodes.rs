@@ -58,12 +58,17 @@ async fn a_node_that_failed_its_trial_is_away_and_no_preference_is_blamed() {
     let gateway = Running::start(gateway_config(&log, true), None).await;
     until(&gateway, |network| network["trying"] == 1).await;
     // Until its failure is taken note of it may be asked again.
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     let refused = loop {
         let answer = gateway.post(chat(false)).await;
         if !answer.headers.contains_key("x-longrun-endpoint") {
             break answer;
         }
         assert_eq!(answer.status, 500);
+        assert!(
+            tokio::time::Instant::now() < deadline,
+            "it is asked for good"
+        );
     };
     let told = refused.json();
     assert_eq!(
