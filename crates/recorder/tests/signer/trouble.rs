@@ -4,7 +4,20 @@ use std::time::Duration;
 
 use crate::common::*;
 use record::{Outcome, Predicate};
-use recorder::{Recorded, State, WhyUnrecorded};
+use recorder::{Recorded, Recorder, State, WhyUnrecorded};
+
+/// Waits until the signer says what is wrong with the log.
+async fn noticed(recorder: &Recorder) {
+    while recorder
+        .status()
+        .await
+        .expect("a status")
+        .log_error
+        .is_none()
+    {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
 
 #[tokio::test]
 async fn a_log_that_is_away_costs_nothing_but_time() {
@@ -97,15 +110,7 @@ async fn a_signer_that_is_not_admitted_yet_keeps_its_records() {
     let signer = Signer::new(Some(log.home()));
     let recorder = signer.open();
     let id = record_one(&recorder, "m", 1, Outcome::Ok).await;
-    while recorder
-        .status()
-        .await
-        .expect("a status")
-        .log_error
-        .is_none()
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    noticed(&recorder).await;
     let waiting = recorder.entry(id).await.expect("read").expect("kept");
     assert!(
         matches!(waiting.state, State::Pending),
@@ -126,15 +131,7 @@ async fn a_log_that_answers_and_takes_nothing_is_asked_ever_more_seldom() {
     signer.config.shipping.retry_max = Duration::from_secs(60);
     let recorder = signer.open();
     let requests = || log.logged.lock().expect("whole").requests;
-    while recorder
-        .status()
-        .await
-        .expect("a status")
-        .log_error
-        .is_none()
-    {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    noticed(&recorder).await;
     let before = requests();
     tokio::time::sleep(Duration::from_secs(1)).await;
     // Waits of at least 5, 10, 20, … ms: within a second eight fit. A slow machine makes fewer.
