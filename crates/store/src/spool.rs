@@ -107,7 +107,7 @@ struct Shared {
     gone_through: AtomicI64,
     commits: AtomicU64,
     committed_rows: AtomicU64,
-    /// The last transaction failed: appends are likely to fail as well.
+    /// A transaction failed, and none has written anything since: appends are likely to fail as well.
     ailing: AtomicBool,
     /// Rows that are committed and not indexed yet.
     recent: Mutex<recent::Recent>,
@@ -232,7 +232,8 @@ impl Spool {
         self.inner.marks.set(stream, seq + 1)
     }
 
-    /// False if the last commit failed: appends are likely to fail as well, until one succeeds.
+    /// False after a failed commit, until one writes something: appends are likely to fail as well. The
+    /// writer tries every second.
     #[must_use]
     pub fn is_well(&self) -> bool {
         !self.inner.shared.ailing.load(Ordering::Relaxed)

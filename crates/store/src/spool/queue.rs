@@ -42,14 +42,21 @@ impl Queue {
         Ok(())
     }
 
-    /// Waits for a first operation, then at most `linger` for more. Never empty.
-    pub(super) fn next_group(&self, linger: Duration) -> Vec<Op> {
+    /// Waits for a first operation, then at most `linger` for more. Empty only if none came until `due`.
+    pub(super) fn next_group(&self, linger: Duration, due: Option<Instant>) -> Vec<Op> {
         let mut waiting = self.lock();
         while waiting.ops.is_empty() {
-            waiting = self
-                .ready
-                .wait(waiting)
-                .unwrap_or_else(PoisonError::into_inner);
+            let Some(due) = due else {
+                let woken = self.ready.wait(waiting);
+                waiting = woken.unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = due.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Vec::new();
+            }
+            let woken = self.ready.wait_timeout(waiting, left);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
         let deadline = Instant::now() + linger;
         while !waiting.hurried {

@@ -351,6 +351,12 @@ fn sums(connection: &Connection) -> Result<Counts, SpoolError> {
         .map_err(SpoolError::from)
 }
 
+/// Writes the version that is there again: the first page of the file, whatever it holds, so that a
+/// commit shows whether the disk takes anything.
+pub(super) fn rewrite_version(connection: &Connection) -> Result<(), SpoolError> {
+    Ok(connection.pragma_update(None, "user_version", SCHEMA_VERSION)?)
+}
+
 /// Counts and positions are stored as SQLite's signed integers and are never negative.
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)

@@ -3,11 +3,14 @@
 //!
 //! An operation that is refused (a number used twice) undoes itself and nothing else: all checks
 //! come before its first write, and the rest of the group commits. A failed commit fails the
-//! whole group, leaves the marks in memory as they were, and the next group tries again.
+//! whole group, leaves the marks in memory as they were, and the next group tries again. While the
+//! disk is sick the writer also tries it by itself: whoever sends no calls because of that would
+//! otherwise wait for a call to show that it is well.
 
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
@@ -15,8 +18,11 @@ use super::blocks::{Blocks, OpenBlock, bitmap_bytes};
 use super::marks::Marks;
 use super::queue::Queue;
 use super::recent::{Chunk, key};
-use super::tables;
 use super::{Block, Done, Limits, NewRow, Range, Settled, Shared, SpoolError, StreamId, lock};
+use super::{schema, tables};
+
+/// How long after a failed commit the writer tries the disk by itself.
+pub(super) const TRY_AGAIN: Duration = Duration::from_secs(1);
 
 /// What handles ask of the writer.
 pub(super) enum Op {
@@ -80,6 +86,8 @@ pub(super) struct Writer {
     marked: HashSet<StreamId>,
     /// Which part of the indexes pruning sweeps next.
     sweep: tables::Sweep,
+    /// When to try the disk, while it is sick.
+    due: Option<Instant>,
 }
 
 /// One transaction's worth of consequences, applied to memory only if it commits.
@@ -97,6 +105,8 @@ struct Group {
     let_go_rows: u64,
     gone_through: i64,
     closing: bool,
+    /// The disk was tried.
+    tried: bool,
     /// Rows inserted: position, id, call.
     inserted: Vec<Inserted>,
     /// Ids of unnumbered rows among them.
@@ -106,7 +116,7 @@ struct Group {
 
 impl Group {
     fn wrote(&self) -> bool {
-        self.appended_rows > 0 || self.settled_rows > 0 || !self.leased.is_empty()
+        self.tried || self.appended_rows > 0 || self.settled_rows > 0 || !self.leased.is_empty()
     }
 }
 
@@ -129,26 +139,39 @@ impl Writer {
             marks,
             marked,
             sweep: tables::Sweep::default(),
+            due: None,
         }
     }
 
     /// Runs until it is told to close or the last handle is gone.
     pub(super) fn run(mut self, queue: &Queue) {
-        while !self.commit_group(queue.next_group(self.limits.linger)) {}
+        loop {
+            // Looked at first: operations that write nothing may come without end.
+            let is_due = self.due.is_some_and(|due| due <= Instant::now());
+            let group = if is_due {
+                Vec::new()
+            } else {
+                queue.next_group(self.limits.linger, self.due)
+            };
+            if self.commit_group(group) {
+                break;
+            }
+        }
         queue.close().into_iter().for_each(Op::turn_away);
     }
 
-    /// Applies a group and answers it; true if the writer was told to stop.
+    /// Applies a group and answers it; true if the writer was told to stop. An empty one tries the disk.
     fn commit_group(&mut self, ops: Vec<Op>) -> bool {
         let mut group = Group::default();
         let outcome = self.transact(ops, &mut group);
         let shared = self.shared.clone();
         // A group that had nothing to write says nothing of the disk.
         if outcome.is_err() {
-            shared.ailing.store(true, Ordering::Relaxed);
+            self.due = Some(Instant::now() + TRY_AGAIN);
         } else if group.wrote() {
-            shared.ailing.store(false, Ordering::Relaxed);
+            self.due = None;
         }
+        shared.ailing.store(self.due.is_some(), Ordering::Relaxed);
         match &outcome {
             Ok(()) => {
                 self.blocks.commit();
@@ -222,6 +245,10 @@ impl Writer {
                 return Err(error.into());
             }
         };
+        if ops.is_empty() {
+            schema::rewrite_version(&transaction)?;
+            group.tried = true;
+        }
         let mut failure = None;
         for op in ops {
             // After a database error nothing will be committed; the rest only needs its answer.
