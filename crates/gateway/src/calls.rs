@@ -78,6 +78,18 @@ impl Bundles {
     };
 }
 
+/// Attempts that got no record, and those whose record the disk then did not take. `ended` was looked
+/// up before the `entries`.
+pub(crate) fn unrecorded<'a>(
+    ended: &'a [Ended],
+    entries: &'a [Entry],
+) -> impl Iterator<Item = &'a Ended> {
+    let is_kept = |id| entries.iter().any(|entry| entry.id() == id);
+    ended
+        .iter()
+        .filter(move |it| !it.record.is_some_and(is_kept))
+}
+
 /// Looks a call up. `Ok(None)`: nobody here knows it (any more).
 pub(crate) async fn look_up(
     gateway: &Gateway,
@@ -85,7 +97,7 @@ pub(crate) async fn look_up(
 ) -> Result<Option<Call>, RecorderError> {
     // Before the spool is read: what ends in between is then in the spool.
     let open = gateway.recent.is_open(call);
-    let unrecorded = gateway.recent.unrecorded(call);
+    let ended = gateway.recent.of(call);
     let entries = gateway.recorder.by_call(call).await?;
     let published_is_possible = gateway.recorder.home_log().is_some();
     let mut attempts: Vec<Told> = Vec::new();
@@ -97,7 +109,7 @@ pub(crate) async fn look_up(
             attempts.push(told(entry, seen, receipt, published_is_possible));
         }
     }
-    attempts.extend(unrecorded.iter().map(told_unrecorded));
+    attempts.extend(unrecorded(&ended, &entries).map(told_unrecorded));
     attempts.sort_by_key(|told| told.attempt);
     if attempts.is_empty() && !open {
         return Ok(None);

@@ -77,13 +77,14 @@ pub(crate) async fn report(gateway: &Gateway, call: CallId, said: Said) -> Resul
     // One at a time: of two that come at once, the second must see the first.
     let alone = gateway.judging.lock().await;
     let open = gateway.recent.is_open(call);
-    let unrecorded = !gateway.recent.unrecorded(call).is_empty();
+    let ended = gateway.recent.of(call);
     let entries = gateway.recorder.by_call(call).await?;
     if open {
         let message = "The call has not ended yet; report once its answer is complete.";
         return Err(conflict("call_not_finished", message));
     }
     let Some((entry, seen)) = answered(&entries) else {
+        let unrecorded = calls::unrecorded(&ended, &entries).next().is_some();
         let none = entries.is_empty() && !unrecorded;
         return Err(if none {
             Refusal::Caller(calls::unknown(gateway, &call.to_hex()))

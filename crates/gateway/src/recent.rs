@@ -144,10 +144,10 @@ impl Recent {
         lock(&self.open).contains_key(&call)
     }
 
-    /// Attempts of a call that are remembered and have no record.
-    pub(crate) fn unrecorded(&self, call: CallId) -> Vec<Ended> {
+    /// Attempts of a call that are remembered.
+    pub(crate) fn of(&self, call: CallId) -> Vec<Ended> {
         let kept = lock(&self.ended);
-        let wanted = |e: &&Ended| e.call == call && e.record.is_none();
+        let wanted = |ended: &&Ended| ended.call == call;
         kept.iter().filter(wanted).cloned().collect()
     }
 
