@@ -259,7 +259,12 @@ impl Past {
 
     fn push(&mut self, event: Event) {
         match self.chunks.back_mut() {
-            Some(chunk) if chunk.len() < CHUNK => Arc::make_mut(chunk).push(event),
+            Some(chunk) if chunk.len() < CHUNK => {
+                let chunk = Arc::make_mut(chunk);
+                // A copy has no room to grow, and growing by itself would take twice what it needs.
+                chunk.reserve_exact(CHUNK - chunk.len());
+                chunk.push(event);
+            }
             _ => {
                 let mut chunk = Vec::with_capacity(CHUNK);
                 chunk.push(event);
