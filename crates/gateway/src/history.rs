@@ -52,8 +52,8 @@ use reading::Folding;
 
 /// Level of every interval.
 pub(crate) const ALPHA: Alpha = Alpha::FIVE_PERCENT;
-/// Own records that wait in memory until they are folded, some 6 MB: what 10,000 calls a second
-/// leave between two looks.
+/// Own records that wait in memory until they are folded, at most 6 MB; a quarter of them are worth a
+/// look, so more is there only while the fold falls behind.
 const FRESH: usize = 2048;
 
 /// The fold, and where it comes from.

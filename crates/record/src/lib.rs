@@ -58,7 +58,7 @@ pub use endpoint::{Endpoint, ModelName, NumberedKind, Origin, Place, Provider, S
 pub use envelope::Envelope;
 pub use error::{Code, Error, ErrorKind, Result};
 pub use field::{Text, Word};
-pub use key::{PublicKey, SigningKey};
+pub use key::{PublicKey, SIGNATURE_BYTES_MAX, SigningKey};
 pub use kind::{
     KINDS, Predicate, control, forecast, judgement, manifest, observation, offer, receipt, summary,
     void,

@@ -64,7 +64,8 @@ pub struct HomeLog {
 pub struct Shipping {
     /// Records in one request, at most.
     pub batch_records: usize,
-    /// Bytes of one request, at most (a single record may exceed it).
+    /// Bytes of records in one request, at most (a single one may exceed it); JSON makes them a third
+    /// more.
     pub batch_bytes: usize,
     /// Requests under way, at most. A log answers once a checkpoint is out, so several overlap.
     pub in_flight: usize,

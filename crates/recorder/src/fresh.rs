@@ -4,50 +4,78 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Mutex;
 
 use record::{Record, RecordId};
+use tokio::sync::Notify;
 
 use crate::numbers::lock;
 
 /// The latest records, each until it is taken.
 #[derive(Default)]
-pub(crate) struct Fresh(Mutex<Kept>);
+pub(crate) struct Fresh {
+    kept: Mutex<Kept>,
+    many: Notify,
+}
 
 #[derive(Default)]
 struct Kept {
     most: usize,
-    by_id: HashMap<RecordId, Record>,
-    /// Oldest first; some may have been taken.
+    /// Boxed, since the table has more room than records.
+    by_id: HashMap<RecordId, Box<Record>>,
+    /// Oldest first; some may have been taken, but not the first.
     order: VecDeque<RecordId>,
 }
 
+/// Which share of those that may be kept are many: 1 in 4.
+const MANY: usize = 4;
+
 impl Fresh {
     pub(crate) fn keep_at_most(&self, most: usize) {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.kept);
         kept.most = most;
         kept.make_room(0);
     }
 
     pub(crate) fn keep(&self, record: Record) {
-        let mut kept = lock(&self.0);
+        let mut kept = lock(&self.kept);
         if kept.most == 0 {
             return;
         }
         kept.make_room(1);
         kept.order.push_back(record.id);
-        kept.by_id.insert(record.id, record);
+        kept.by_id.insert(record.id, Box::new(record));
+        if kept.by_id.len() == kept.most / MANY {
+            self.many.notify_one();
+        }
     }
 
-    pub(crate) fn take(&self, id: RecordId) -> Option<Record> {
-        lock(&self.0).by_id.remove(&id)
+    pub(crate) fn take(&self, id: RecordId) -> Option<Box<Record>> {
+        let mut kept = lock(&self.kept);
+        let taken = kept.by_id.remove(&id);
+        kept.forget_taken();
+        taken
+    }
+
+    /// Resolves when many wait to be taken.
+    pub(crate) async fn many(&self) {
+        self.many.notified().await;
     }
 }
 
 impl Kept {
     fn make_room(&mut self, count: usize) {
-        while self.order.len() + count > self.most {
+        while self.by_id.len() + count > self.most {
             let Some(oldest) = self.order.pop_front() else {
                 return;
             };
             self.by_id.remove(&oldest);
+        }
+        self.forget_taken();
+    }
+
+    fn forget_taken(&mut self) {
+        while let Some(first) = self.order.front()
+            && !self.by_id.contains_key(first)
+        {
+            self.order.pop_front();
         }
     }
 }
@@ -96,10 +124,41 @@ mod tests {
         fresh.keep_at_most(2);
         records.iter().for_each(|record| fresh.keep(record.clone()));
         assert_eq!(fresh.take(records[1].id), None, "it was among the oldest");
-        assert_eq!(fresh.take(records[3].id).as_ref(), Some(&records[3]));
+        let taken = fresh.take(records[3].id);
+        assert_eq!(taken.as_deref(), Some(&records[3]));
         assert_eq!(fresh.take(records[3].id), None, "it was taken");
         let again = Envelope::from_json(&records[2].envelope.to_json());
         let read = again.and_then(Envelope::open).expect("it verifies");
-        assert_eq!(fresh.take(read.id), Some(read), "as reading it would give");
+        let taken = fresh.take(read.id);
+        assert_eq!(taken.as_deref(), Some(&read), "as reading it would give");
+    }
+
+    #[test]
+    fn what_was_taken_takes_no_room() {
+        let fresh = Fresh::default();
+        let records: Vec<Record> = (0..4).map(record).collect();
+        fresh.keep_at_most(2);
+        fresh.keep(records[0].clone());
+        fresh.keep(records[1].clone());
+        assert!(fresh.take(records[0].id).is_some() && fresh.take(records[1].id).is_some());
+        fresh.keep(records[2].clone());
+        fresh.keep(records[3].clone());
+        assert_eq!(lock(&fresh.kept).order.len(), 2);
+        assert!(
+            fresh.take(records[2].id).is_some(),
+            "there is room for both"
+        );
+    }
+
+    #[tokio::test]
+    async fn whoever_takes_them_is_told_of_many() {
+        let fresh = Fresh::default();
+        fresh.keep_at_most(2 * MANY);
+        fresh.keep(record(0));
+        let many = fresh.many();
+        tokio::pin!(many);
+        assert!(futures_util::poll!(&mut many).is_pending());
+        fresh.keep(record(1));
+        many.await;
     }
 }

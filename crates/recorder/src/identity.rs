@@ -275,7 +275,7 @@ pub(crate) fn home_origin(home: Option<&HomeLog>) -> Result<LogOrigin, RecorderE
 pub(crate) fn known_controls(pinned: &[Row]) -> Result<Vec<Record>, RecorderError> {
     let mut controls = Vec::new();
     for row in pinned {
-        let record = Envelope::from_json(&row.envelope)
+        let record = crate::packed::unpack(&row.envelope)
             .and_then(Envelope::open)
             .map_err(|error| {
                 RecorderError::Damaged(format!("row {} of the spool: {error}", row.n))

@@ -52,6 +52,7 @@ mod identity;
 mod key_files;
 mod lookup;
 mod numbers;
+mod packed;
 mod recorder;
 mod ship;
 mod status;

@@ -10,6 +10,7 @@ use tlog::note::NoteVerifier;
 use crate::error::RecorderError;
 use crate::identity::Identity;
 use crate::numbers::content_secret;
+use crate::packed::unpack;
 
 /// One record that this signer keeps.
 #[derive(Debug, Clone)]
@@ -64,7 +65,7 @@ impl Entry {
 /// The record of a row, as it was stored.
 pub(crate) fn record_of(row: &Row) -> Result<Record, RecorderError> {
     // Verified before it was stored; the directory is this process's own.
-    Envelope::from_json(&row.envelope)
+    unpack(&row.envelope)
         .and_then(Envelope::open_unverified)
         .map_err(|error| RecorderError::Damaged(format!("row {} of the spool: {error}", row.n)))
 }

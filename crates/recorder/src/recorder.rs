@@ -22,6 +22,7 @@ use crate::fresh::Fresh;
 use crate::identity::{self, Identity};
 use crate::lookup::{self, Entry};
 use crate::numbers::{Named, Numbered, Stream, lock, parse_name};
+use crate::packed::pack;
 use crate::ship::{Home, Shipped, Shipper};
 use crate::voids::Ledger;
 
@@ -197,7 +198,7 @@ impl Recorder {
             private: draft.private,
             prompt: draft.prompt,
             id: *record.id.as_bytes(),
-            envelope: record.envelope.to_json(),
+            envelope: pack(&record.envelope),
             at_ms: inner.context.clock.unix_ms(),
             ..NewRow::default()
         };
@@ -363,7 +364,7 @@ impl Recorder {
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<(i64, Record)>, RecorderError> {
+    ) -> Result<Vec<(i64, Box<Record>)>, RecorderError> {
         self.read(move |recorder| {
             let spool = &recorder.inner.spool;
             let mut records = Vec::new();
@@ -372,7 +373,7 @@ impl Recorder {
                     Some(record) => record,
                     // Rows are let go of only once this fold is past them.
                     None => match spool.row(n)? {
-                        Some(row) => lookup::record_of(&row)?,
+                        Some(row) => Box::new(lookup::record_of(&row)?),
                         None => continue,
                     },
                 };
@@ -387,6 +388,11 @@ impl Recorder {
     /// that is to take them without reading and verifying them again. About 3 KiB each.
     pub fn keep_fresh(&self, count: usize) {
         self.inner.fresh.keep_at_most(count);
+    }
+
+    /// Resolves when a quarter of what may be kept so has gathered: time to take it.
+    pub async fn has_many_fresh(&self) {
+        self.inner.fresh.many().await;
     }
 
     /// Nobody here needs the records up to this position of [`Recorder::records`] any more: without a
@@ -438,7 +444,7 @@ impl Recorder {
     /// A record that was signed here a moment ago, once. The id is that of the signed bytes, so
     /// whatever has it says what was signed here.
     #[must_use]
-    pub fn take_fresh(&self, id: RecordId) -> Option<Record> {
+    pub fn take_fresh(&self, id: RecordId) -> Option<Box<Record>> {
         self.inner.fresh.take(id)
     }
 
@@ -515,7 +521,7 @@ impl Recorder {
     pub(crate) fn row(&self, envelope: &Envelope) -> NewRow {
         NewRow {
             id: *envelope.record_id().as_bytes(),
-            envelope: envelope.to_json(),
+            envelope: pack(envelope),
             at_ms: self.inner.context.clock.unix_ms(),
             ..NewRow::default()
         }

@@ -371,7 +371,7 @@ impl Succession {
     fn keep(&self, records: &[&Record]) -> Result<(), RecorderError> {
         let rows = records.iter().map(|record| NewRow {
             id: *record.id.as_bytes(),
-            envelope: record.envelope.to_json(),
+            envelope: crate::packed::pack(&record.envelope),
             at_ms: self.context.clock.unix_ms(),
             pinned: true,
             urgent: true,

@@ -284,7 +284,14 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
         }
         // Without news too: how long ago something happened is a figure as well.
         histories.judge(&gateway.catalog(), gateway.clock.unix_ms());
-        tokio::time::sleep(pause).await;
+        let sleep = tokio::time::sleep(pause);
+        match &histories.source {
+            Source::Spool if good => tokio::select! {
+                () = sleep => {}
+                () = gateway.recorder.has_many_fresh() => {}
+            },
+            _ => sleep.await,
+        }
     }
 }
 
@@ -492,8 +499,8 @@ fn fold_bundle(
         let Some(body) = body else { continue };
         // What was signed here a moment ago, byte for byte, needs no verifying.
         let fresh = |envelope: &Envelope| {
-            let fresh = recorder.take_fresh(envelope.record_id());
-            fresh.filter(|record| record.envelope == *envelope)
+            let fresh = recorder.take_fresh(envelope.record_id())?;
+            (fresh.envelope == *envelope).then_some(*fresh)
         };
         let record = open_with(entry, body, fresh)
             .map_err(|e| StepError::Contradiction(format!("entry {place}: {e}")))?;

@@ -11,6 +11,8 @@ use tlog::checkpoint::{Checkpoint, SignedCheckpoint};
 use tlog::note::NoteVerifier;
 use tlog::proof::verify_inclusion;
 
+use crate::packed::unpack;
+
 /// Codes under which the log may take the same record later.
 const AGAIN: &[&str] = &[
     "busy",
@@ -37,7 +39,7 @@ pub struct Sender {
 impl Sender {
     /// Whether a row is somebody else's, kept for its proof alone.
     fn only_keeps(&self, row: &Pending) -> bool {
-        let record = Envelope::from_json(&row.envelope).and_then(Envelope::open_unverified);
+        let record = unpack(&row.envelope).and_then(Envelope::open_unverified);
         !row.pinned && record.is_ok_and(|record| record.signer_id() != self.id)
     }
 }
@@ -88,12 +90,17 @@ fn not<E: std::fmt::Display>(what: &str) -> impl Fn(E) -> Unbelievable + '_ {
     move |error| Unbelievable(format!("{what}: {error}"))
 }
 
+/// What is sent for a row that cannot be read: the log refuses it, and the others need not wait.
+const UNREADABLE: &[u8] = b"{}";
+
 /// The request's body.
 pub(super) fn body(rows: &[Pending]) -> Vec<u8> {
-    let bytes = rows.iter().map(|row| row.envelope.len() + 1).sum();
-    let mut body = Vec::with_capacity(bytes);
+    let mut body = Vec::new();
     for row in rows {
-        body.extend_from_slice(&row.envelope);
+        match unpack(&row.envelope) {
+            Ok(envelope) => body.extend_from_slice(&envelope.to_json()),
+            Err(_) => body.extend_from_slice(UNREADABLE),
+        }
         body.push(b'\n');
     }
     body
@@ -238,7 +245,7 @@ fn unless_expected(
     leaf: Vec<u8>,
     own: &PublicKey,
 ) -> Result<Option<Vec<u8>>, Unbelievable> {
-    let envelope = Envelope::from_json(&row.envelope).map_err(not("row"))?;
+    let envelope = unpack(&row.envelope).map_err(not("row"))?;
     if leaf_body(&envelope, own) == leaf {
         return Ok(None);
     }

@@ -27,8 +27,8 @@ use super::{Block, Counts, Range, SpoolError, StreamId};
 
 /// `PRAGMA application_id`: "LRsp".
 const APPLICATION_ID: i32 = 0x4c52_7370;
-/// `PRAGMA user_version`.
-const SCHEMA_VERSION: i32 = 2;
+/// `PRAGMA user_version`. Version 2 has the same tables; programs that write it read rows in JSON only.
+const SCHEMA_VERSION: i32 = 3;
 /// Page cache of the connection that writes, KiB. The indexes of a full spool do not fit either way;
 /// the ends of the tables do.
 const CACHE_KIB: i32 = 2048;
@@ -127,9 +127,12 @@ pub(super) fn open(path: &Path) -> Result<Connection, SpoolError> {
     match (application, version, tables) {
         (0, 0, 0) => create(&connection)?,
         (APPLICATION_ID, SCHEMA_VERSION, _) => {}
-        (APPLICATION_ID, 1, _) => connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE;\n{SINCE_1}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
-        ))?,
+        (APPLICATION_ID, 1 | 2, _) => {
+            let lacks = if version == 1 { SINCE_1 } else { "" };
+            connection.execute_batch(&format!(
+                "BEGIN IMMEDIATE;\n{lacks}\nPRAGMA user_version = {SCHEMA_VERSION};\nCOMMIT;"
+            ))?;
+        }
         (APPLICATION_ID, other, _) => {
             return Err(unusable(
                 path,

@@ -412,7 +412,14 @@ fn rows_that_are_needed_are_not_let_go_of() {
 
 /// The spool of an earlier version is taken over as it is.
 #[test]
-fn a_spool_of_version_1_goes_on() {
+fn a_spool_of_an_earlier_version_goes_on() {
+    let columns = "ALTER TABLE tally DROP COLUMN let_go_rows;
+                   ALTER TABLE tally DROP COLUMN gone_through;";
+    goes_on_from(1, columns);
+    goes_on_from(2, "");
+}
+
+fn goes_on_from(version: i32, undo: &str) {
     let fixture = Fixture::new();
     let spool = fixture.open().spool;
     append(&spool, row(1, None)).expect("stored");
@@ -420,10 +427,7 @@ fn a_spool_of_version_1_goes_on() {
     drop(spool);
     let connection = rusqlite::Connection::open(fixture.file()).expect("opens");
     connection
-        .execute_batch(
-            "ALTER TABLE tally DROP COLUMN let_go_rows; ALTER TABLE tally DROP COLUMN gone_through;
-             PRAGMA user_version = 1;",
-        )
+        .execute_batch(&format!("{undo} PRAGMA user_version = {version};"))
         .expect("as it was");
     drop(connection);
     let again = fixture.open().spool;

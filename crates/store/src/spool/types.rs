@@ -196,7 +196,7 @@ pub struct NewRow {
     pub settles: Vec<Range>,
     /// The call it belongs to.
     pub call: Option<[u8; 16]>,
-    /// What goes to the log, byte for byte.
+    /// What goes to the log, in the form that whoever ships it chose.
     pub envelope: Vec<u8>,
     /// What stays here, for whoever looks the row up. Never shipped.
     pub private: Vec<u8>,

@@ -81,13 +81,13 @@ fn another_schema_version_is_refused() {
     let fixture = Fixture::new();
     drop(fixture.open());
     let newer = rusqlite::Connection::open(fixture.file()).expect("opens");
-    newer.pragma_update(None, "user_version", 3).expect("set");
+    newer.pragma_update(None, "user_version", 4).expect("set");
     drop(newer);
     let refused = Spool::open(&fixture.file(), Limits::default())
         .map(|_| ())
         .expect_err("refused");
     assert!(
-        refused.to_string().contains("schema version 3"),
+        refused.to_string().contains("schema version 4"),
         "{refused}"
     );
 }
