@@ -85,13 +85,16 @@ struct Counts {
     exported: AtomicU64,
     dropped: AtomicU64,
     failed: AtomicU64,
+    /// Spans of the batch that is gathered or posted, which are out of the queue.
+    held: AtomicU64,
+    again: AtomicU64,
     error: Mutex<Option<String>>,
 }
 
 /// How exporting goes; for the status and the metrics.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Told {
-    /// Spans that wait in the queue.
+    /// Spans that wait: in the queue, or in the batch that is gathered or posted.
     pub(crate) waiting: u64,
     /// Spans that the receiver took.
     pub(crate) exported: u64,
@@ -99,6 +102,8 @@ pub(crate) struct Told {
     pub(crate) dropped: u64,
     /// Spans that the receiver did not take.
     pub(crate) failed: u64,
+    /// How often a batch was posted again.
+    pub(crate) again: u64,
     /// What the last post failed with.
     pub(crate) error: Option<String>,
 }
@@ -157,10 +162,11 @@ impl Tracer {
         let Spans { queue, counts, .. } = &*self.spans;
         let count = |of: &AtomicU64| of.load(Ordering::Relaxed);
         Told {
-            waiting: (queue.max_capacity() - queue.capacity()) as u64,
+            waiting: (queue.max_capacity() - queue.capacity()) as u64 + count(&counts.held),
             exported: count(&counts.exported),
             dropped: count(&counts.dropped),
             failed: count(&counts.failed),
+            again: count(&counts.again),
             error: lock(&counts.error).clone(),
         }
     }

@@ -197,7 +197,14 @@ pub(super) fn traces(registry: &mut Registry, told: &traces::Told) {
     );
     let gauge = Gauge::<f64, AtomicU64>::default();
     gauge.set(count(told.waiting));
-    registry.register("spans_waiting", "Spans that wait in the queue", gauge);
+    registry.register(
+        "spans_waiting",
+        "Spans in the queue, and in the batch that is being gathered or posted",
+        gauge,
+    );
+    let counter = Counter::<u64>::default();
+    counter.inc_by(told.again);
+    registry.register("spans_posted_again", "Batches posted again", counter);
 }
 
 /// How concentrated calls are.

@@ -4,7 +4,9 @@
 //! A batch goes when it is full or its first span has waited long enough. One that the receiver
 //! cannot take just now (429, 502, 503, 504, no connection) is posted again after a pause; any other
 //! refusal loses it, as the specification asks. Whatever is lost is counted. While a batch is posted
-//! again, spans gather in the queue, and what finds no room there is dropped.
+//! again, spans gather in the queue, and what finds no room there is dropped. The first refusal of a
+//! batch after one that was taken is told at once: what comes to nothing only at the end of all pauses
+//! would be told a minute later.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,6 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::http::Client;
+use engine::upstream::{ConnectFailure, connect_failure};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, USER_AGENT};
 use http::{Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -33,6 +36,10 @@ const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// How often a batch is posted again.
 const AGAIN_MAX: u32 = 5;
+/// Where receivers speak gRPC, and where OTLP over HTTP, by custom
+/// (<https://opentelemetry.io/docs/specs/otlp/#otlpgrpc-default-port>).
+const GRPC_PORT: u16 = 4317;
+const HTTP_PORT: u16 = 4318;
 /// Bytes that are read of a receiver's answer.
 const ANSWER_BYTES_MAX: usize = 64 << 10;
 
@@ -92,6 +99,7 @@ impl Export {
                         if taken == 0 {
                             break;
                         }
+                        add(&self.spans.counts.held, taken as u64);
                         until.get_or_insert_with(|| Instant::now() + self.config.batches.delay);
                     }
                     () = tokio::time::sleep_until(due), if until.is_some() => break,
@@ -107,37 +115,55 @@ impl Export {
     /// Posts one batch, again and again if need be.
     async fn export(&self, batch: Vec<Span>, stopped: &mut watch::Receiver<bool>) {
         let number = batch.len() as u64;
+        let counts = &self.spans.counts;
         let body = Bytes::from(self.request(batch).encode_to_vec());
+        let taken = self.post_until(&body, stopped).await;
+        match taken {
+            Ok(rejected) => {
+                let rejected = rejected.min(number);
+                add(&counts.exported, number - rejected);
+                add(&counts.failed, rejected);
+                *lock(&counts.error) = (rejected > 0).then(|| "it rejected some spans".to_owned());
+            }
+            Err(why) => {
+                tracing::warn!(why, spans = number, "traces were not taken");
+                add(&counts.failed, number);
+                *lock(&counts.error) = Some(why);
+            }
+        }
+        counts.held.store(0, Ordering::Relaxed);
+    }
+
+    /// Posts a batch until the receiver took it, and says how many spans it rejected; or why it will
+    /// not be posted again.
+    async fn post_until(
+        &self,
+        body: &Bytes,
+        stopped: &mut watch::Receiver<bool>,
+    ) -> Result<u64, String> {
         let counts = &self.spans.counts;
         let mut pause = PAUSE_MIN;
         let mut again = 0;
-        let why = loop {
-            match self.post(body.clone()).await {
-                Ok(rejected) => {
-                    let rejected = rejected.min(number);
-                    add(&counts.exported, number - rejected);
-                    add(&counts.failed, rejected);
-                    *lock(&counts.error) =
-                        (rejected > 0).then(|| "it rejected some spans".to_owned());
-                    return;
-                }
-                Err(Refused::Never(why)) => break why,
-                Err(Refused::Later(why, asked)) => {
-                    // Who stops has no time for pauses.
-                    if again == AGAIN_MAX || *stopped.borrow() {
-                        break why;
-                    }
-                    *lock(&counts.error) = Some(why);
-                    let wait = asked.unwrap_or(pause).min(PAUSE_MAX);
-                    let _ = tokio::time::timeout(wait, stopped.wait_for(|stop| *stop)).await;
-                    pause = (pause * 2).min(PAUSE_MAX);
-                    again += 1;
-                }
+        loop {
+            let (why, asked) = match self.post(body.clone()).await {
+                Ok(rejected) => return Ok(rejected),
+                Err(Refused::Never(why)) => return Err(why),
+                Err(Refused::Later(why, asked)) => (why, asked),
+            };
+            // Who stops has no time for pauses.
+            if again == AGAIN_MAX || *stopped.borrow() {
+                return Err(why);
             }
-        };
-        tracing::warn!(why, spans = number, "traces were not taken");
-        add(&counts.failed, number);
-        *lock(&counts.error) = Some(why);
+            let before = lock(&counts.error).replace(why.clone());
+            if before.is_none() {
+                tracing::warn!(why, "traces are not taken; they are posted again");
+            }
+            let wait = asked.unwrap_or(pause).min(PAUSE_MAX);
+            let _ = tokio::time::timeout(wait, stopped.wait_for(|stop| *stop)).await;
+            pause = (pause * 2).min(PAUSE_MAX);
+            again += 1;
+            add(&counts.again, 1);
+        }
     }
 
     fn request(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
@@ -169,15 +195,19 @@ impl Export {
         let request = request.body(Full::new(body));
         let request = request.map_err(|error| Refused::Never(error.to_string()))?;
         let exchange = async {
-            let answer = self.client.request(request).await.ok()?;
+            let answer = self.client.request(request).await?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await.ok();
-            Some((head, body.map(http_body_util::Collected::to_bytes)))
+            Ok((head, body.map(http_body_util::Collected::to_bytes)))
         };
+        let port = self.config.endpoint.0.port_u16();
         let (head, body) = match tokio::time::timeout(self.config.timeout, exchange).await {
-            Err(_) => return Err(Refused::Later("it did not answer in time".to_owned(), None)),
-            Ok(None) => return Err(Refused::Later("it cannot be reached".to_owned(), None)),
-            Ok(Some(answer)) => answer,
+            Err(_) => {
+                let why = hinted("it did not answer in time", port == Some(GRPC_PORT));
+                return Err(Refused::Later(why, None));
+            }
+            Ok(Err(error)) => return Err(Refused::Later(unreached(&error, port), None)),
+            Ok(Ok(answer)) => answer,
         };
         if head.status.is_success() {
             return Ok(body.map_or(0, |body| super::rejected_spans(&body)));
@@ -198,6 +228,31 @@ impl Export {
             _ => Refused::Never(why),
         })
     }
+}
+
+/// Why a post got no answer, in words of our own. A server of gRPC answers HTTP/1.1 with frames of
+/// HTTP/2, which are no answer, or closes the connection.
+fn unreached(error: &hyper_util::client::legacy::Error, port: Option<u16>) -> String {
+    if error.is_connect() {
+        let why = match connect_failure(error) {
+            ConnectFailure::Refused => "it cannot be reached: nothing listens there",
+            ConnectFailure::TimedOut => "it cannot be reached: no connection in time",
+            ConnectFailure::Name => "it cannot be reached: its name is not found",
+            ConnectFailure::Expired => "it cannot be reached: its certificate has expired",
+            ConnectFailure::Untrusted => "it cannot be reached: its certificate is not trusted",
+            ConnectFailure::Tls => "it cannot be reached: TLS failed",
+            ConnectFailure::Other => "it cannot be reached",
+        };
+        return why.to_owned();
+    }
+    // A receiver that restarts does so as well, where nothing speaks for gRPC.
+    hinted("it gave no answer in HTTP/1.1", port != Some(HTTP_PORT))
+}
+
+/// What went wrong, with what most often is the reason where a receiver does not speak HTTP/1.1.
+fn hinted(why: &str, grpc: bool) -> String {
+    let hint = "; port 4317 is usually for gRPC, and OTLP over HTTP, which is spoken here, at 4318";
+    format!("{why}{}", if grpc { hint } else { "" })
 }
 
 fn add(count: &AtomicU64, number: u64) {

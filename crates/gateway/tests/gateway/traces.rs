@@ -279,3 +279,35 @@ async fn no_call_waits_for_a_receiver_and_what_finds_no_room_is_counted() {
     // Nor does the stop: what cannot be flushed is given up after a while.
     gateway.stop().await;
 }
+
+#[tokio::test]
+async fn a_port_of_grpc_is_told_at_the_first_post_and_what_waits_is_counted() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    // Servers of gRPC begin with their settings, a frame of HTTP/2, before or after they read.
+    for speaks_first in [true, false] {
+        let grpc = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+        let grpc = grpc.expect("a port");
+        let url = format!("http://{}", grpc.local_addr().expect("an address"));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = grpc.accept().await {
+                if !speaks_first {
+                    let _ = stream.read(&mut [0; 64]).await;
+                }
+                let _ = stream.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await;
+                let _ = stream.read(&mut [0; 64]).await;
+            }
+        });
+        let upstream = Faulty::api(MODEL, always(Fault::None)).await;
+        let gateway = traced(&[&upstream], &url, &[]).await;
+        gateway.post(chat(false)).await;
+        let told = fates(&gateway, "again", 1).await;
+        let error = told["error"].as_str().expect("an error");
+        assert!(error.contains("4318"), "{told:#}");
+        assert_eq!(
+            (&told["waiting"], &told["failed"]),
+            (&2.into(), &0.into()),
+            "{told:#}"
+        );
+        gateway.stop().await;
+    }
+}
