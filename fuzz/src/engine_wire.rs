@@ -1,6 +1,6 @@
 //! What `engine` reads: event streams, OpenAI's requests, answers and errors.
 
-use engine::openai::{ApiError, ChatRequest, ChunkSummary, RequestHead};
+use engine::openai::{ApiError, ChatRequest, ChunkReader, RequestHead, Surface};
 use engine::sse::{Event, Splitter};
 
 use crate::Target;
@@ -93,8 +93,12 @@ fn read_request(bytes: &[u8]) {
     }
 }
 
+/// Chunks of a stream, one per line, are read as each would be alone.
 fn read_answer(bytes: &[u8]) {
-    let _ = ChunkSummary::parse(bytes);
+    let mut reader = ChunkReader::new(Surface::Chat);
+    for chunk in bytes.split(|byte| *byte == b'\n') {
+        assert_eq!(reader.read(chunk), Surface::Chat.summarize(chunk));
+    }
     let error = ApiError::from_body(500, bytes);
     let again = ApiError::from_body(500, &error.to_body());
     assert_eq!(again.message, error.message);
@@ -118,6 +122,7 @@ fn answer_seeds() -> Vec<Vec<u8>> {
     seeds.extend(
         [
             r#"{"id":"x","object":"chat.completion.chunk","created":1,"model":"m","choices":[{"index":0,"delta":{"content":"a","tool_calls":[{}]},"finish_reason":"stop"}],"usage":{"prompt_tokens":1,"completion_tokens":2,"total_tokens":3}}"#,
+            "{\"choices\":[{\"delta\":{\"content\":\"a\"},\"finish_reason\":null}]}\n{\"choices\":[{\"delta\":{\"content\":\"b c\"},\"finish_reason\":null}]}",
             r#"{"error":{"message":"m","type":"t","param":"p","code":429}}"#,
             r#"{"error":{"message":null,"type":null,"code":"c"}}"#,
         ]

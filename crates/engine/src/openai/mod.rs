@@ -9,6 +9,7 @@
 //!
 //! There is no HTTP here and no engine.
 
+mod alike;
 mod answer;
 mod completions;
 pub mod error;
@@ -17,6 +18,7 @@ mod request;
 mod summary;
 mod surface;
 
+pub use alike::ChunkReader;
 pub use answer::{
     AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, Delta,
     FinishReason, Logprobs, Model, ModelList, TokenLogprob, TopLogprob, Usage,

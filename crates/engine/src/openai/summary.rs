@@ -1,5 +1,7 @@
 //! What an observer of an answer reads of it: enough to classify it, none of its text.
 
+use std::ops::Range;
+
 use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -77,7 +79,7 @@ impl Delta {
         ]
         .into_iter()
         .flatten()
-        .any(|part| part.0)
+        .any(|part| part.any)
     }
 }
 
@@ -85,23 +87,34 @@ impl ChunkSummary {
     /// Reads the payload of one event, or a whole answer. `None` if it is not a JSON object of
     /// this shape.
     pub fn parse(data: &[u8]) -> Option<Self> {
+        Self::parse_where(data).map(|(summary, _)| summary)
+    }
+
+    /// The same, and where the text of a choice is: the inside of a string that holds something and
+    /// has no escapes.
+    pub(super) fn parse_where(data: &[u8]) -> Option<(Self, Option<Range<usize>>)> {
         let head: Head = serde_json::from_slice(data).ok()?;
         let choices = head.choices.unwrap_or_default();
         let mut ended = Vec::new();
         let mut finish_reason = None;
         let mut has_content = false;
         let mut is_error = head.error.is_some();
+        let mut plain = None;
         for choice in choices {
+            let delta = choice.delta.as_ref();
+            let content = delta.and_then(|delta| delta.content.as_ref());
+            let text = content.or(choice.text.as_ref());
+            plain = plain.or(text.and_then(|text| text.plain));
             is_error |= choice.error.is_some();
-            has_content |= choice.text.is_some_and(|text| text.0)
-                || choice.delta.as_ref().is_some_and(Delta::adds);
+            has_content |=
+                choice.text.as_ref().is_some_and(|text| text.any) || delta.is_some_and(Delta::adds);
             if let Some(reason) = choice.finish_reason.filter(|r| !r.as_str().is_empty()) {
                 is_error |= BROKEN.contains(&reason.as_str());
                 ended.push(choice.index.unwrap_or(0));
                 finish_reason.get_or_insert(reason);
             }
         }
-        Some(Self {
+        let summary = Self {
             has_content,
             finish_reason,
             ended,
@@ -109,12 +122,27 @@ impl ChunkSummary {
                 .usage
                 .and_then(|usage| serde_json::from_value(usage).ok()),
             is_error,
-        })
+        };
+        let place = |(address, bytes): (usize, usize)| {
+            let start = address.checked_sub(data.as_ptr().addr())?;
+            Some(start..start + bytes)
+        };
+        Some((summary, plain.and_then(place)))
     }
 }
 
 /// Whether a string, array or object holds anything, read without keeping it.
-struct Anything(bool);
+struct Anything {
+    any: bool,
+    /// Address and length of a string that stands in the data as it is and holds something.
+    plain: Option<(usize, usize)>,
+}
+
+impl Anything {
+    fn new(any: bool) -> Self {
+        Self { any, plain: None }
+    }
+}
 
 impl<'de> Deserialize<'de> for Anything {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -127,7 +155,18 @@ impl<'de> Deserialize<'de> for Anything {
             }
 
             fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Anything, E> {
-                Ok(Anything(!text.is_empty()))
+                Ok(Anything::new(!text.is_empty()))
+            }
+
+            fn visit_borrowed_str<E: serde::de::Error>(
+                self,
+                text: &'de str,
+            ) -> Result<Anything, E> {
+                let any = !text.is_empty();
+                Ok(Anything {
+                    any,
+                    plain: any.then(|| (text.as_ptr().addr(), text.len())),
+                })
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Anything, A::Error> {
@@ -135,7 +174,7 @@ impl<'de> Deserialize<'de> for Anything {
                 while seq.next_element::<IgnoredAny>()?.is_some() {
                     any = true;
                 }
-                Ok(Anything(any))
+                Ok(Anything::new(any))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Anything, A::Error> {
@@ -143,7 +182,7 @@ impl<'de> Deserialize<'de> for Anything {
                 while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {
                     any = true;
                 }
-                Ok(Anything(any))
+                Ok(Anything::new(any))
             }
         }
         deserializer.deserialize_any(Look)

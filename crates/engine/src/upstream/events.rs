@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::{ReplyBody, UpstreamError};
-use crate::openai::{ApiError, ChunkSummary, Surface};
+use crate::openai::{ApiError, ChunkReader, ChunkSummary, Surface};
 use crate::sse::{Event, MAX_EVENT_BYTES, Splitter};
 
 /// How long the end of the body may take after `[DONE]` before the connection is given up, ms.
@@ -27,6 +27,7 @@ pub struct UpstreamEvent {
 pub struct Events {
     body: ReplyBody,
     surface: Surface,
+    chunks: ChunkReader,
     splitter: Option<Splitter>,
     /// Choices that were asked for.
     choices: u64,
@@ -41,6 +42,7 @@ impl Events {
         Self {
             body,
             surface,
+            chunks: ChunkReader::new(surface),
             splitter: Some(Splitter::new(MAX_EVENT_BYTES)),
             choices: choices.max(1),
             ended: BTreeSet::new(),
@@ -116,7 +118,7 @@ impl Events {
         if !self.surface.reads(event.name.as_deref()) {
             return Ok(UpstreamEvent { event, chunk: None });
         }
-        match self.surface.summarize(data) {
+        match self.chunks.read(data) {
             None => self.fail(UpstreamError::Malformed {
                 detail: "an event of the stream is not a JSON object".to_owned(),
             }),
