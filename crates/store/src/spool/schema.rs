@@ -31,7 +31,7 @@ const APPLICATION_ID: i32 = 0x4c52_7370;
 const SCHEMA_VERSION: i32 = 3;
 /// Page cache of the connection that writes, KiB. The indexes of a full spool do not fit either way;
 /// the ends of the tables do.
-const CACHE_KIB: i32 = 2048;
+const CACHE_KIB: i32 = 1024;
 /// The same of the one that reads: what it looks up was written a moment ago, or is read once.
 const READER_CACHE_KIB: i32 = 512;
 /// Pages in the write-ahead log before it is folded back into the database.
