@@ -356,7 +356,7 @@ impl Recorder {
     }
 
     /// The same for the fold that [`Recorder::keep_fresh`] is for: takes what is kept for it, and reads
-    /// the rest.
+    /// the rest. Gives what is durable already and hurries nobody: the next look finds the others.
     ///
     /// # Errors
     /// The spool's.
@@ -365,7 +365,7 @@ impl Recorder {
         after: i64,
         limit: usize,
     ) -> Result<Vec<(i64, Box<Record>)>, RecorderError> {
-        self.read(move |recorder| {
+        self.look(move |recorder| {
             let spool = &recorder.inner.spool;
             let mut records = Vec::new();
             for (n, id) in spool.ids(after, limit)? {
@@ -577,11 +577,20 @@ impl Recorder {
         &self,
         look: impl FnOnce(&Recorder) -> Result<T, RecorderError> + Send + 'static,
     ) -> Result<T, RecorderError> {
-        let recorder = self.clone();
-        let task = tokio::task::spawn_blocking(move || {
+        self.look(|recorder| {
             recorder.inner.spool.flush()?;
-            look(&recorder)
-        });
+            look(recorder)
+        })
+        .await
+    }
+
+    /// The same among what is durable now.
+    async fn look<T: Send + 'static>(
+        &self,
+        look: impl FnOnce(&Recorder) -> Result<T, RecorderError> + Send + 'static,
+    ) -> Result<T, RecorderError> {
+        let recorder = self.clone();
+        let task = tokio::task::spawn_blocking(move || look(&recorder));
         task.await.map_err(|_| RecorderError::Closed)?
     }
 
