@@ -29,11 +29,13 @@ use tokio::sync::Semaphore;
 
 mod accept;
 mod by_key;
+mod listening;
 mod screened;
 mod tls_key;
 
 pub use accept::Accept;
 pub use by_key::{BY_KEY_SCHEME, ByKey, Channel, Dialed, Dialer, Dialing};
+pub use listening::cannot_listen;
 pub use screened::Screened;
 pub use tls_key::{Connector, TlsKey};
 

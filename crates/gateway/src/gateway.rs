@@ -111,15 +111,14 @@ pub enum StartError {
         /// What is wrong with it.
         reason: String,
     },
-    /// The address is taken or not allowed.
-    #[error(
-        "cannot listen on {address}: {source}; is another gateway running? Choose another port"
-    )]
+    /// The address is taken, not allowed, or not this machine's. The message has the reason, so that
+    /// it is no source of it.
+    #[error("{}", engine::http::cannot_listen(*address, reason))]
     Listen {
         /// The address.
         address: std::net::SocketAddr,
         /// Why.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The machine.
     #[error("the gateway cannot start: {0}")]

@@ -171,9 +171,9 @@ pub async fn serve(
     pages: Router,
 ) -> Result<Handle, StartError> {
     let listen = config.listen;
-    let refuse = |source| StartError::Listen {
+    let refuse = |reason| StartError::Listen {
         address: listen,
-        source,
+        reason,
     };
     let listener = TcpListener::bind(listen).await.map_err(refuse)?;
     let address = listener.local_addr().map_err(refuse)?;

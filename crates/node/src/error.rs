@@ -17,12 +17,13 @@ pub enum NodeError {
         reason: String,
     },
     /// The address cannot be listened on.
-    #[error("cannot listen on {address}: {source}; choose another address or stop what uses it")]
+    /// The message has the reason, so that it is no source of it.
+    #[error("{}", engine::http::cannot_listen(*address, reason))]
     Listen {
         /// Which.
         address: SocketAddr,
         /// The system's reason.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// Keys, spool or records.
     #[error(transparent)]

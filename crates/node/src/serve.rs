@@ -111,9 +111,9 @@ pub async fn serve(config: NodeConfig) -> Result<Node, NodeError> {
             .await
             .and_then(|it| Ok((it.local_addr()?, it)))
     };
-    let (address, listener) = listening.await.map_err(|source| NodeError::Listen {
+    let (address, listener) = listening.await.map_err(|reason| NodeError::Listen {
         address: listen,
-        source,
+        reason,
     })?;
     let mut by_name = BTreeMap::new();
     for served in models {

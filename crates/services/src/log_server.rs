@@ -59,13 +59,13 @@ pub enum ServeError {
     /// The log did not open.
     #[error(transparent)]
     Open(#[from] OpenError),
-    /// The address cannot be had.
-    #[error("cannot listen on {address}: {source}")]
+    /// The address cannot be had. The message has the reason, so that it is no source of it.
+    #[error("{}", engine::http::cannot_listen(*address, reason))]
     Listen {
         /// Which address.
         address: SocketAddr,
         /// Why not.
-        source: std::io::Error,
+        reason: std::io::Error,
     },
     /// The sequencer ended by itself.
     #[error("the log stopped: {0}; start it again")]
@@ -101,9 +101,9 @@ impl LogServer {
             log,
             listen,
         } = options;
-        let fail = |source| ServeError::Listen {
+        let fail = |reason| ServeError::Listen {
             address: listen,
-            source,
+            reason,
         };
         let listener = TcpListener::bind(listen).await.map_err(fail)?;
         let address = listener.local_addr().map_err(fail)?;

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use services::witness::{self, Witness, WitnessOptions};
 use tlog::note::NoteVerifier;
@@ -54,7 +54,7 @@ impl Arguments {
         // The address first: a port in use should leave no trace.
         let listener = TcpListener::bind(self.listen)
             .await
-            .with_context(|| format!("cannot listen on {}", self.listen))?;
+            .map_err(|why| anyhow::anyhow!(engine::http::cannot_listen(self.listen, &why)))?;
         let options = WitnessOptions {
             name: self.name,
             logs,
