@@ -4,14 +4,57 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use record::CallId;
-use reliability::route::{Candidate, Decision, Sort, Verdict, Why, Wish};
+use reliability::route::{self, Candidate, Decision, Sort, Verdict, Wish};
 use serde::Serialize;
 
 use crate::catalog::Live;
+use crate::choose;
 use crate::lock::lock;
 
 /// Decisions that are remembered: about 1 MB.
 const KEPT: usize = 1024;
+
+/// Why an endpoint was asked first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Why {
+    /// Its figures are the best.
+    Record,
+    /// It has hardly been tried yet.
+    Cold,
+    /// It was this call's turn to explore, and it might be better.
+    Explored,
+    /// The caller prefers it to the first by figures.
+    Preferred,
+    /// Its breaker's time was over, and this call showed whether it is well again.
+    Probe,
+    /// The first by figures stepped aside: its provider has more than `routing.max_share_ppm` of the
+    /// last hour's calls.
+    SteppedAside,
+}
+
+impl Why {
+    /// Why `first` is asked first, if nobody prefers another and nobody stepped aside: it is another than
+    /// the decision's own first only as a probe.
+    pub(crate) fn of(decision: &Decision, first: Option<&choose::Candidate>) -> Self {
+        let place = |first: &choose::Candidate| u32::try_from(first.place).ok();
+        let decided = decision.order.first().copied();
+        if first.is_some_and(|first| first.probe && place(first) != decided) {
+            return Self::Probe;
+        }
+        decision.why.into()
+    }
+}
+
+impl From<route::Why> for Why {
+    fn from(why: route::Why) -> Self {
+        match why {
+            route::Why::Record => Self::Record,
+            route::Why::Cold => Self::Cold,
+            route::Why::Explored => Self::Explored,
+        }
+    }
+}
 
 /// The latest decisions, oldest first.
 #[derive(Default)]
@@ -25,7 +68,7 @@ struct Kept {
     named: Vec<Arc<Live>>,
     /// The endpoint that was asked first, after what the caller prefers.
     first: Option<Arc<Live>>,
-    stepped_aside: bool,
+    why: Why,
     wish: Wish,
 }
 
@@ -36,7 +79,10 @@ pub(crate) struct Route {
     /// Unix ms.
     at_ms: u64,
     verdict: Verdict,
+    /// Why `asked_first` was; where nobody was asked, as `order_why`.
     why: Why,
+    /// Why the first of `order` is first in it: `record`, `cold` or `explored`.
+    order_why: Why,
     sort: Sort,
     /// Whether the lower end of the probability of success decided instead of the mean.
     safe: bool,
@@ -47,8 +93,7 @@ pub(crate) struct Route {
     meeting: u32,
     seed: u64,
     draw: u64,
-    /// The endpoint that was asked first. Another one than the first of `order` only where the caller
-    /// prefers so, or where a breaker's time was over and this call showed whether it is well again.
+    /// The endpoint that came first. If all its places were taken (`concurrency_max`), the next was asked.
     asked_first: Option<String>,
     /// The first of `order` was not asked first because its provider has more than
     /// `routing.max_share_ppm` of the last hour's calls.
@@ -72,7 +117,7 @@ impl Decisions {
         (call, at_ms): (CallId, u64),
         decision: Decision,
         endpoints: &[Arc<Live>],
-        (first, stepped_aside, wish): (Option<&Arc<Live>>, bool, Wish),
+        (first, why, wish): (Option<&Arc<Live>>, Why, Wish),
     ) {
         let place = |place: &u32| usize::try_from(*place).ok();
         let named = decision.order.iter().filter_map(place);
@@ -82,7 +127,7 @@ impl Decisions {
             at_ms,
             named: named.collect(),
             first: first.cloned(),
-            stepped_aside,
+            why,
             wish,
             decision,
         };
@@ -103,7 +148,8 @@ impl Decisions {
             call,
             at_ms: kept.at_ms,
             verdict: decision.verdict,
-            why: decision.why,
+            why: kept.why,
+            order_why: decision.why.into(),
             sort: decision.sort,
             safe: decision.safe,
             wish: kept.wish,
@@ -111,7 +157,7 @@ impl Decisions {
             meeting: decision.meeting,
             seed: decision.seed,
             draw: decision.draw,
-            stepped_aside: kept.stepped_aside,
+            stepped_aside: kept.why == Why::SteppedAside,
             asked_first: kept.first.as_ref().map(|live| live.id.to_string()),
             order: figures
                 .map(|(live, figures)| Figures {

@@ -26,6 +26,7 @@ use crate::callers::{Caller, Ticket};
 use crate::catalog::{Catalog, Live};
 use crate::choose::{self, Draw, Verdict};
 use crate::config::GatewayConfig;
+use crate::decided::Why;
 use crate::failure::Failure;
 use crate::gateway::Gateway;
 use crate::health::Readiness;
@@ -244,7 +245,7 @@ fn order(
         }
         let name = |c: &choose::Candidate| (endpoints[c.place].id.to_string(), c.figures);
         let best_first: Vec<_> = candidates.iter().map(name).collect();
-        let kept = (None, false, wish);
+        let kept = (None, decision.why.into(), wish);
         gateway.decisions.keep(call, decision, endpoints, kept);
         return Err(asks::none_meets(&head.model, &wish, &best_first));
     }
@@ -252,10 +253,15 @@ fn order(
         // Nor is an endpoint that does not meet them a fallback.
         candidates.retain(|c| route::unmet(&c.figures, &wish).next().is_none());
     }
+    let by_record = candidates.first().map(|c| c.place);
+    let mut why = Why::of(&decision, candidates.first());
     if preferences.any {
         preferences.arrange(&mut candidates, |candidate| {
             (offered(&endpoints[candidate.place]), candidate.resting)
         });
+    }
+    if candidates.first().map(|c| c.place) != by_record {
+        why = Why::Preferred;
     }
     let over = gateway.concentration.over();
     // Whoever says in which order endpoints are to be asked is asked no questions about shares.
@@ -264,6 +270,9 @@ fn order(
         && choose::step_aside(&mut candidates, |place| {
             over.contains(&endpoints[place].provider)
         });
+    if stepped_aside {
+        why = Why::SteppedAside;
+    }
     let first = candidates.first();
     let warned = first.filter(|_| verdict == Verdict::BestWithWarning);
     let warning = warned.map(|first| asks::warning(&first.figures, &wish));
@@ -276,9 +285,10 @@ fn order(
     {
         let candidate = endpoints[place].candidate(place, asked.surface, gateway.uptime_ms());
         choose::put_first(&mut decision, &candidate);
+        why = decision.why.into();
         ordered.insert(0, Arc::clone(&endpoints[place]));
     }
-    let kept = (ordered.first(), stepped_aside, wish);
+    let kept = (ordered.first(), why, wish);
     gateway.decisions.keep(call, decision, endpoints, kept);
     Ok((
         ordered,

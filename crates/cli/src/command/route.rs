@@ -49,30 +49,21 @@ impl Command {
 
 fn explained(route: &Value) -> String {
     let text = |name: &str| route[name].as_str().unwrap_or("?");
-    let why = match text("why") {
-        "record" => "its figures were the best",
-        "cold" => "it had hardly been tried yet",
-        "explored" => "it was this call's turn to explore, and it might be better",
-        other => other,
-    };
     let verdict = match text("verdict") {
         "meets" => "it met every wish",
         "best_with_warning" => "nobody met every wish, and it was the best",
         "none_meets" => "nobody met every wish, and nobody was asked",
         other => other,
     };
-    let best = route["order"][0]["endpoint"].as_str();
-    let aside = route["stepped_aside"] == true;
-    let because = match (route["asked_first"].as_str(), best) {
-        // The reason is that of the first of the order, and another was asked.
-        (Some(first), Some(best)) if first != best && !aside => format!(
-            "the call prefers it, or its breaker's time was over and this call was to show whether it is \
-             well again. By the record it had been {best}: {why}; {verdict}"
-        ),
-        _ => format!("{why}; {verdict}"),
-    };
+    let mut because = in_words(text("why")).to_owned();
+    if let "preferred" | "probe" | "stepped_aside" = text("why")
+        && let Some(best) = route["order"][0]["endpoint"].as_str()
+    {
+        let why = in_words(text("order_why"));
+        because.push_str(&format!(". By the record it had been {best}: {why}"));
+    }
     let mut lines = vec![format!(
-        "Asked first: {}\nBecause {because} ({} of {} candidates did).\nDraw {} of seed {}.",
+        "Asked first: {}\nBecause {because}; {verdict} ({} of {} candidates did).\nDraw {} of seed {}.",
         text("asked_first"),
         route["meeting"],
         route["candidates"],
@@ -83,17 +74,28 @@ fn explained(route: &Value) -> String {
     if !asked.is_empty() {
         lines.push(format!("Asked for: {}.", asked.join(", ")));
     }
-    if aside {
-        lines.push(
-            "The best stepped aside: its provider has more than routing.max_share_ppm of the last \
-             hour's calls."
-                .to_owned(),
-        );
-    }
     for (at, endpoint) in route["order"].as_array().into_iter().flatten().enumerate() {
         lines.push(format!("{:3}. {}", at + 1, figures(endpoint)));
     }
     lines.join("\n")
+}
+
+/// A reason of the gateway's, in words.
+fn in_words(why: &str) -> &str {
+    match why {
+        "record" => "its figures were the best",
+        "cold" => "it had hardly been tried yet",
+        "explored" => "it was this call's turn to explore, and it might be better",
+        "preferred" => "the call prefers it",
+        "probe" => {
+            "its breaker's time was over, and this call was to show whether it is well again"
+        }
+        "stepped_aside" => {
+            "the best stepped aside: its provider has more than routing.max_share_ppm of the last hour's \
+             calls"
+        }
+        other => other,
+    }
 }
 
 /// What the caller asked of figures.
@@ -176,15 +178,22 @@ mod tests {
     #[test]
     fn an_endpoint_that_the_caller_prefers_was_not_asked_for_its_record() {
         let mut route = serde_json::json!({
-            "verdict": "meets", "why": "record", "asked_first": "https://b.example/m",
+            "verdict": "meets", "why": "preferred", "order_why": "record",
+            "asked_first": "https://b.example/m",
             "order": [{"endpoint": "https://a.example/m"}, {"endpoint": "https://b.example/m"}],
         });
-        let says =
-            "Asked first: https://b.example/m\nBecause the call prefers it, or its breaker's time";
-        let text = explained(&route);
-        assert!(text.starts_with(says), "{text}");
-        assert!(text.contains("it had been https://a.example/m: its figures were the best"));
-        route["stepped_aside"] = true.into();
-        assert!(explained(&route).contains("Because its figures were the best"));
+        let by_record =
+            "By the record it had been https://a.example/m: its figures were the best; it met";
+        for (why, words) in [
+            ("preferred", "Because the call prefers it. "),
+            ("probe", "Because its breaker's time was over"),
+            ("stepped_aside", "Because the best stepped aside"),
+        ] {
+            route["why"] = why.into();
+            let text = explained(&route);
+            assert!(text.contains(words) && text.contains(by_record), "{text}");
+        }
+        route["why"] = "record".into();
+        assert!(!explained(&route).contains("By the record"));
     }
 }

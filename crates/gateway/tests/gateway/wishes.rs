@@ -84,6 +84,46 @@ async fn nobody_is_asked_who_does_not_meet_what_is_asked_for_and_the_caller_hear
     gateway.stop().await;
 }
 
+/// Figures that are the same put the first of the configuration first; who prefers the other gets that,
+/// and the reason that is kept is his.
+#[tokio::test]
+async fn a_decision_is_kept_with_the_reason_of_the_one_that_was_asked() {
+    let (one, other) = (
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+    );
+    let gateway = in_front_of(&[&one, &other]).await;
+    // A call with a demand does not explore.
+    let decided = async |preferences: Value| {
+        let answer = gateway.post(asking(&preferences)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        route(&gateway, &answer.call()).await
+    };
+    let told = decided(json!({"min_success": 0.01})).await;
+    let best = told["asked_first"].as_str().expect("somebody").to_owned();
+    assert_eq!(told["order"][0]["endpoint"], best.as_str(), "{told:#}");
+    assert_eq!(told["why"], told["order_why"], "{told:#}");
+
+    let is_best = |upstream: &Faulty| best.starts_with(&format!("{}/", upstream.origin()));
+    let second = if is_best(&one) { &other } else { &one };
+    let wish = json!({"min_success": 0.01, "order": [second.origin()]});
+    let told = decided(wish).await;
+    let asked = told["asked_first"].as_str().expect("somebody");
+    assert!(
+        asked.starts_with(&format!("{}/", second.origin())),
+        "{told:#}"
+    );
+    // Unless the one answer made it the better one.
+    let is_first = told["order"][0]["endpoint"] == asked;
+    let why = if is_first {
+        &told["order_why"]
+    } else {
+        &json!("preferred")
+    };
+    assert_eq!(&told["why"], why, "{told:#}");
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn new_evidence_steers_within_a_minute_and_demands_reach_fallbacks() {
     let (one, other) = (
