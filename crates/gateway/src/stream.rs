@@ -464,6 +464,16 @@ impl Relay {
     }
 }
 
+/// A caller may leave while the last events go out to it: the answer broke all the same, and that is what
+/// the attempt came to.
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if let Some(error) = self.trouble.take() {
+            self.fail(&error);
+        }
+    }
+}
+
 /// What a future gives without waiting for anything but its turn: the connection to the endpoint hands
 /// over one piece at a time, and is a task of its own, so all tasks that are ready go first.
 async fn at_once<F: Future>(future: F) -> Option<F::Output> {
