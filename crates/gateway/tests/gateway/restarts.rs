@@ -151,6 +151,47 @@ async fn a_journal_that_its_log_contradicts_is_let_go_of() {
     drop(restored);
 }
 
+/// What a kill in the middle of a write leaves of the journal: a part of it, or its length with zeros in
+/// place of what did not reach the disk. The spool has the rest.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_journal_that_broke_off_anywhere_gives_the_same_history() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let mut config = config();
+    config.endpoints = vec![endpoint(&upstream)];
+    let mut directory = tempfile::tempdir().expect("a directory");
+    // Each stop writes a frame.
+    for round in 1..=3 {
+        let gateway = Running::start_in(directory, config.clone(), None).await;
+        post(&gateway, 2).await;
+        gateway.history_until(|h| only_calls(h) == 2 * round).await;
+        directory = gateway.stop().await;
+    }
+    let whole = std::fs::read(journal(&directory)).expect("it is there");
+    let restarted = async |left: Option<&[u8]>| {
+        let image = tempfile::tempdir().expect("a directory");
+        copy(directory.path(), image.path());
+        match left {
+            Some(left) => std::fs::write(journal(&image), left).expect("written"),
+            None => std::fs::remove_file(journal(&image)).expect("removed"),
+        }
+        let gateway = Running::start_in(image, config.clone(), None).await;
+        let history = gateway.history_until(|h| only_calls(h) == 6).await;
+        gateway.stop().await;
+        (history["records"].clone(), history["digest"].clone())
+    };
+    let from_the_source = restarted(None).await;
+    assert_eq!(restarted(Some(&whole)).await, from_the_source, "whole");
+    for cut in 0..14 {
+        let at = whole.len() * cut / 14;
+        let mut left = whole[..at].to_vec();
+        if cut % 2 == 1 {
+            left.resize(whole.len(), 0);
+        }
+        let made = restarted(Some(&left)).await;
+        assert_eq!(made, from_the_source, "{at} of {} bytes", whole.len());
+    }
+}
+
 /// Without a log the newest records are kept, and recording never ends; what the others said stays in
 /// the history.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
