@@ -272,3 +272,89 @@ async fn an_endpoint_that_fails_more_than_it_did_raises_an_alarm_that_outlives_a
     assert_eq!(availability(&after), availability(&before));
     again.stop().await;
 }
+
+/// By its figures, which the failures behind the alarm are in, and not because its breaker is open: too
+/// few calls fail for that.
+#[tokio::test]
+async fn an_endpoint_with_an_alarm_is_asked_after_one_that_is_well() {
+    const WEEK_MS: u64 = 7 * 24 * 60 * MINUTE_MS;
+    let worsens = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let well = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let mut config = config();
+    config.endpoints = vec![endpoint(&worsens), endpoint(&well)];
+    let hands = Arc::new(Hands(AtomicU64::new(NOW_MS)));
+    let context = Context {
+        clock: Arc::clone(&hands) as Arc<dyn Clock>,
+        ..Context::system().expect("randomness")
+    };
+    let directory = tempfile::tempdir().expect("a directory");
+    let gateway = Running::start_with(directory, config, None, context).await;
+    let ask = async |provider: Value| {
+        let body = chat(false).replacen('{', &format!(r#"{{"provider":{provider},"#), 1);
+        gateway.post(body).await
+    };
+    let only = |upstream: &Faulty| {
+        let origin = upstream.origin();
+        ask(serde_json::json!({"only": [origin], "allow_fallbacks": false}))
+    };
+    // A call with a demand does not explore.
+    let chosen = async || {
+        let answer = ask(serde_json::json!({"min_success": 0.01})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let path = format!("/longrun/v1/calls/{}/route", answer.call());
+        gateway.get(&path).await.json()
+    };
+    let starts_with = |told: &Value, upstream: &Faulty| {
+        let asked = told["asked_first"].as_str().expect("somebody");
+        asked.starts_with(&format!("{}/", upstream.origin()))
+    };
+    let of = |history: &Value| {
+        let endpoints = history["endpoints"].as_array().expect("a list").iter();
+        let mut endpoints = endpoints.filter(|it| it["provider"] == worsens.origin());
+        endpoints.next().cloned().unwrap_or_default()
+    };
+    let alarms = |history: &Value| {
+        let dimensions = of(history)["dimensions"].as_array().cloned();
+        let mut dimensions = dimensions.into_iter().flatten();
+        let found = dimensions.find(|it| it["dimension"] == "availability");
+        found.map_or(0, |it| it["detector"]["alarms"].as_u64().unwrap_or(0))
+    };
+    let mut calls = 0;
+    for week in 0..8 {
+        hands.0.store(NOW_MS + week * WEEK_MS, Ordering::SeqCst);
+        for upstream in [&worsens, &worsens, &worsens, &well] {
+            assert_eq!(only(upstream).await.status, 200);
+        }
+        calls += 3;
+    }
+    gateway.history_until(|it| of(it)["calls"] == calls).await;
+    let told = chosen().await;
+    assert!(
+        starts_with(&told, &worsens),
+        "it has the longer record: {told:#}"
+    );
+    calls += 1;
+
+    // A third of its calls fail.
+    for week in 8.. {
+        assert!(week < 60, "no alarm");
+        hands.0.store(NOW_MS + week * WEEK_MS, Ordering::SeqCst);
+        for fault in [Fault::None, Fault::None, Fault::Status(500)] {
+            worsens.now(Script::Always(fault));
+            only(&worsens).await;
+        }
+        calls += 3;
+        let history = gateway.history_until(|it| of(it)["calls"] == calls).await;
+        if alarms(&history) > 0 {
+            break;
+        }
+    }
+    worsens.now(Script::Always(Fault::None));
+    let asked = worsens.requests().len();
+    let told = chosen().await;
+    assert!(starts_with(&told, &well), "{told:#}");
+    assert_eq!(told["order_why"], "record", "{told:#}");
+    assert_eq!(told["order"][1]["resting"], false, "{told:#}");
+    assert_eq!(worsens.requests().len(), asked);
+    gateway.stop().await;
+}
