@@ -18,6 +18,20 @@ const DIMENSIONS = {
 
 const range = ([low, high]) => percent(low) + " to " + percent(high);
 
+/** A row for each; one that cannot be told says so in its place, and the others stand. */
+function rowsOf(all, columns, row) {
+  return all.map((one) => {
+    try {
+      return row(one);
+    } catch (error) {
+      console.error(error);
+      const cell = element("td", "This row cannot be shown: " + error.message, "bad");
+      cell.colSpan = columns;
+      return element("tr", [cell]);
+    }
+  });
+}
+
 /** How a dimension reads in a cell: its interval, or its latency bands. */
 function ofDimension(dimension) {
   if (dimension.lifetime_ppm) {
@@ -55,13 +69,13 @@ function groupRow(group, of) {
 
 function groups(history) {
   // One of one endpoint says what its endpoint says.
-  const several = (all, of) => all.filter((group) => group.endpoints > 1).map((group) => groupRow(group, of));
+  const several = (all, of) => rowsOf(all.filter((group) => group.endpoints > 1), 6, (group) => groupRow(group, of));
   const rows = [...several(history.models, "model"), ...several(history.providers, "provider")];
   fill("groups", rows, 6, "No model has two providers here, and no provider two models.");
 }
 
 function networks(status) {
-  const rows = status.networks.map((network) => {
+  const rows = rowsOf(status.networks, 7, (network) => {
     const head = element("th", network.log);
     head.scope = "row";
     const state = network.error || (network.known ? "read" : "not read yet");
@@ -104,7 +118,8 @@ function evidence(history, merged) {
   document.getElementById("evidence-part").hidden = !imported;
   if (!imported) return;
   const names = namesOf(imported);
-  fill("evidence", imported.endpoints.map((other) => told(names, other)), 3, "Nobody whom the policy names has seen anything.");
+  const rows = rowsOf(imported.endpoints, 3, (other) => told(names, other));
+  fill("evidence", rows, 3, "Nobody whom the policy names has seen anything.");
   const lines = imported.histories.map((it) => element("li",
     `Imported: ${count(it.records)} ${it.of_summaries ? "summaries" : "records"} of ${it.origin} at ${count(it.size)}` +
     (it.not_in_policy ? `; ${count(it.not_in_policy)} of its observers are not in the policy and do not count` : "")));
@@ -121,9 +136,14 @@ async function retellOthers() {
   try {
     const [status, history, merged] = await Promise.all(
       [ask("/longrun/v1/status"), ask("/longrun/v1/history"), ask("/longrun/v1/history/merged")]);
-    groups(history);
-    networks(status);
-    evidence(history, merged);
+    // Each by itself: what one of them cannot tell keeps nobody from the others.
+    for (const part of [() => groups(history), () => networks(status), () => evidence(history, merged)]) {
+      try {
+        part();
+      } catch (error) {
+        console.error(error);
+      }
+    }
   } catch (error) {
     // page.js says that the gateway does not answer; anything else is for whoever looks.
     console.error(error);
