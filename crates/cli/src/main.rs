@@ -22,6 +22,7 @@ mod log_scan;
 mod progress;
 mod remote_log;
 mod running;
+mod signer;
 
 use std::process::ExitCode;
 

@@ -12,12 +12,12 @@ use gateway::GatewayConfig;
 use gateway::config::alarms::SECRET_ENV;
 use gateway::config::{AlarmsConfig, Process, Secret, TracesConfig};
 use gateway::keys;
-use recorder::{Config, Context, Recorder};
+use recorder::{Config, Context};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::provider;
 use crate::files::{self, Unusable};
-use crate::{home_log, printing, running};
+use crate::{home_log, printing, running, signer};
 
 mod around;
 mod key;
@@ -95,9 +95,12 @@ impl Serve {
         let text = files::read_text(file)?;
         let config = GatewayConfig::parse(&text, file, &Process);
         let config = config.map_err(|error| Unusable(error.to_string()))?;
-        // As where nothing is found: such a gateway would answer every call with 404.
-        if config.endpoints.is_empty() && config.networks.is_empty() {
-            let why = "it names no [[endpoint]] and no network, so there is nothing to forward to";
+        // As where nothing is found: such a gateway would answer every call with 404. One that shows what
+        // others saw is of use without a call.
+        let shows = config.merged.is_some() || config.imported.is_some();
+        if config.endpoints.is_empty() && config.networks.is_empty() && !shows {
+            let why = "it names no [[endpoint]] and no network, so there is nothing to forward to, and no \
+                       [merged] or [imported] history to show";
             return Err(Unusable(format!("{}: {why}", file.display())).into());
         }
         self.with_arguments(config)
@@ -183,7 +186,7 @@ impl Serve {
         } else {
             home_log::refuse_forgotten(&self.dir)?;
         }
-        let recorder = Recorder::open(&signer, context.clone())?;
+        let recorder = signer::open(&signer, context.clone())?;
         if let Some(home) = &signer.home_log {
             home_log::remember(home, &self.dir)?;
         }
@@ -195,11 +198,15 @@ impl Serve {
         } else {
             "http"
         };
+        let forwards_nothing = config.endpoints.is_empty() && config.networks.is_empty();
         let mut in_force = config.clone();
         let handle =
             gateway::serve(config, recorder.clone(), context, clients, web::router()).await?;
         println!("gateway   {scheme}://{}", handle.address());
         println!("observer  {}", recorder.identity().id());
+        if forwards_nothing {
+            println!("endpoints none: it shows what others saw, and answers no call");
+        }
         provider::remind(&self.dir);
         match log {
             Some(url) => {

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use record::SignerId;
 use reliability::fold::{EndpointReport, History, Report};
 use reliability::forecast::fold::Forecasts;
 use reliability::imported::Evidence;
@@ -50,6 +51,10 @@ pub(crate) enum Command {
 pub(crate) struct Show {
     #[command(flatten)]
     source: Source,
+    /// Count what this observer saw, and nobody else: its id, as `longrun gateway` prints it. The digest
+    /// is then that of its gateway.
+    #[arg(long, value_name = "ID")]
+    observer: Option<SignerId>,
     /// Where imported histories lie; what they say is shown beside your own figures. Without this,
     /// those in longrun-data/imported, if there are any.
     #[arg(long, value_name = "DIR", num_args = 0..=1, default_missing_value = import::DIRECTORY)]
@@ -78,7 +83,7 @@ impl Show {
     fn run(&self) -> Result<()> {
         let selection = self.source.selection()?;
         let log = self.source.open()?;
-        let folded = source::fold(&log, &selection)?;
+        let folded = source::fold(&log, &selection, self.observer)?;
         let report = folded.history.report(Alpha::FIVE_PERCENT);
         let imported = self.imported()?;
         if self.json {

@@ -13,11 +13,11 @@ use engine::embedded::{Embedded, Options};
 use engine::upstream::{ApiKey, Deadlines, Upstream};
 use engine::weights::{DigestCache, weights_facts};
 use node::{Files, NodeConfig, Served};
-use recorder::{Config, Recorder};
+use recorder::Config;
 
 use crate::command::provider;
 use crate::files::Unusable;
-use crate::{home_log, hub, progress, running};
+use crate::{home_log, hub, progress, running, signer};
 
 mod by_key;
 mod join;
@@ -112,7 +112,7 @@ impl Arguments {
         } else {
             home_log::refuse_forgotten(&self.dir)?;
         }
-        let recorder = Recorder::open(&config, recorder::Context::system()?)?;
+        let recorder = signer::open(&config, recorder::Context::system()?)?;
         if let Some(home) = &config.home_log {
             home_log::remember(home, &self.dir)?;
         }

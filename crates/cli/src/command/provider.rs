@@ -8,12 +8,12 @@ use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand, ValueEnum};
 use record::control::{Owner, RevokeReason};
 use record::{KeyId, RecordId, SignerId, SigningKey};
-use recorder::{Config, Context, ID_FILE, Recorder, Succession};
+use recorder::{Config, Context, ID_FILE, Succession};
 use ring::rand::SystemRandom;
 
 use crate::files::{self, Unusable};
 use crate::log_files::LogFiles;
-use crate::{home_log, running};
+use crate::{home_log, running, signer};
 
 mod domain;
 mod receipts;
@@ -228,7 +228,7 @@ fn in_order(signer: Succession, config: &Config) -> Result<Succession> {
     }
     signer.close()?;
     let accounted = running::block_on(async {
-        let recorder = Recorder::open(config, Context::system()?)?;
+        let recorder = signer::open(config, Context::system()?)?;
         Ok(recorder.close(Duration::ZERO).await?)
     });
     if let Err(why) = accounted {

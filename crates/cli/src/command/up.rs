@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::log_files::LogFiles;
-use crate::{files, running};
+use crate::{files, running, signer};
 
 mod nodes;
 mod witnesses;
@@ -85,11 +85,10 @@ impl Arguments {
     async fn up(self) -> Result<ExitCode> {
         let stop = running::stop_signal()?;
         // Before anything is made: a port in use should leave no trace.
-        drop(tokio::net::TcpListener::bind(self.listen).await.with_context(|| {
-            format!(
-                "cannot listen on {}: is another network running? Choose another port with --listen",
-                self.listen
-            )
+        let listening = tokio::net::TcpListener::bind(self.listen).await;
+        drop(listening.map_err(|why| {
+            let why = engine::http::cannot_listen(self.listen, &why);
+            anyhow::anyhow!("{why} with --listen; is another network running?")
         })?);
         files::make_dir(&self.dir)?;
         let mut network = self.start().await?;
@@ -134,7 +133,7 @@ impl Arguments {
         admit(&opened, "gateway", &directory)?;
         let mut signer = Config::new(&directory, "gateway", "observer");
         signer.home_log = Some(home.clone());
-        let observer = Recorder::open(&signer, context.clone())?;
+        let observer = signer::open(&signer, context.clone())?;
         recall_delegations(&opened, &observer)?;
         let config = self.gateway_config(&home, opened.read_token(), &nodes)?;
         let clients = gateway::client_secret(&directory, &*context.random)?;

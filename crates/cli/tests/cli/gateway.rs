@@ -133,6 +133,25 @@ fn a_configuration_that_forwards_to_nothing_is_refused() {
 }
 
 #[test]
+fn a_gateway_that_only_shows_what_others_saw_starts_without_endpoints() {
+    let dir = dir();
+    let imported = "[imported]\ndir = \"imported\"\npolicy_file = \"policy.json\"\n";
+    std::fs::write(dir.path().join("longrun.toml"), imported).expect("written");
+    let mut gateway = Server::start_command(
+        longrun()
+            .args(["gateway", "--listen", "127.0.0.1:0"])
+            .current_dir(dir.path()),
+    );
+    let (url, http) = (gateway.url("gateway"), Http::default());
+    let history = http.get(&format!("{url}/longrun/v1/history"));
+    assert_eq!(history.status, 200);
+    let history: serde_json::Value = serde_json::from_slice(&history.body).expect("JSON");
+    assert!(history["imported"].is_object(), "{history:#}");
+    assert_eq!(http.get(&format!("{url}/readyz")).status, 503);
+    assert!(gateway.interrupt().success());
+}
+
+#[test]
 fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     let dir = dir();
     let file = dir.path().join("longrun.toml");

@@ -23,7 +23,45 @@ fn path(dir: &Path, name: &str) -> String {
 /// A network that has answered a few calls and was stopped.
 fn stopped_network(dir: &Path) {
     let mut network = network(dir, 4);
+    digests_of_the_gateway_are_made_again(dir, &mut network);
     assert!(network.interrupt().success(), "Ctrl-C stops it cleanly");
+}
+
+/// Folded for the observer alone, a log gives the digest that its gateway shows.
+fn digests_of_the_gateway_are_made_again(dir: &Path, network: &mut Server) {
+    let (gateway, log) = (network.url("gateway"), path(dir, "net/log"));
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    loop {
+        // Both read on meanwhile.
+        let of = |what: &str| {
+            Http::default()
+                .get(&format!("{gateway}/longrun/v1/{what}"))
+                .json()
+        };
+        let observer = of("status")["observer"].as_str().expect("an id").to_owned();
+        let show = [
+            "history",
+            "show",
+            "--log",
+            &log,
+            "--observer",
+            &observer,
+            "--json",
+        ];
+        let (told, made) = (of("history"), json(&show));
+        if told["digest"] == made["digest"] {
+            assert!(made["endpoints"][0]["calls"].as_u64() > Some(0), "{made:#}");
+            return;
+        }
+        assert!(
+            std::time::Instant::now() < deadline,
+            "{} records have {}, and {} have {}",
+            told["records"],
+            told["digest"],
+            made["records"],
+            made["digest"]
+        );
+    }
 }
 
 /// A network that has answered so many calls, all of them in its log.

@@ -111,6 +111,9 @@ pub(super) fn say(config: &GatewayConfig) {
     for endpoint in &config.endpoints {
         println!("would forward to {}", described(endpoint));
     }
+    if config.endpoints.is_empty() && config.networks.is_empty() {
+        println!("would answer no call, and show what others saw");
+    }
     match &config.log {
         Some(log) => println!("would keep its records in the log {}", log.url),
         None => println!("would keep its records in its own directory, and nowhere else"),

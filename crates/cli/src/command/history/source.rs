@@ -3,7 +3,7 @@
 use anyhow::{Context, Result};
 use clap::Args;
 use record::control::LogOrigin;
-use record::{Endpoint, Provider};
+use record::{Endpoint, Provider, SignerId};
 use reliability::account;
 use reliability::fold::{History, Policy};
 use reliability::forecast::fold::Forecasts;
@@ -118,10 +118,19 @@ pub(super) struct Folded {
 
 /// A history under the policy that every record of the log counts whose signer has it as its home,
 /// and how many bodies were erased. This is what a history file is folded with as well, so the
-/// digests agree.
-pub(super) fn fold(log: &LogFiles, selection: &Selection) -> Result<Folded> {
+/// digests agree. With an `observer` its observations alone count, as its gateway folds them.
+pub(super) fn fold(
+    log: &LogFiles,
+    selection: &Selection,
+    observer: Option<SignerId>,
+) -> Result<Folded> {
+    let origin = log.key().name();
+    let history = match observer {
+        None => own_log(origin)?,
+        Some(observer) => History::new(Policy::own_records(observer, log_origin(origin)?)),
+    };
     let mut folded = Folded {
-        history: own_log(log.key().name())?,
+        history,
         forecasts: super::predicted::forecasts(),
         erased: 0,
     };
@@ -156,8 +165,11 @@ pub(super) fn fold(log: &LogFiles, selection: &Selection) -> Result<Folded> {
 
 /// Nothing folded yet, of the log with this origin.
 pub(super) fn own_log(origin: &str) -> Result<History> {
-    let origin = LogOrigin::new(origin).context("the log's name")?;
-    Ok(History::new(Policy::own_log(origin)))
+    Ok(History::new(Policy::own_log(log_origin(origin)?)))
+}
+
+fn log_origin(origin: &str) -> Result<LogOrigin> {
+    LogOrigin::new(origin).context("the log's name")
 }
 
 #[cfg(test)]

@@ -19,7 +19,7 @@ use tlog::summary::{Maker, Stretch};
 
 use super::source::Source;
 use crate::log_files::LogFiles;
-use crate::{home_log, running};
+use crate::{home_log, running, signer};
 
 /// How long the log may take to publish what was sent to it.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -72,7 +72,7 @@ impl Summarise {
         config.home_log = Some(home.clone());
         let context = recorder::Context::system()?;
         let now = start_ms(context.clock.unix_ms());
-        let recorder = Recorder::open(&config, context)?;
+        let recorder = signer::open(&config, context)?;
         home_log::remember(&home, &self.signer)?;
         // What an earlier run signed must be in the log before it is read.
         shipped(&recorder).await?;

@@ -11,7 +11,7 @@ use record::{Envelope, Predicate, Record, RecordId};
 use recorder::{Context, Entry, Recorder};
 
 use super::Signer;
-use crate::{files, running};
+use crate::{files, running, signer};
 
 /// Records that are read at a time.
 const ROWS: usize = 1000;
@@ -40,7 +40,7 @@ impl Receipts {
             let config = self.signer.config().await?;
             // Says what is wrong with a directory before one is made.
             super::id_of(&self.signer.dir)?;
-            let recorder = Recorder::open(&config, Context::system()?)?;
+            let recorder = signer::open(&config, Context::system()?)?;
             let told = self.tell(&recorder).await;
             recorder.close(std::time::Duration::ZERO).await?;
             told

@@ -25,7 +25,7 @@ fn a_key_ends_by_what_the_directory_knows_where_the_log_is_away() {
     let home = away();
     config.home_log = Some(home.clone());
     let key = running::block_on(async {
-        let recorder = Recorder::open(&config, system())?;
+        let recorder = recorder::Recorder::open(&config, system())?;
         let key = recorder.identity().key_id();
         recorder.close(Duration::ZERO).await?;
         Ok(key)
@@ -70,7 +70,7 @@ fn what_a_crash_lost_is_accounted_for_before_a_key_ends() {
     };
     let config = |dir: &Path| Config::new(dir, "p", "provider");
     let lost = running::block_on(async {
-        let recorder = Recorder::open(&config(before.path()), system())?;
+        let recorder = recorder::Recorder::open(&config(before.path()), system())?;
         let number = recorder.lease(&endpoint, NumberedKind::Observation).await?;
         // What lies on the disk if the machine stops now.
         copy(before.path(), dir.path());
@@ -88,7 +88,7 @@ fn what_a_crash_lost_is_accounted_for_before_a_key_ends() {
         .expect("another key");
     signer.close().expect("closes");
     let voids = running::block_on(async {
-        let recorder = Recorder::open(&config, system())?;
+        let recorder = recorder::Recorder::open(&config, system())?;
         let all = recorder.entries(0, 100).await?;
         recorder.close(Duration::ZERO).await?;
         let records = all.into_iter().map(|(_, it)| it.record);

@@ -10,10 +10,10 @@ use engine::embedded::gguf::Dtype;
 use engine::embedded::{Embedded, Model, Options, Overwrite, quantize};
 use engine::faulty::Faults;
 use node::{Node, NodeConfig, Served};
-use recorder::{Config, Context, HomeLog, Recorder};
+use recorder::{Config, Context, HomeLog};
 
 use super::ANY_PORT;
-use crate::files;
+use crate::{files, signer};
 
 /// What callers ask for.
 pub(super) const MODEL: &str = "longrun-demo";
@@ -76,7 +76,7 @@ pub(super) async fn start(dir: &Path, home: &HomeLog, seed: u64) -> Result<Vec<R
     for ((name, directory), (plays, served)) in directories(dir).into_iter().zip(parts) {
         let mut signer = Config::new(directory, name, "provider");
         signer.home_log = Some(home.clone());
-        let recorder = Recorder::open(&signer, Context::system()?)?;
+        let recorder = signer::open(&signer, Context::system()?)?;
         let node = node::serve(NodeConfig {
             listen: ANY_PORT,
             recorder,
