@@ -254,3 +254,52 @@ fn lines_of_the_log_are_objects_where_that_is_asked_for() {
     assert_eq!(attempt["target"], "gateway::attempt");
     assert!(!logged.contains("never in a log"), "{logged}");
 }
+
+/// No file of this gateway may grow beyond some hundred KB, as on a disk that is full: numbers are
+/// there, statements are signed, and then the disk does not take them.
+#[test]
+fn a_call_whose_record_the_disk_does_not_take_is_unrecorded_and_answered() {
+    let dir = dir();
+    let endpoint =
+        "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\nmodels = [\"m\"]\n";
+    std::fs::write(dir.path().join("longrun.toml"), endpoint).expect("written");
+    // In units of 512 bytes, or of 1024 where sh is bash. Without the trap a write would be its end.
+    let full = "trap '' XFSZ; ulimit -f 1200; exec \"$0\" gateway --listen 127.0.0.1:0";
+    let mut gateway = Server::start_command(
+        std::process::Command::new("sh")
+            .args(["-c", full, env!("CARGO_BIN_EXE_longrun")])
+            .current_dir(dir.path()),
+    );
+    let (url, http) = (gateway.url("gateway"), Http::default());
+    let chat = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    let told = loop {
+        assert!(
+            std::time::Instant::now() < deadline,
+            "the disk takes it all"
+        );
+        // Nobody listens at the endpoint, and what was seen is recorded all the same.
+        let post = || http.post(&format!("{url}/v1/chat/completions"), chat);
+        for _ in 0..7 {
+            post();
+        }
+        let answer = post();
+        assert_eq!(answer.status, 502, "{}", text(&answer.body));
+        let call = format!("{url}/longrun/v1/calls/{}", answer.header("x-longrun-call"));
+        let told = http.until(&call, |answer| answer.status == 200).json();
+        if told["state"] == "unrecorded" {
+            break told;
+        }
+        assert_eq!(told["state"], "recorded", "{told:#}");
+    };
+    let attempts = told["attempts"].as_array().expect("attempts");
+    assert!(!attempts.is_empty(), "{told:#}");
+    for attempt in attempts {
+        assert_eq!(attempt["state"], "unrecorded", "{told:#}");
+        assert!(attempt["record"].is_null(), "{told:#}");
+    }
+    http.until(&format!("{url}/readyz"), |answer| {
+        text(&answer.body).contains("disk")
+    });
+    gateway.kill();
+}
