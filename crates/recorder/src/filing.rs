@@ -1,7 +1,7 @@
 //! From a draft to a row: what callers hand in, what they get back, and the number meanwhile.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use record::{CallId, Envelope, Exchange, Outcome, Predicate, RecordId, Statement};
 use store::spool::SpoolError;
@@ -106,6 +106,27 @@ pub(crate) struct Counters {
     pub(crate) voided: AtomicU64,
     /// A row became durable: the shipper has work.
     pub(crate) durable: Notify,
+    /// The latest row was not kept, and that was told.
+    troubled: AtomicBool,
+}
+
+impl Counters {
+    /// A row is not kept: told once until one is, since thousands a second may follow.
+    pub(crate) fn refused(&self, record: RecordId, error: &SpoolError) {
+        if self.troubled.swap(true, Ordering::Relaxed) {
+            tracing::debug!(%record, %error, "not recorded");
+        } else {
+            tracing::warn!(%record, %error, "not recorded; nor are others while this lasts");
+        }
+    }
+
+    fn kept(&self) {
+        self.recorded.fetch_add(1, Ordering::Relaxed);
+        self.durable.notify_one();
+        if self.troubled.load(Ordering::Relaxed) && self.troubled.swap(false, Ordering::Relaxed) {
+            tracing::info!("records are kept again");
+        }
+    }
 }
 
 /// A number on its way through the writer; if nobody settles it, its outcome is counted.
@@ -120,8 +141,7 @@ impl InFlight {
         if let Some(number) = self.number.take() {
             number.settled();
         }
-        self.counters.recorded.fetch_add(1, Ordering::Relaxed);
-        self.counters.durable.notify_one();
+        self.counters.kept();
     }
 }
 

@@ -543,7 +543,7 @@ impl Recorder {
         let done = Box::new(move |outcome: Result<(), SpoolError>| {
             match &outcome {
                 Ok(()) => flight.land(),
-                Err(error) => tracing::warn!(record = %id, %error, "not recorded"),
+                Err(error) => flight.counters.refused(id, error),
             }
             // Nobody may be waiting.
             let _ = answer.send(outcome);
@@ -556,7 +556,7 @@ impl Recorder {
             }),
             Err(SpoolError::Full { .. }) => Recorded::Unrecorded(WhyUnrecorded::SpoolFull),
             Err(error) => {
-                tracing::warn!(record = %id, %error, "not recorded");
+                self.inner.counters.refused(id, &error);
                 Recorded::Unrecorded(WhyUnrecorded::Failed)
             }
         }
