@@ -3,7 +3,7 @@
 //! Only here is a record remembered by its id. Everything older lives on in counts alone, so the
 //! fold's memory does not grow with the log.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
 
 use hashbrown::HashTable;
@@ -36,7 +36,9 @@ pub(super) enum JudgedAs {
 pub(super) struct Window {
     limit: usize,
     ids: Remembered<RecordId, Seen>,
-    places: Remembered<(StreamKey, u64), RecordId>,
+    /// Streams by number: a place is half as large so.
+    streams: BTreeMap<StreamKey, u32>,
+    places: Remembered<(u32, u64), RecordId>,
     /// What was said of answers, by the record id of their observation.
     judged: Remembered<(RecordId, JudgedAs), u64>,
 }
@@ -46,6 +48,7 @@ impl Window {
         Self {
             limit,
             ids: Remembered::default(),
+            streams: BTreeMap::new(),
             places: Remembered::default(),
             judged: Remembered::default(),
         }
@@ -56,6 +59,7 @@ impl Window {
     }
 
     pub(super) fn at(&self, stream: StreamKey, seq: u64) -> Option<RecordId> {
+        let stream = *self.streams.get(&stream)?;
         self.places.find(&(stream, seq))
     }
 
@@ -79,6 +83,8 @@ impl Window {
     }
 
     pub(super) fn place(&mut self, stream: StreamKey, seq: u64, id: RecordId) {
+        let next = u32::try_from(self.streams.len()).expect("memory ends long before");
+        let stream = *self.streams.entry(stream).or_insert(next);
         self.places.put((stream, seq), id, self.limit);
     }
 }
