@@ -17,7 +17,7 @@ pub(crate) fn open(config: &Config, context: Context) -> Result<Recorder> {
             } else {
                 "see to it that this disk and what is on it are well"
             };
-            anyhow!("{dir}: {why}; {way_out}, or choose another directory with --dir")
+            anyhow!("{dir}: {why}; {way_out}, or choose another directory")
         }
         other => other.into(),
     })

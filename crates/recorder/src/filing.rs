@@ -111,12 +111,19 @@ pub(crate) struct Counters {
 }
 
 impl Counters {
-    /// A row is not kept: told once until one is, since thousands a second may follow.
+    /// A row is not kept. What keeps out all of them is told once until one is kept, since thousands a
+    /// second may follow.
     pub(crate) fn refused(&self, record: RecordId, error: &SpoolError) {
-        if self.troubled.swap(true, Ordering::Relaxed) {
-            tracing::debug!(%record, %error, "not recorded");
-        } else {
-            tracing::warn!(%record, %error, "not recorded; nor are others while this lasts");
+        match error {
+            SpoolError::Duplicate { .. } => tracing::debug!(%record, "recorded before"),
+            SpoolError::Database(_) | SpoolError::Closed => {
+                if self.troubled.swap(true, Ordering::Relaxed) {
+                    tracing::debug!(%record, %error, "not recorded");
+                } else {
+                    tracing::warn!(%record, %error, "not recorded; nor are others while this lasts");
+                }
+            }
+            _ => tracing::warn!(%record, %error, "not recorded"),
         }
     }
 

@@ -22,6 +22,8 @@ struct Kept {
     by_id: HashMap<RecordId, Box<Record>>,
     /// Oldest first; some may have been taken, but not the first.
     order: VecDeque<RecordId>,
+    /// Kept since one was taken.
+    untaken: usize,
 }
 
 /// Which share of those that may be kept are many: 1 in 4.
@@ -42,7 +44,8 @@ impl Fresh {
         kept.make_room(1);
         kept.order.push_back(record.id);
         kept.by_id.insert(record.id, Box::new(record));
-        if kept.by_id.len() == kept.most / MANY {
+        kept.untaken += 1;
+        if kept.untaken == kept.most / MANY {
             self.many.notify_one();
         }
     }
@@ -50,6 +53,9 @@ impl Fresh {
     pub(crate) fn take(&self, id: RecordId) -> Option<Box<Record>> {
         let mut kept = lock(&self.kept);
         let taken = kept.by_id.remove(&id);
+        if taken.is_some() {
+            kept.untaken = 0;
+        }
         kept.forget_taken();
         taken
     }
@@ -62,7 +68,8 @@ impl Fresh {
 
 impl Kept {
     fn make_room(&mut self, count: usize) {
-        while self.by_id.len() + count > self.most {
+        // One that is never taken, since its row never came, holds up those behind it for a while only.
+        while self.by_id.len() + count > self.most || self.order.len() + count > 2 * self.most {
             let Some(oldest) = self.order.pop_front() else {
                 return;
             };
@@ -148,6 +155,20 @@ mod tests {
             fresh.take(records[2].id).is_some(),
             "there is room for both"
         );
+    }
+
+    #[test]
+    fn one_that_nobody_takes_does_not_stay() {
+        let fresh = Fresh::default();
+        fresh.keep_at_most(2);
+        let [stuck, other] = [0, 1].map(record);
+        fresh.keep(stuck.clone());
+        for _ in 0..20 {
+            fresh.keep(other.clone());
+            assert!(fresh.take(other.id).is_some());
+            assert!(lock(&fresh.kept).order.len() <= 4);
+        }
+        assert!(fresh.take(stuck.id).is_none());
     }
 
     #[tokio::test]

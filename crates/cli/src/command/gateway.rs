@@ -89,6 +89,11 @@ impl Arguments {
     }
 }
 
+/// Nobody can be asked.
+fn forwards_nothing(config: &GatewayConfig) -> bool {
+    config.endpoints.is_empty() && config.networks.is_empty()
+}
+
 impl Serve {
     /// The configuration as the file and the command line say it together.
     fn read(&self, file: &Path) -> Result<GatewayConfig> {
@@ -98,7 +103,7 @@ impl Serve {
         // As where nothing is found: such a gateway would answer every call with 404. One that shows what
         // others saw is of use without a call.
         let shows = config.merged.is_some() || config.imported.is_some();
-        if config.endpoints.is_empty() && config.networks.is_empty() && !shows {
+        if forwards_nothing(&config) && !shows {
             let why = "it names no [[endpoint]] and no network, so there is nothing to forward to, and no \
                        [merged] or [imported] history to show";
             return Err(Unusable(format!("{}: {why}", file.display())).into());
@@ -198,13 +203,13 @@ impl Serve {
         } else {
             "http"
         };
-        let forwards_nothing = config.endpoints.is_empty() && config.networks.is_empty();
+        let forwarded_nothing = forwards_nothing(&config);
         let mut in_force = config.clone();
         let handle =
             gateway::serve(config, recorder.clone(), context, clients, web::router()).await?;
         println!("gateway   {scheme}://{}", handle.address());
         println!("observer  {}", recorder.identity().id());
-        if forwards_nothing {
+        if forwarded_nothing {
             println!("endpoints none: it shows what others saw, and answers no call");
         }
         provider::remind(&self.dir);
@@ -223,6 +228,11 @@ impl Serve {
             let dialer = dialer.clone();
             handle.rereads_with(Box::new(move || {
                 let mut config = self.read(&file).map_err(|error| format!("{error:#}"))?;
+                if forwards_nothing(&config) && !forwarded_nothing {
+                    let why = "it names no [[endpoint]] and no network any more; to serve nothing but \
+                               histories, start the gateway with this file";
+                    return Err(format!("{}: {why}", file.display()));
+                }
                 config.dialer = Some(Arc::new(dialer.clone()));
                 if let Some(log) = &mut config.log {
                     // As it was found at the start.

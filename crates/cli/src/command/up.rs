@@ -87,8 +87,8 @@ impl Arguments {
         // Before anything is made: a port in use should leave no trace.
         let listening = tokio::net::TcpListener::bind(self.listen).await;
         drop(listening.map_err(|why| {
-            let why = engine::http::cannot_listen(self.listen, &why);
-            anyhow::anyhow!("{why} with --listen; is another network running?")
+            let told = engine::http::cannot_listen(self.listen, &why);
+            anyhow::anyhow!("{told} (--listen says where)")
         })?);
         files::make_dir(&self.dir)?;
         let mut network = self.start().await?;

@@ -167,11 +167,21 @@ fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
             .args(["gateway", "--listen", "127.0.0.1:0"])
             .current_dir(dir.path()),
     );
-    let url = format!("{}/v1/models", gateway.url("gateway"));
+    let base = gateway.url("gateway");
+    let url = format!("{base}/v1/models");
     let http = Http::default();
     http.until(&url, |answer| text(&answer.body).contains("before"));
     write("limits = 5");
     gateway.signal("HUP");
+    // Good for a start, but here it would take away all that calls go to.
+    write("[imported]\ndir = \"imported\"\npolicy_file = \"policy.json\"\n");
+    let refused = http.post(&format!("{base}/longrun/v1/reload"), "");
+    let said = text(&refused.body);
+    assert!(
+        refused.status >= 400 && said.contains("no [[endpoint]]"),
+        "{said}"
+    );
+    http.until(&url, |answer| text(&answer.body).contains("before"));
     write(&endpoint("after"));
     gateway.signal("HUP");
     http.until(&url, |answer| text(&answer.body).contains("after"));

@@ -204,7 +204,11 @@ pub(super) fn traces(registry: &mut Registry, told: &traces::Told) {
     );
     let counter = Counter::<u64>::default();
     counter.inc_by(told.again);
-    registry.register("spans_posted_again", "Batches posted again", counter);
+    registry.register(
+        "span_batches_posted_again",
+        "Batches of spans posted again",
+        counter,
+    );
 }
 
 /// How concentrated calls are.

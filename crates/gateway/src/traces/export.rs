@@ -9,7 +9,7 @@
 //! would be told a minute later.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -49,6 +49,8 @@ pub(super) struct Export {
     resource: Resource,
     client: Client,
     spans: Arc<Spans>,
+    /// The receiver took nothing when it was asked last, and that was told.
+    refusing: AtomicBool,
 }
 
 /// Why a batch was not taken.
@@ -75,6 +77,7 @@ impl Export {
             resource: Resource { attributes },
             client: engine::http::client(),
             spans,
+            refusing: AtomicBool::new(false),
         }
     }
 
@@ -117,9 +120,9 @@ impl Export {
         let number = batch.len() as u64;
         let counts = &self.spans.counts;
         let body = Bytes::from(self.request(batch).encode_to_vec());
-        let taken = self.post_until(&body, stopped).await;
-        match taken {
+        match self.post_until(&body, stopped).await {
             Ok(rejected) => {
+                self.refusing.store(false, Ordering::Relaxed);
                 let rejected = rejected.min(number);
                 add(&counts.exported, number - rejected);
                 add(&counts.failed, rejected);
@@ -154,8 +157,8 @@ impl Export {
             if again == AGAIN_MAX || *stopped.borrow() {
                 return Err(why);
             }
-            let before = lock(&counts.error).replace(why.clone());
-            if before.is_none() {
+            *lock(&counts.error) = Some(why.clone());
+            if !self.refusing.swap(true, Ordering::Relaxed) {
                 tracing::warn!(why, "traces are not taken; they are posted again");
             }
             let wait = asked.unwrap_or(pause).min(PAUSE_MAX);

@@ -70,7 +70,7 @@ async fn metrics_are_those_that_are_documented_and_count() {
         "alarms_waiting",
         "spans",
         "spans_waiting",
-        "spans_posted_again",
+        "span_batches_posted_again",
         "network_nodes",
         "network_up",
     ];
