@@ -165,6 +165,22 @@ mod tests {
     }
 
     #[test]
+    fn a_probe_that_comes_first_is_why() {
+        use crate::decided::Why as Told;
+        let told = |probed: Option<usize>| {
+            let mut some = candidates(&[(990_000, 500), (1, 500)]);
+            if let Some(place) = probed {
+                some[place].probe = true;
+            }
+            let decision = order(&mut some, &exploring(0), Draw::numbered(1, 1));
+            Told::of(&decision, some.first())
+        };
+        assert_eq!(told(None), Told::Record);
+        assert_eq!(told(Some(1)), Told::Probe);
+        assert_eq!(told(Some(0)), Told::Record, "it was the first anyway");
+    }
+
+    #[test]
     fn places_are_those_of_the_caller() {
         let mut some = candidates(&[(1, 500), (990_000, 500), (980_000, 500)]);
         some.remove(0);

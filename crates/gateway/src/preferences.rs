@@ -142,6 +142,10 @@ impl Preferences {
             ApiError::invalid("provider", format!("'provider' is not usable: {cut}."))
                 .with_code("invalid_preferences")
         };
+        // Serde would take an array as well, by the order of the fields.
+        if !value.get().trim_start().starts_with('{') {
+            return Err(refuse("it is an object of preferences by name"));
+        }
         let wire: Wire =
             serde_json::from_str(value.get()).map_err(|error| refuse(&error.to_string()))?;
         let asks = asks(&wire).map_err(|name| refuse(&format!("{name} is not between 0 and 1")))?;

@@ -108,6 +108,11 @@ impl Serve {
                        [merged] or [imported] history to show";
             return Err(Unusable(format!("{}: {why}", file.display())).into());
         }
+        if let Some(keys) = config.keys_file.as_ref().filter(|keys| !keys.exists()) {
+            let why = "keys_file: there is no such file, and without one anybody would be answered; make the first \
+                       key with `longrun gateway key add NAME`, or leave keys_file out";
+            return Err(Unusable(format!("{}: {why}: {}", file.display(), keys.display())).into());
+        }
         self.with_arguments(config)
     }
 

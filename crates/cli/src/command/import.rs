@@ -1,6 +1,6 @@
 //! `longrun import`: configurations of other gateways, converted; what does not map is listed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -45,11 +45,18 @@ impl Command {
         }
         match &arguments.out {
             None => print!("{}", converted.toml),
-            Some(out) if out.exists() => bail!("{} is there already", out.display()),
+            Some(out) if out.exists() => bail!(
+                "{} is there already, and is not written over; name another file with --out",
+                out.display()
+            ),
             Some(out) => files::write_whole(out, converted.toml.as_bytes())?,
         }
+        let with = match &arguments.out {
+            Some(out) if out != Path::new("longrun.toml") => format!(" --config {}", out.display()),
+            _ => String::new(),
+        };
         eprintln!(
-            "{} endpoints; {} settings were not converted. Try it: longrun gateway --dry-run",
+            "Endpoints: {}; settings that were not converted: {}. Try it: longrun gateway --dry-run{with}",
             converted.endpoints,
             converted.notes.len()
         );

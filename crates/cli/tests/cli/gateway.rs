@@ -75,6 +75,29 @@ fn keys_are_made_listed_replaced_and_taken_away() {
     );
 }
 
+/// Whoever names a key file in the configuration is protected by it, and by no other.
+#[test]
+fn keys_are_kept_where_the_configuration_says() {
+    let dir = dir();
+    let write = |text: &str| std::fs::write(dir.path().join("longrun.toml"), text);
+    let file = "keys_file = \"mine.toml\"\n[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\n";
+    write(file).expect("written");
+    let open = run_in(dir.path(), &["gateway", "--dry-run"], &[]);
+    let said = text(&open.stderr);
+    assert_eq!(open.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("mine.toml") && said.contains("key add"),
+        "{said}"
+    );
+    let added = run_in(dir.path(), &["gateway", "key", "add", "ann"], &[]);
+    assert!(added.status.success(), "{}", text(&added.stderr));
+    assert!(dir.path().join("mine.toml").exists());
+    let planned = run_in(dir.path(), &["gateway", "--dry-run"], &[]);
+    assert!(planned.status.success(), "{}", text(&planned.stderr));
+    let rotated = run_in(dir.path(), &["gateway", "key", "rotate", "ann"], &[]);
+    assert_eq!(text(&rotated.stdout).lines().count(), 1, "the key alone");
+}
+
 #[test]
 fn a_plan_names_what_was_found_and_no_key() {
     let dir = dir();

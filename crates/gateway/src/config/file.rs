@@ -569,6 +569,32 @@ pub(super) fn positive(
     }
 }
 
+/// What the parser says, without the value that it quotes, which may be a key, and in words of the file
+/// instead of those of this program.
+fn without_values(message: &str) -> String {
+    let Some((found, expected)) = message.rsplit_once(", expected ") else {
+        return message.to_owned();
+    };
+    let expected = match expected {
+        "u64" | "u32" | "u16" | "usize" => "a whole number of 0 or more",
+        "f64" => "a number",
+        other => other,
+    };
+    // Numbers are no keys, and names of fields are the file's own.
+    let is_value = [
+        "invalid type: string ",
+        "invalid value: string ",
+        "unknown variant ",
+    ];
+    let found = if is_value.iter().any(|it| found.starts_with(it)) {
+        let kind = found.split(['"', '`']).next().unwrap_or("").trim();
+        kind.replace("unknown variant", "unknown word")
+    } else {
+        found.to_owned()
+    };
+    format!("{found}, expected {expected}")
+}
+
 /// Where errors point to.
 pub(super) struct Place<'a> {
     text: &'a str,
@@ -615,7 +641,7 @@ impl Place<'_> {
     fn toml_error(&self, error: &toml::de::Error) -> ConfigError {
         let span = error.span().unwrap_or(0..0);
         let key = self.key_at(span.start);
-        let mut message = error.message().trim().replace('\n', "; ");
+        let mut message = without_values(&error.message().trim().replace('\n', "; "));
         if message.contains("unknown field") && message.contains("key") {
             message.push_str(
                 " (an API key does not belong in this file: put it in an environment variable and \

@@ -166,10 +166,16 @@ fn each_mistake_is_named_with_its_line_and_key() {
             "query",
         ),
         (
+            &format!("{endpoint}concurrency_max = \"sk-very-secret\""),
+            3,
+            "concurrency_max",
+            "invalid type: string, expected a whole number of 0 or more",
+        ),
+        (
             &format!("{endpoint}kind = \"grpc\""),
             3,
             "kind",
-            "unknown variant",
+            "unknown word, expected one of",
         ),
         (
             &format!("{endpoint}api_key_env = \"sk-very-secret\""),
@@ -254,6 +260,11 @@ fn a_key_written_into_the_file_is_not_repeated_in_the_error() {
         "[[endpoint]]\nurl = \"http://x:1\"\napi_key_env = \"sk-very-secret\"",
         "[[endpoint]]\nurl = \"http://me:sk-very-secret@x:1\"",
         "[[endpoint]]\nurl = \"http://me:sk-very-secret@x y\"",
+        "[[endpoint]]\nurl = \"http://x:1\"\nconcurrency_max = \"sk-very-secret\"",
+        "[[endpoint]]\nurl = \"http://x:1\"\nkind = \"sk-very-secret, expected \"",
+        "[[endpoint]]\nurl = \"http://x:1\"\nquantization = \"sk-very-secret\"",
+        "listen = \"sk-very-secret\"",
+        "region = 5\nlimits = \"sk-very-secret\"",
     ];
     for text in rows {
         let error = parse(text).expect_err(text);

@@ -77,7 +77,13 @@ async fn nobody_is_asked_who_does_not_meet_what_is_asked_for_and_the_caller_hear
     assert!(!answer.headers.contains_key("x-longrun-warning"));
     assert_eq!(route(&gateway, &answer.call()).await["safe"], true);
 
-    for bad in [json!({"min_success": 99}), json!({"min_reliability": 0.9})] {
+    // Arrays too, which serde would read by the order of its fields.
+    for bad in [
+        json!({"min_success": 99}),
+        json!({"min_reliability": 0.9}),
+        json!([["a"]]),
+        json!([]),
+    ] {
         let refused = gateway.post(asking(&bad)).await;
         assert_eq!(refused.json()["error"]["code"], "invalid_preferences");
     }

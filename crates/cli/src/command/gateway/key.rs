@@ -37,7 +37,7 @@ pub(crate) struct Place {
     /// The directory of the gateway.
     #[arg(long, default_value = "longrun-gateway")]
     dir: PathBuf,
-    /// The key file, where the configuration names one.
+    /// The key file; where it is not given, the one that `longrun.toml` here names.
     #[arg(long)]
     keys_file: Option<PathBuf>,
 }
@@ -103,7 +103,7 @@ impl Command {
                     .place
                     .change(|file| file.rotate(&rotate.name, overlap_ms, now_ms, &random))?;
                 show(&key);
-                println!(
+                eprintln!(
                     "The old key is good for another {} h.",
                     rotate.overlap_hours
                 );
@@ -113,7 +113,7 @@ impl Command {
                 println!("revoked   {name}; a running gateway notices within two seconds");
             }
             Self::List(place) => {
-                let path = place.path();
+                let path = place.path()?;
                 let file = read(&path)?.ok_or_else(|| {
                     Unusable(format!("{}: there are no keys yet", path.display()))
                 })?;
@@ -125,9 +125,14 @@ impl Command {
 }
 
 impl Place {
-    fn path(&self) -> PathBuf {
-        let default = || keys::file_of(&self.dir);
-        self.keys_file.clone().unwrap_or_else(default)
+    /// The file that a gateway started here would read: as the command line says, as `longrun.toml` does,
+    /// or the one beside the directory.
+    fn path(&self) -> Result<PathBuf> {
+        if let Some(file) = &self.keys_file {
+            return Ok(file.clone());
+        }
+        let named = configured(Path::new(super::CONFIG_DEFAULT))?;
+        Ok(named.unwrap_or_else(|| keys::file_of(&self.dir)))
     }
 
     /// Changes the file whole; two commands at once wait for each other.
@@ -135,7 +140,7 @@ impl Place {
         &self,
         how: impl FnOnce(&mut KeyFile) -> Result<T, gateway::keys::KeyError>,
     ) -> Result<T> {
-        let path = self.path();
+        let path = self.path()?;
         if let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) {
             files::make_dir(directory)?;
         }
@@ -148,6 +153,22 @@ impl Place {
         files::write_whole(&path, file.to_text().as_bytes())?;
         Ok(made)
     }
+}
+
+/// The key file that a configuration names, if it is there and names one. Nothing else of it is looked at: what it
+/// takes from the environment may not be at hand here.
+fn configured(configuration: &Path) -> Result<Option<PathBuf>> {
+    if !configuration.exists() {
+        return Ok(None);
+    }
+    let text = files::read_text(configuration)?;
+    let table: toml::Table = text.parse().map_err(|_| {
+        let path = configuration.display();
+        Unusable(format!("{path}: it is not TOML, so it cannot say where the keys are; mend it, or name --keys-file"))
+    })?;
+    let named = table.get("keys_file").and_then(toml::Value::as_str);
+    let beside = configuration.parent().unwrap_or(Path::new(""));
+    Ok(named.map(|file| beside.join(file)))
 }
 
 fn read(path: &Path) -> Result<Option<KeyFile>> {

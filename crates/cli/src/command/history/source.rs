@@ -1,9 +1,11 @@
 //! Where a history comes from, and which part of it is meant.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result};
 use clap::Args;
 use record::control::LogOrigin;
-use record::{Endpoint, Provider, SignerId};
+use record::{Endpoint, Predicate, Provider, SignerId};
 use reliability::account;
 use reliability::fold::{History, Policy};
 use reliability::forecast::fold::Forecasts;
@@ -11,6 +13,9 @@ use tlog::history::{Plan, Planner, Selection};
 
 use crate::files::{self, Unusable};
 use crate::log_files::LogFiles;
+
+/// Observers that are named to whoever asked for one that is not there, at most.
+const OBSERVERS_NAMED: usize = 10;
 
 /// A log, and what of it.
 #[derive(Args)]
@@ -134,6 +139,8 @@ pub(super) fn fold(
         forecasts: super::predicted::forecasts(),
         erased: 0,
     };
+    // Whose digits were mistyped is not shown a history without a call.
+    let (mut is_there, mut others) = (observer.is_none(), BTreeSet::new());
     let plan = if selection.is_whole() {
         None
     } else {
@@ -152,6 +159,14 @@ pub(super) fn fold(
         |(index, record)| {
             match record {
                 Some(record) => {
+                    if let (Some(wanted), Predicate::Observation(_)) =
+                        (observer, &record.statement.predicate)
+                    {
+                        is_there |= record.signer_id() == wanted;
+                        if others.len() < OBSERVERS_NAMED {
+                            others.insert(record.signer_id());
+                        }
+                    }
                     let both = (&mut folded.history, &mut folded.forecasts);
                     account::follow_forecasts(both, &record, index, |_, _| {});
                 }
@@ -160,6 +175,18 @@ pub(super) fn fold(
             Ok(())
         },
     )?;
+    if let Some(observer) = observer.filter(|_| !is_there) {
+        let others: Vec<String> = others.iter().map(ToString::to_string).collect();
+        let there = if others.is_empty() {
+            "nor did anybody else".to_owned()
+        } else {
+            format!("there are: {}", others.join(", "))
+        };
+        return Err(Unusable(format!(
+            "{observer} observed nothing that is in this log; {there}"
+        ))
+        .into());
+    }
     Ok(folded)
 }
 

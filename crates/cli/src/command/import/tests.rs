@@ -91,7 +91,7 @@ fn what_maps_is_a_configuration_that_is_accepted() {
         "{}",
         converted.toml
     );
-    assert_eq!(config.limits.attempts_max, 3);
+    assert_eq!((config.limits.attempts_max, config.retry.again_max), (3, 2));
     let urls: Vec<_> = config.endpoints.iter().map(|e| e.api.to_string()).collect();
     assert_eq!(
         urls,
