@@ -43,6 +43,9 @@ mod tests {
         std::fs::write(&database, bytes).expect("written");
         let why = open(&config, context).err().expect("it is damaged");
         let (told, dir) = (format!("{why:#}"), config.directory.display().to_string());
-        assert!(told.starts_with(&dir) && told.contains("another directory"), "{told}");
+        assert!(
+            told.starts_with(&dir) && told.contains("another directory"),
+            "{told}"
+        );
     }
 }

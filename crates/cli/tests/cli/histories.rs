@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::support::{Http, Server, chat, run, text};
+use crate::support::{Http, Server, chat, longrun, run, text};
 use record::bucket::start_ms;
 use record::control::LogOrigin;
 use record::summary::{BundleCounts, StreamNumbers, Summary};
@@ -51,6 +51,15 @@ fn digests_of_the_gateway_are_made_again(dir: &Path, network: &mut Server) {
         let (told, made) = (of("history"), json(&show));
         if told["digest"] == made["digest"] {
             assert!(made["endpoints"][0]["calls"].as_u64() > Some(0), "{made:#}");
+            // A mistyped id has no history of nothing.
+            let nobody = "0".repeat(64);
+            let asked = ["history", "show", "--log", &log, "--observer", &nobody];
+            let refused = longrun().args(asked).output().expect("it runs");
+            let said = text(&refused.stderr);
+            assert!(
+                !refused.status.success() && said.contains(&observer),
+                "{said}"
+            );
             return;
         }
         assert!(
