@@ -114,7 +114,16 @@ fn screen(status: &Value, account: &Value) -> Vec<String> {
             };
             let past = known.iter().find(same).unwrap_or(&Value::Null);
             let calls = past["attempts"]["calls"].as_u64().unwrap_or(0);
-            (calls, row(endpoint, past))
+            let mut row = row(endpoint, past);
+            // One name may stand for several models.
+            let alike = endpoints.iter().filter(|it| it["name"] == endpoint["name"]);
+            if let (Some(name), Some(model)) =
+                (endpoint["name"].as_str(), endpoint["model"].as_str())
+                && alike.count() > 1
+            {
+                row[0] = format!("{name} {model}");
+            }
+            (calls, row)
         })
         .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.0));
@@ -202,10 +211,20 @@ fn row(endpoint: &Value, past: &Value) -> [String; 9] {
         well,
         duration(&past["first_token"]["p50_us"]),
         duration(&past["first_token"]["p95_us"]),
-        cost.map_or_else(|| "–".to_owned(), |micro| format!("${:.2}", micro / 1e6)),
+        cost.map_or_else(|| "–".to_owned(), dollars),
         burn(past),
         incidents,
     ]
+}
+
+/// Cents, and of less than ten cents what can be told.
+fn dollars(micro: f64) -> String {
+    let dollars = micro / 1e6;
+    if dollars < 0.1 {
+        format!("${dollars:.4}")
+    } else {
+        format!("${dollars:.2}")
+    }
 }
 
 /// The fastest that any objective burns over an hour.
@@ -294,6 +313,16 @@ mod tests {
             assert!(lines[3].contains(part), "{part} in {}", lines[3]);
         }
         assert!(lines[4].starts_with("http://new") && lines[4].contains("nothing known"));
+        let served = |model: &str| json!({"name": "one", "model": model, "provider": "p", "cost_micro": 381});
+        let two = screen(
+            &json!({"endpoints": [served("a"), served("b")]}),
+            &json!({}),
+        );
+        assert!(
+            two[3].starts_with("one a ") && two[4].starts_with("one b "),
+            "{two:?}"
+        );
+        assert!(two[3].contains("$0.0004"), "{two:?}");
         let idle = screen(&json!({"endpoints": []}), &json!({}));
         assert!(idle.last().expect("a line").contains("No endpoint"));
     }
