@@ -578,6 +578,8 @@ fn without_values(message: &str) -> String {
     let expected = match expected {
         "u64" | "u32" | "u16" | "usize" => "a whole number of 0 or more",
         "f64" => "a number",
+        // Its name is one of this program.
+        table if table.starts_with("struct ") => "a table",
         other => other,
     };
     // Numbers are no keys, and names of fields are the file's own.

@@ -166,6 +166,12 @@ fn each_mistake_is_named_with_its_line_and_key() {
             "query",
         ),
         (
+            "limits = \"sk-very-secret\"",
+            1,
+            "limits",
+            "invalid type: string, expected a table",
+        ),
+        (
             &format!("{endpoint}concurrency_max = \"sk-very-secret\""),
             3,
             "concurrency_max",

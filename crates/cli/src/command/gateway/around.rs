@@ -111,7 +111,7 @@ pub(super) fn say(config: &GatewayConfig) {
     for endpoint in &config.endpoints {
         println!("would forward to {}", described(endpoint));
     }
-    if config.endpoints.is_empty() && config.networks.is_empty() {
+    if super::forwards_nothing(config) {
         println!("would answer no call, and show what others saw");
     }
     match &config.log {
