@@ -23,6 +23,10 @@ pub struct Retry {
 }
 
 impl Retry {
+    /// The most that [`Retry::again_max`] may be: an endpoint that failed this often for one call will not
+    /// answer it.
+    pub const AGAIN_MAX: u32 = 5;
+
     /// What holds when the file says nothing.
     pub const DEFAULT: Self = Self {
         extra_load_ppm: 200_000,
@@ -49,8 +53,6 @@ pub(super) struct RetryTable {
 
 /// Twice the load is the most that retrying may make of it.
 const EXTRA_LOAD_MAX_PPM: u32 = 1_000_000;
-/// An endpoint that failed this often for one call will not answer it.
-const AGAIN_MAX: u32 = 5;
 
 pub(super) fn retry(at: &Place<'_>, table: &RetryTable) -> Result<Retry, ConfigError> {
     let default = Retry::DEFAULT;
@@ -66,7 +68,7 @@ pub(super) fn retry(at: &Place<'_>, table: &RetryTable) -> Result<Retry, ConfigE
         &table.again_max,
         "retry.again_max",
         default.again_max,
-        AGAIN_MAX,
+        Retry::AGAIN_MAX,
     )?;
     Ok(Retry {
         extra_load_ppm: bounded(

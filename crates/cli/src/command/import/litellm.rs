@@ -7,7 +7,7 @@
 
 use std::fmt::Write as _;
 
-use gateway::config::{UrlError, api_base};
+use gateway::config::{Retry, UrlError, api_base};
 use gateway::discover::HOSTED;
 use serde_json::{Map, Value};
 
@@ -124,8 +124,6 @@ const NO_KEY: &[&str] = &[
 ];
 /// More retries than this are a mistake.
 const RETRIES_MAX: u64 = 1000;
-/// What `retry.again_max` may be.
-const AGAIN_MAX: u64 = 5;
 /// US dollars per million tokens past which the loader takes a price for a mistake in the unit.
 const DOLLARS_MAX: f64 = 1e6;
 
@@ -417,7 +415,7 @@ impl Work {
         if let Some(attempts) = self.attempts_max {
             let _ = write!(toml, "\n[limits]\nattempts_max = {attempts}\n");
             // There each is one more try of the same deployment, if there is no other.
-            let again = (attempts - 1).min(AGAIN_MAX);
+            let again = (attempts - 1).min(Retry::AGAIN_MAX.into());
             let _ = write!(toml, "\n[retry]\nagain_max = {again}\n");
         }
         if let Some(ms) = self.total_ms {
