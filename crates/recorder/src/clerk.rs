@@ -96,8 +96,8 @@ impl Recorder {
         };
         let (row, count) = (self.void_row(tally)?, tally.count());
         let counters = self.inner.counters.clone();
-        let done = Box::new(move |outcome: Result<(), SpoolError>| match outcome {
-            Ok(()) => {
+        let done = Box::new(move |outcome: Result<i64, SpoolError>| match outcome {
+            Ok(_) => {
                 unsettled.settled();
                 counters.voided.fetch_add(count, Ordering::Relaxed);
                 counters.durable.notify_one();
@@ -154,7 +154,7 @@ pub(crate) fn append_all(spool: &Spool, rows: Vec<NewRow>) -> Result<(), Recorde
     let (answer, outcomes) = std::sync::mpsc::channel();
     for row in rows {
         let answer = answer.clone();
-        let done = Box::new(move |outcome| {
+        let done = Box::new(move |outcome: Result<i64, SpoolError>| {
             // The receiver only goes after an earlier row failed.
             let _ = answer.send(outcome);
         });
@@ -162,5 +162,8 @@ pub(crate) fn append_all(spool: &Spool, rows: Vec<NewRow>) -> Result<(), Recorde
     }
     drop(answer);
     spool.flush()?;
-    Ok(outcomes.into_iter().collect::<Result<(), SpoolError>>()?)
+    outcomes
+        .into_iter()
+        .try_for_each(|outcome| outcome.map(drop))?;
+    Ok(())
 }

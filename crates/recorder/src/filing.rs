@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use record::{CallId, Envelope, Exchange, Outcome, Predicate, RecordId, Statement};
+use record::{CallId, Envelope, Exchange, Outcome, Predicate, Record, RecordId, Statement};
 use store::spool::SpoolError;
 use tokio::sync::{Notify, oneshot};
 
@@ -49,8 +49,31 @@ pub enum WhyUnrecorded {
 #[derive(Debug)]
 pub struct Queued {
     pub(crate) id: RecordId,
-    pub(crate) envelope: Envelope,
+    pub(crate) signed: Signed,
     pub(crate) durable: oneshot::Receiver<Result<(), SpoolError>>,
+}
+
+/// What is on its way: others may hold a record too.
+#[derive(Debug)]
+pub(crate) enum Signed {
+    Record(Arc<Record>),
+    Envelope(Envelope),
+}
+
+impl Signed {
+    fn envelope(&self) -> &Envelope {
+        match self {
+            Self::Record(record) => &record.envelope,
+            Self::Envelope(envelope) => envelope,
+        }
+    }
+
+    fn into_envelope(self) -> Envelope {
+        match self {
+            Self::Record(record) => Arc::unwrap_or_clone(record).envelope,
+            Self::Envelope(envelope) => envelope,
+        }
+    }
 }
 
 impl Queued {
@@ -64,7 +87,7 @@ impl Queued {
     /// its number is voided.
     #[must_use]
     pub fn envelope(&self) -> &Envelope {
-        &self.envelope
+        self.signed.envelope()
     }
 
     /// Waits for the group commit.
@@ -73,7 +96,7 @@ impl Queued {
     /// [`WhyUnrecorded::Failed`]: it is not recorded after all.
     pub async fn durable(self) -> Result<(RecordId, Envelope), WhyUnrecorded> {
         match self.durable.await {
-            Ok(Ok(())) => Ok((self.id, self.envelope)),
+            Ok(Ok(())) => Ok((self.id, self.signed.into_envelope())),
             Ok(Err(_)) | Err(_) => Err(WhyUnrecorded::Failed),
         }
     }

@@ -1,14 +1,14 @@
 //! Records that were signed here a moment ago, for whoever folds what this signer records.
 
-use std::collections::{HashMap, VecDeque};
-use std::sync::Mutex;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
 
 use record::{Record, RecordId};
 use tokio::sync::Notify;
 
 use crate::numbers::lock;
 
-/// The latest records, each until it is taken.
+/// The latest records that are durable, each until it is taken.
 #[derive(Default)]
 pub(crate) struct Fresh {
     kept: Mutex<Kept>,
@@ -18,12 +18,19 @@ pub(crate) struct Fresh {
 #[derive(Default)]
 struct Kept {
     most: usize,
-    /// Boxed, since the table has more room than records.
-    by_id: HashMap<RecordId, Box<Record>>,
-    /// Oldest first; some may have been taken, but not the first.
-    order: VecDeque<RecordId>,
+    /// In order of their positions in the spool.
+    records: VecDeque<(i64, Arc<Record>)>,
     /// Kept since one was taken.
     untaken: usize,
+}
+
+/// What comes next after a position in the spool.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// These records, without a gap.
+    Here(Vec<(i64, Arc<Record>)>),
+    /// Rows that only the spool has, up to the one before this position, if it is known.
+    Elsewhere(Option<i64>),
 }
 
 /// Which share of those that may be kept are many: 1 in 4.
@@ -33,57 +40,57 @@ impl Fresh {
     pub(crate) fn keep_at_most(&self, most: usize) {
         let mut kept = lock(&self.kept);
         kept.most = most;
-        kept.make_room(0);
+        while kept.records.len() > most {
+            kept.records.pop_front();
+        }
     }
 
-    pub(crate) fn keep(&self, record: Record) {
+    /// Keeps a record that is durable at a position above those before.
+    pub(crate) fn keep(&self, position: i64, record: Arc<Record>) {
         let mut kept = lock(&self.kept);
         if kept.most == 0 {
             return;
         }
-        kept.make_room(1);
-        kept.order.push_back(record.id);
-        kept.by_id.insert(record.id, Box::new(record));
+        if kept.records.len() == kept.most {
+            kept.records.pop_front();
+        }
+        kept.records.push_back((position, record));
         kept.untaken += 1;
         if kept.untaken == kept.most / MANY {
             self.many.notify_one();
         }
     }
 
-    pub(crate) fn take(&self, id: RecordId) -> Option<Box<Record>> {
+    /// Whoever looks for one has mostly had those before it, so it is found at once. One that is not here
+    /// costs a look at all, which is little beside verifying it.
+    pub(crate) fn take(&self, id: RecordId) -> Option<Arc<Record>> {
         let mut kept = lock(&self.kept);
-        let taken = kept.by_id.remove(&id);
-        if taken.is_some() {
-            kept.untaken = 0;
+        let at = kept.records.iter().position(|(_, record)| record.id == id);
+        let (_, record) = kept.records.remove(at?)?;
+        kept.untaken = 0;
+        Some(record)
+    }
+
+    /// Takes at most `limit` of what follows on a position.
+    pub(crate) fn take_after(&self, position: i64, limit: usize) -> Next {
+        let mut kept = lock(&self.kept);
+        while kept.records.front().is_some_and(|(n, _)| *n <= position) {
+            kept.records.pop_front();
         }
-        kept.forget_taken();
-        taken
+        let next = kept.records.front().map(|(n, _)| *n);
+        if next != Some(position + 1) {
+            return Next::Elsewhere(next);
+        }
+        let without_gap = (position + 1..).zip(&kept.records);
+        let without_gap = without_gap.take_while(|(wanted, (n, _))| wanted == n);
+        let count = without_gap.take(limit).count();
+        kept.untaken = 0;
+        Next::Here(kept.records.drain(..count).collect())
     }
 
     /// Resolves when many wait to be taken.
     pub(crate) async fn many(&self) {
         self.many.notified().await;
-    }
-}
-
-impl Kept {
-    fn make_room(&mut self, count: usize) {
-        // One that is never taken, since its row never came, holds up those behind it for a while only.
-        while self.by_id.len() + count > self.most || self.order.len() + count > 2 * self.most {
-            let Some(oldest) = self.order.pop_front() else {
-                return;
-            };
-            self.by_id.remove(&oldest);
-        }
-        self.forget_taken();
-    }
-
-    fn forget_taken(&mut self) {
-        while let Some(first) = self.order.front()
-            && !self.by_id.contains_key(first)
-        {
-            self.order.pop_front();
-        }
     }
 }
 
@@ -95,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    fn record(number: u64) -> Record {
+    fn record(number: u64) -> Arc<Record> {
         let random = SystemRandom::new();
         let key = record::SigningKey::generate(&random).expect("a key");
         let signer = record::Signer {
@@ -120,20 +127,22 @@ mod tests {
             outcomes: record::void::OutcomeCounts::default(),
         };
         let statement = Statement::new(signer, void).expect("a statement");
-        key.sign_record(statement, &random).expect("a record")
+        Arc::new(key.sign_record(statement, &random).expect("a record"))
     }
 
     #[test]
     fn the_latest_are_there_once() {
         let fresh = Fresh::default();
-        let records: Vec<Record> = (0..4).map(record).collect();
-        fresh.keep(records[0].clone());
+        let records: Vec<_> = (0..4).map(record).collect();
+        fresh.keep(1, records[0].clone());
         assert_eq!(fresh.take(records[0].id), None, "nobody asked for them");
         fresh.keep_at_most(2);
-        records.iter().for_each(|record| fresh.keep(record.clone()));
+        for (position, record) in (1..).zip(&records) {
+            fresh.keep(position, record.clone());
+        }
         assert_eq!(fresh.take(records[1].id), None, "it was among the oldest");
         let taken = fresh.take(records[3].id);
-        assert_eq!(taken.as_deref(), Some(&records[3]));
+        assert_eq!(taken.as_ref(), Some(&records[3]));
         assert_eq!(fresh.take(records[3].id), None, "it was taken");
         let again = Envelope::from_json(&records[2].envelope.to_json());
         let read = again.and_then(Envelope::open).expect("it verifies");
@@ -142,43 +151,38 @@ mod tests {
     }
 
     #[test]
-    fn what_was_taken_takes_no_room() {
+    fn what_follows_on_a_position_is_taken_up_to_a_gap() {
         let fresh = Fresh::default();
-        let records: Vec<Record> = (0..4).map(record).collect();
-        fresh.keep_at_most(2);
-        fresh.keep(records[0].clone());
-        fresh.keep(records[1].clone());
-        assert!(fresh.take(records[0].id).is_some() && fresh.take(records[1].id).is_some());
-        fresh.keep(records[2].clone());
-        fresh.keep(records[3].clone());
-        assert_eq!(lock(&fresh.kept).order.len(), 2);
-        assert!(
-            fresh.take(records[2].id).is_some(),
-            "there is room for both"
-        );
-    }
-
-    #[test]
-    fn one_that_nobody_takes_does_not_stay() {
-        let fresh = Fresh::default();
-        fresh.keep_at_most(2);
-        let [stuck, other] = [0, 1].map(record);
-        fresh.keep(stuck.clone());
-        for _ in 0..20 {
-            fresh.keep(other.clone());
-            assert!(fresh.take(other.id).is_some());
-            assert!(lock(&fresh.kept).order.len() <= 4);
+        fresh.keep_at_most(8);
+        assert_eq!(fresh.take_after(0, 8), Next::Elsewhere(None));
+        let records: Vec<_> = (0..5).map(record).collect();
+        // The row at 4 is of another kind.
+        let positions = [1, 2, 3, 5, 6];
+        for (position, record) in positions.iter().zip(&records) {
+            fresh.keep(*position, record.clone());
         }
-        assert!(fresh.take(stuck.id).is_none());
+        let kept = |from: usize, to: usize| -> Vec<_> {
+            let kept = positions.iter().copied().zip(records.iter().cloned());
+            kept.skip(from).take(to - from).collect()
+        };
+        assert_eq!(fresh.take_after(0, 2), Next::Here(kept(0, 2)));
+        assert_eq!(fresh.take_after(2, 8), Next::Here(kept(2, 3)));
+        assert_eq!(fresh.take_after(3, 8), Next::Elsewhere(Some(5)));
+        assert_eq!(
+            fresh.take_after(5, 8),
+            Next::Here(kept(4, 5)),
+            "one that was read elsewhere is let go of"
+        );
+        assert_eq!(fresh.take_after(6, 8), Next::Elsewhere(None));
     }
 
     #[tokio::test]
     async fn whoever_takes_them_is_told_of_many() {
         let fresh = Fresh::default();
         fresh.keep_at_most(2 * MANY);
-        fresh.keep(record(0));
+        fresh.keep(1, record(0));
         assert_eq!(fresh.many().now_or_never(), None);
-        fresh.keep(record(1));
+        fresh.keep(2, record(1));
         fresh.many().await;
     }
 }

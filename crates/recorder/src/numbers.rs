@@ -2,8 +2,8 @@
 //!
 //! A stream keeps a stock of leased numbers and refills it in the background once half of a
 //! block is left, so taking a number is a lock and two HMACs. Blocks grow while they are used up
-//! quickly and shrink while they last: what a crash turns into voids stays in proportion to the
-//! traffic.
+//! quickly and shrink while they last, and of large ones the spool is told of a few numbers at a time
+//! that they are handed out: what a crash turns into voids stays in proportion to the traffic.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -25,6 +25,9 @@ pub(crate) const BLOCK_MAX: u32 = spool::BLOCK_NUMBERS_MAX;
 const FAST_MS: u64 = 2_000;
 /// A block that lasted longer than this halves the next one, ms.
 const SLOW_MS: u64 = 60_000;
+/// The spool is told of this share of a block at a time, and of one number at least: 1 in 128. A write to
+/// a file for each would cost a busy stream more than the rest of its number.
+const TOLD_SHARE: u64 = 128;
 /// How long [`Stream::number`] waits for a block before it gives up.
 pub const LEASE_WAIT: Duration = Duration::from_secs(2);
 
@@ -65,6 +68,10 @@ struct Cursor {
     stream: spool::StreamId,
     next: u64,
     end: u64,
+    /// What the spool was told of ends here.
+    told: u64,
+    /// Of how many numbers it is told at a time.
+    stride: u64,
     secret: [u8; 32],
 }
 
@@ -97,7 +104,11 @@ impl Stock {
             seq: block.next,
             secret: block.secret,
         };
-        spool.issue(taken.stream, taken.seq)?;
+        if block.next >= block.told {
+            let told = (block.next + block.stride).min(block.end);
+            spool.issue(taken.stream, told - 1)?;
+            block.told = told;
+        }
         block.next += 1;
         if block.next == block.end {
             self.blocks.pop_front();
@@ -116,6 +127,8 @@ impl Stock {
             stream,
             next,
             end,
+            told: next,
+            stride: (u64::from(count) / TOLD_SHARE).max(1),
             secret: block.secret,
         });
     }

@@ -16,9 +16,9 @@ use crate::clerk::{self, append_all};
 use crate::config::{Config, Context};
 use crate::error::RecorderError;
 use crate::filing::{
-    Counters, Draft, InFlight, Queued, Recorded, WhyUnrecorded, check_number, outcome,
+    Counters, Draft, InFlight, Queued, Recorded, Signed, WhyUnrecorded, check_number, outcome,
 };
-use crate::fresh::Fresh;
+use crate::fresh::{Fresh, Next};
 use crate::identity::{self, Identity};
 use crate::lookup::{self, Entry};
 use crate::numbers::{Named, Numbered, Stream, lock, parse_name};
@@ -47,7 +47,7 @@ pub(crate) struct Inner {
     pub(crate) counters: Arc<Counters>,
     pub(crate) home: Option<Home>,
     pub(crate) shipped: Arc<Shipped>,
-    pub(crate) fresh: Fresh,
+    pub(crate) fresh: Arc<Fresh>,
     pub(crate) tasks: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -87,7 +87,7 @@ impl Recorder {
                 counters: Arc::default(),
                 home,
                 shipped,
-                fresh: Fresh::default(),
+                fresh: Arc::default(),
                 tasks: Mutex::default(),
             }),
         };
@@ -191,7 +191,7 @@ impl Recorder {
         let statement = Statement::about(signer, draft.exchange, draft.predicate)?;
         check_number(&statement, &number)?;
         let random = inner.context.random.as_ref();
-        let record = inner.identity.sign_record(statement, random)?;
+        let record = Arc::new(inner.identity.sign_record(statement, random)?);
         let row = NewRow {
             number: Some((number.spool_stream, number.seq().number())),
             call: draft.call.map(|call| *call.as_bytes()),
@@ -202,9 +202,7 @@ impl Recorder {
             at_ms: inner.context.clock.unix_ms(),
             ..NewRow::default()
         };
-        let envelope = record.envelope.clone();
-        inner.fresh.keep(record);
-        Ok(self.append(row, envelope, flight(number)))
+        Ok(self.append(row, Signed::Record(record), flight(number)))
     }
 
     /// Signs and keeps an unnumbered statement of one's own, such as a manifest. It is never
@@ -224,7 +222,7 @@ impl Recorder {
             prompt: true,
             ..self.row(&envelope)
         };
-        Ok(self.append(row, envelope, self.unnumbered()))
+        Ok(self.append(row, Signed::Envelope(envelope), self.unnumbered()))
     }
 
     /// Signs an unnumbered statement of one's own that need not be kept once the home log has it,
@@ -257,7 +255,7 @@ impl Recorder {
             private,
             ..self.row(&envelope)
         };
-        Ok(self.append(row, envelope, self.unnumbered()))
+        Ok(self.append(row, Signed::Envelope(envelope), self.unnumbered()))
     }
 
     /// Keeps somebody else's record with a call and sends it to the home log too: a node's
@@ -270,7 +268,7 @@ impl Recorder {
             private,
             ..self.row(&envelope)
         };
-        self.append(row, envelope, self.unnumbered())
+        self.append(row, Signed::Envelope(envelope), self.unnumbered())
     }
 
     /// One record with its state.
@@ -364,24 +362,31 @@ impl Recorder {
         &self,
         after: i64,
         limit: usize,
-    ) -> Result<Vec<(i64, Box<Record>)>, RecorderError> {
-        self.look(move |recorder| {
-            let spool = &recorder.inner.spool;
-            let mut records = Vec::new();
-            for (n, id) in spool.ids(after, limit)? {
-                let record = match recorder.inner.fresh.take(RecordId::from_bytes(id)) {
-                    Some(record) => record,
-                    // Rows are let go of only once this fold is past them.
-                    None => match spool.row(n)? {
-                        Some(row) => Box::new(lookup::record_of(&row)?),
-                        None => continue,
-                    },
-                };
-                records.push((n, record));
-            }
-            Ok(records)
+    ) -> Result<Vec<(i64, Arc<Record>)>, RecorderError> {
+        let fresh = &self.inner.fresh;
+        let before = match fresh.take_after(after, limit) {
+            Next::Here(records) => return Ok(records),
+            Next::Elsewhere(before) => before,
+        };
+        let between = before.map_or(limit, |before| {
+            usize::try_from(before - after - 1).map_or(limit, |rows| rows.min(limit))
+        });
+        let read = self.look(move |recorder| {
+            let rows = recorder.inner.spool.rows(after, between)?;
+            let record = |row: &spool::Row| Ok((row.n, Arc::new(lookup::record_of(row)?)));
+            let rows = rows.iter();
+            let wanted = rows.take_while(|row| before.is_none_or(|before| row.n < before));
+            wanted.map(record).collect::<Result<Vec<_>, _>>()
+        });
+        let read = read.await?;
+        Ok(match (before, read.is_empty()) {
+            // What was in between was let go of.
+            (Some(before), true) => match fresh.take_after(before - 1, limit) {
+                Next::Here(records) => records,
+                Next::Elsewhere(_) => read,
+            },
+            _ => read,
         })
-        .await
     }
 
     /// From now on the latest `count` numbered records are kept in memory, for a fold of one's own
@@ -441,10 +446,10 @@ impl Recorder {
         .await
     }
 
-    /// A record that was signed here a moment ago, once. The id is that of the signed bytes, so
+    /// A durable record that was signed here a moment ago, once. The id is that of the signed bytes, so
     /// whatever has it says what was signed here.
     #[must_use]
-    pub fn take_fresh(&self, id: RecordId) -> Option<Box<Record>> {
+    pub fn take_fresh(&self, id: RecordId) -> Option<Arc<Record>> {
         self.inner.fresh.take(id)
     }
 
@@ -537,21 +542,30 @@ impl Recorder {
         }
     }
 
-    fn append(&self, row: NewRow, envelope: Envelope, flight: InFlight) -> Recorded {
+    fn append(&self, row: NewRow, signed: Signed, flight: InFlight) -> Recorded {
         let (answer, durable) = oneshot::channel();
         let id = RecordId::from_bytes(row.id);
-        let done = Box::new(move |outcome: Result<(), SpoolError>| {
+        let fresh = match &signed {
+            Signed::Record(record) => Some((self.inner.fresh.clone(), record.clone())),
+            Signed::Envelope(_) => None,
+        };
+        let done = Box::new(move |outcome: Result<i64, SpoolError>| {
             match &outcome {
-                Ok(()) => flight.land(),
+                Ok(position) => {
+                    if let Some((fresh, record)) = fresh {
+                        fresh.keep(*position, record);
+                    }
+                    flight.land();
+                }
                 Err(error) => flight.counters.refused(id, error),
             }
             // Nobody may be waiting.
-            let _ = answer.send(outcome);
+            let _ = answer.send(outcome.map(drop));
         });
         match self.inner.spool.append(row, done) {
             Ok(()) => Recorded::Queued(Queued {
                 id,
-                envelope,
+                signed,
                 durable,
             }),
             Err(SpoolError::Full { .. }) => Recorded::Unrecorded(WhyUnrecorded::SpoolFull),

@@ -194,11 +194,12 @@ impl Spool {
         })
     }
 
-    /// Queues a row. `done` learns when it is durable, or why it never will be.
+    /// Queues a row. `done` learns its position when it is durable, or why it never will be. Positions are
+    /// told in their order.
     ///
     /// Answers at once. `Err` means the row was not queued and `done` will not be called;
     /// [`SpoolError::Full`] is the one to expect.
-    pub fn append(&self, row: NewRow, done: Done<()>) -> Result<(), SpoolError> {
+    pub fn append(&self, row: NewRow, done: Done<i64>) -> Result<(), SpoolError> {
         check_size("the envelope", row.envelope.len(), ENVELOPE_BYTES_MAX)?;
         check_size("the private part", row.private.len(), PRIVATE_BYTES_MAX)?;
         self.reserve(row.bytes(), row.urgent)?;
@@ -315,17 +316,6 @@ impl Spool {
     /// The rows after position `after`, in order, at most `limit`: everything that is kept.
     pub fn rows(&self, after: i64, limit: usize) -> Result<Vec<Row>, SpoolError> {
         self.reader(|reader| reader.rows(after, limit))
-    }
-
-    /// Positions and ids of the rows after position `after`, in order, at most `limit`: for whoever
-    /// has most of the rows already.
-    pub fn ids(&self, after: i64, limit: usize) -> Result<Vec<(i64, [u8; 32])>, SpoolError> {
-        self.reader(|reader| reader.ids(after, limit))
-    }
-
-    /// The row at a position, while it is kept.
-    pub fn row(&self, n: i64) -> Result<Option<Row>, SpoolError> {
-        self.reader(|reader| reader.row(n))
     }
 
     /// The secret of the block that holds this number, while one of its rows is kept.

@@ -500,7 +500,7 @@ fn fold_bundle(
         // What was signed here a moment ago, byte for byte, needs no verifying.
         let fresh = |envelope: &Envelope| {
             let fresh = recorder.take_fresh(envelope.record_id())?;
-            (fresh.envelope == *envelope).then_some(*fresh)
+            (fresh.envelope == *envelope).then(|| Arc::unwrap_or_clone(fresh))
         };
         let record = open_with(entry, body, fresh)
             .map_err(|e| StepError::Contradiction(format!("entry {place}: {e}")))?;

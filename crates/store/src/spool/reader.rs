@@ -177,19 +177,6 @@ impl Reader {
         Ok(rows.collect::<Result<_, _>>()?)
     }
 
-    pub(super) fn row(&self, n: i64) -> Result<Option<Row>, SpoolError> {
-        Ok(self.at(BTreeSet::from([n]), |_| true)?.pop())
-    }
-
-    pub(super) fn ids(&self, after: i64, limit: usize) -> Result<Vec<(i64, [u8; 32])>, SpoolError> {
-        let mut select = self
-            .connection
-            .prepare_cached("SELECT n, id FROM record WHERE n > ?1 ORDER BY n LIMIT ?2")?;
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let rows = select.query_map([after, limit], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        Ok(rows.collect::<Result<_, _>>()?)
-    }
-
     pub(super) fn secret_of(
         &self,
         stream: StreamId,

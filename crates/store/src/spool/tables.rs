@@ -13,7 +13,7 @@ pub(super) const PRUNE_ROWS: u64 = 512;
 /// Of the 256 first bytes that a key can have, how many one transaction sweeps.
 const SWEEP_STEP: u8 = 4;
 
-/// Inserts a row; gives its position.
+/// Inserts a row; gives its position. It does not wait for the log before [`await_log`].
 pub(super) fn insert(transaction: &Transaction<'_>, row: &NewRow) -> Result<i64, SpoolError> {
     let (stream, seq) = row.number.unzip();
     let call = row.call.as_ref().map(<[u8; 16]>::as_slice);
@@ -37,11 +37,21 @@ pub(super) fn insert(transaction: &Transaction<'_>, row: &NewRow) -> Result<i64,
         Err(error) if is_constraint(&error) => return Err(number_used(row)),
         Err(error) => return Err(error.into()),
     }
-    let n = transaction.last_insert_rowid();
+    Ok(transaction.last_insert_rowid())
+}
+
+/// Puts the rows at these positions, inserted in this transaction, among those that wait for the log.
+pub(super) fn await_log(
+    transaction: &Transaction<'_>,
+    (first, last): (i64, i64),
+) -> Result<(), SpoolError> {
     transaction
-        .prepare_cached("INSERT INTO outbox (n, bytes, at_ms) VALUES (?1, ?2, ?3)")?
-        .execute([n, signed(row.bytes()), signed(row.at_ms)])?;
-    Ok(n)
+        .prepare_cached(
+            "INSERT INTO outbox (n, bytes, at_ms)
+             SELECT n, length(envelope) + length(private), at_ms FROM record WHERE n BETWEEN ?1 AND ?2",
+        )?
+        .execute([first, last])?;
+    Ok(())
 }
 
 fn is_constraint(error: &rusqlite::Error) -> bool {

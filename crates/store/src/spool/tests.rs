@@ -49,7 +49,7 @@ fn lease(spool: &Spool, stream: &str, count: u32) -> Block {
     block.recv().expect("answered").expect("leased")
 }
 
-fn append(spool: &Spool, row: NewRow) -> Result<(), SpoolError> {
+fn append(spool: &Spool, row: NewRow) -> Result<i64, SpoolError> {
     let (answer, outcome) = mpsc::channel();
     spool.append(
         row,
@@ -89,10 +89,11 @@ fn a_row_goes_out_and_comes_back_with_its_place() {
     let mut first = row(1, Some((block.range.stream, 1)));
     first.call = Some([9; 16]);
     first.private = b"kept here".to_vec();
-    append(&spool, first.clone()).expect("appended");
+    let position = append(&spool, first.clone()).expect("appended");
 
     let pending = spool.pending(0, 10, 1 << 20).expect("read");
     assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0].n, position);
     assert_eq!(pending[0].envelope, b"envelope 1");
     assert_eq!(spool.oldest_pending_ms().expect("read"), Some(1001));
     let waiting = spool.by_id(&first.id).expect("read").expect("there");
@@ -176,7 +177,7 @@ fn a_row_without_a_number_is_stored_once() {
     for _ in 0..2 {
         // In one group, most likely; in two, it is the same.
         let answer = both.0.clone();
-        let done = Box::new(move |outcome: Result<(), SpoolError>| {
+        let done = Box::new(move |outcome: Result<i64, SpoolError>| {
             answer.send(outcome.is_ok()).expect("asked");
         });
         spool.append(row(1, None), done).expect("queued");
@@ -210,7 +211,8 @@ fn every_row_is_found_before_during_and_after_it_is_indexed() {
         row
     };
     for tag in 0..total {
-        let done = Box::new(|outcome: Result<(), SpoolError>| outcome.expect("appended"));
+        let done =
+            Box::new(|outcome: Result<i64, SpoolError>| assert!(outcome.is_ok(), "appended"));
         spool.append(spread(tag), done).expect("queued");
         if tag % 611 != 0 {
             continue;
@@ -289,7 +291,8 @@ fn old_published_rows_go_pinned_and_pending_ones_stay() {
     append(&spool, row(2, None)).expect("appended");
     let stream = lease(&spool, "s", 300).range.stream;
     for seq in 1..=300 {
-        let done = Box::new(|outcome: Result<(), SpoolError>| outcome.expect("appended"));
+        let done =
+            Box::new(|outcome: Result<i64, SpoolError>| assert!(outcome.is_ok(), "appended"));
         spool
             .append(row(10 + seq, Some((stream, seq))), done)
             .expect("queued");
@@ -447,7 +450,8 @@ fn index_entries_go_after_their_rows() {
             // Spread over the keys, as digests are.
             row.id[..8].copy_from_slice(&tag.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
             row.call = Some(row.id[..16].try_into().expect("sixteen bytes"));
-            let done = Box::new(|outcome: Result<(), SpoolError>| outcome.expect("appended"));
+            let done =
+                Box::new(|outcome: Result<i64, SpoolError>| assert!(outcome.is_ok(), "appended"));
             spool.append(row, done).expect("queued");
         }
         spool.flush().expect("flushed");

@@ -28,7 +28,7 @@ pub(super) const TRY_AGAIN: Duration = Duration::from_secs(1);
 pub(super) enum Op {
     Append {
         row: NewRow,
-        done: Done<()>,
+        done: Done<i64>,
     },
     Lease {
         stream: String,
@@ -63,10 +63,10 @@ impl Op {
 
     fn turn_away(self) {
         match self {
-            Op::Append { done, .. }
-            | Op::Settle { done, .. }
-            | Op::Flush { done }
-            | Op::Close { done, .. } => done(Err(SpoolError::Closed)),
+            Op::Append { done, .. } => done(Err(SpoolError::Closed)),
+            Op::Settle { done, .. } | Op::Flush { done } | Op::Close { done, .. } => {
+                done(Err(SpoolError::Closed))
+            }
             Op::Lease { done, .. } => done(Err(SpoolError::Closed)),
             Op::Stop => {}
         }
@@ -94,6 +94,8 @@ pub(super) struct Writer {
 #[derive(Default)]
 struct Group {
     answers: Vec<Answer>,
+    /// Appended rows, by position.
+    appended: Vec<(i64, Done<i64>)>,
     leased: Vec<(Block, i64, Done<Block>)>,
     appended_rows: u64,
     appended_bytes: u64,
@@ -199,6 +201,9 @@ impl Writer {
         for (block, id, done) in group.leased {
             done(outcome.clone().and_then(|()| self.leased(block, id)));
         }
+        for (n, done) in group.appended {
+            done(outcome.clone().map(|()| n));
+        }
         for answer in group.answers {
             answer(outcome.clone());
         }
@@ -261,6 +266,11 @@ impl Writer {
         if let Some(error) = failure {
             return Err(error);
         }
+        if let (Some((first, ..)), Some((last, ..))) =
+            (group.inserted.first(), group.inserted.last())
+        {
+            tables::await_log(&transaction, (*first, *last))?;
+        }
         tables::store_blocks(&transaction, &self.blocks)?;
         group.chunk = lock(&self.shared.recent).chunk();
         tables::index(&transaction, &group.chunk)?;
@@ -280,7 +290,8 @@ fn adopt(op: Op, group: &mut Group) {
         Op::Append { row, done } => {
             group.appended_rows += 1;
             group.appended_bytes += row.bytes();
-            group.answers.push(done);
+            // It gets no position: nothing of the group is kept.
+            group.appended.push((0, done));
         }
         Op::Lease { done, .. } => {
             group.answers.push(Box::new(move |outcome| {
@@ -305,10 +316,10 @@ fn apply(
 ) -> Result<(), SpoolError> {
     match op {
         Op::Append { row, done } => match append(transaction, blocks, shared, &row, group) {
-            Ok(()) => {
+            Ok(n) => {
                 group.appended_rows += 1;
                 group.appended_bytes += row.bytes();
-                group.answers.push(done);
+                group.appended.push((n, done));
                 Ok(())
             }
             Err(error @ SpoolError::Database(_)) => {
@@ -384,14 +395,14 @@ fn apply(
     }
 }
 
-/// Checks first, writes after: a refusal leaves nothing behind.
+/// Checks first, writes after: a refusal leaves nothing behind. Gives the row's position.
 fn append(
     transaction: &Transaction<'_>,
     blocks: &mut Blocks,
     shared: &Shared,
     row: &NewRow,
     group: &mut Group,
-) -> Result<(), SpoolError> {
+) -> Result<i64, SpoolError> {
     // A numbered row is as unique as its number.
     if row.number.is_none() && !group.unnumbered.insert(row.id) {
         return Err(tables::duplicate(&row.id));
@@ -407,7 +418,7 @@ fn append(
     match inserted {
         Ok(n) => {
             group.inserted.push((n, row.id, row.call));
-            Ok(())
+            Ok(n)
         }
         Err(error) => {
             blocks.rollback_to(savepoint);

@@ -142,7 +142,7 @@ fn child(file: &Path) {
             {
                 tag += 1;
                 spool.issue(block.range.stream, seq).expect("marked");
-                let done = move |outcome: Result<(), SpoolError>| {
+                let done = move |outcome: Result<i64, SpoolError>| {
                     outcome.expect("durable");
                     println!("{tag}.");
                 };
