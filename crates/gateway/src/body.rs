@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use engine::openai::ApiError;
+use http_body::Body;
 use http_body_util::BodyExt;
 
 /// Most bytes of a body that are read only to be thrown away.
@@ -21,8 +21,11 @@ const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// 413, 408 or 400 in OpenAI's shape.
-pub(crate) async fn read(body: Body, limit: usize, time: Duration) -> Result<Bytes, ApiError> {
-    let mut body = body;
+pub(crate) async fn read(
+    mut body: impl Body<Data = Bytes> + Unpin,
+    limit: usize,
+    time: Duration,
+) -> Result<Bytes, ApiError> {
     let whole = tokio::time::timeout(time, gather(&mut body, limit)).await;
     match whole {
         Ok(Ok(bytes)) => Ok(bytes),
@@ -46,7 +49,10 @@ enum Broken {
     Cut,
 }
 
-async fn gather(body: &mut Body, limit: usize) -> Result<Bytes, Broken> {
+async fn gather(
+    body: &mut (impl Body<Data = Bytes> + Unpin),
+    limit: usize,
+) -> Result<Bytes, Broken> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     while let Some(frame) = body.frame().await {
@@ -71,7 +77,7 @@ async fn gather(body: &mut Body, limit: usize) -> Result<Bytes, Broken> {
     Ok(whole.freeze())
 }
 
-async fn discard(body: &mut Body) {
+async fn discard(body: &mut (impl Body<Data = Bytes> + Unpin)) {
     let mut left = DISCARD_BYTES_MAX;
     while let Some(Ok(frame)) = body.frame().await {
         let Some(after) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {

@@ -23,7 +23,9 @@ pub(crate) struct Live {
     pub(crate) site: Arc<Site>,
     pub(crate) stream: Stream,
     /// The provider in words: an id, or an origin.
-    pub(crate) provider: String,
+    pub(crate) provider: Arc<String>,
+    /// The model, for whoever keeps its name.
+    pub(crate) model: Arc<String>,
     /// `provider/model`, as a header.
     pub(crate) header: HeaderValue,
     /// `provider/model`, as a JSON string with its quotes.
@@ -46,7 +48,8 @@ impl Live {
             stream: recorder.stream(&id, NumberedKind::Observation),
             header,
             json: serde_json::Value::from(label).to_string(),
-            provider: id.provider.to_string(),
+            provider: Arc::new(id.provider.to_string()),
+            model: Arc::new(id.model.to_string()),
             vitals: site.memory.of(&id),
             id,
             site,

@@ -9,6 +9,7 @@
 //! Without keys everyone who reaches the gateway is an operator; that is why such a gateway stays
 //! on the loopback interface.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -17,8 +18,8 @@ use axum::middleware::Next;
 use axum::response::Response;
 use engine::http::Peer;
 use engine::openai::ApiError;
-use http::HeaderValue;
 use http::header::WWW_AUTHENTICATE;
+use http::{HeaderMap, HeaderValue};
 
 use crate::answer::Answer;
 use crate::callers::Caller;
@@ -38,34 +39,48 @@ pub(crate) async fn admit(
     // The pattern, not the path: a caller must not be able to make up series.
     let route = request.extensions().get::<MatchedPath>().cloned();
     let answer = admitted(&gateway, request, next).await;
-    let route = route.as_ref().map_or("other", MatchedPath::as_str);
+    let route = route.map_or(Cow::Borrowed("other"), |path| {
+        path.as_str().to_owned().into()
+    });
     gateway.metrics.request(route, answer.status().as_u16());
     answer
 }
 
 async fn admitted(gateway: &Gateway, mut request: Request, next: Next) -> Response {
-    if let Err(why) = gateway.settings().guard.admit(request.headers()) {
-        return forbidden(why);
-    }
-    let path = request.uri().path();
-    let for_anyone = FOR_ANYONE.contains(&path);
-    let for_callers = FOR_CALLERS.iter().any(|start| path.starts_with(start));
     let peer = request.extensions().get::<Peer>();
     let ip = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |Peer(peer)| peer.ip());
-    if for_anyone {
-        request.extensions_mut().insert(Caller::keyless(ip));
-        return next.run(request).await;
+    match enter(gateway, request.uri().path(), request.headers(), ip) {
+        Ok(caller) => {
+            request.extensions_mut().insert(caller);
+            next.run(request).await
+        }
+        Err(refusal) => *refusal,
     }
+}
+
+/// Whom a request is let in as, or the answer to it.
+pub(crate) fn enter(
+    gateway: &Gateway,
+    path: &str,
+    headers: &HeaderMap,
+    ip: IpAddr,
+) -> Result<Caller, Box<Response>> {
+    if let Err(why) = gateway.settings().guard.admit(headers) {
+        return Err(Box::new(forbidden(why)));
+    }
+    if FOR_ANYONE.contains(&path) {
+        return Ok(Caller::keyless(ip));
+    }
+    let for_callers = FOR_CALLERS.iter().any(|start| path.starts_with(start));
     let unix_ms = gateway.clock.unix_ms();
-    let caller = match gateway.callers.identify(request.headers(), ip, unix_ms) {
+    let caller = match gateway.callers.identify(headers, ip, unix_ms) {
         Ok(caller) => caller,
-        Err(error) => return unauthorized(&error, for_callers),
+        Err(error) => return Err(Box::new(unauthorized(&error, for_callers))),
     };
     if !for_callers && !caller.is_operator() {
-        return forbidden("Only an operator's key opens this.");
+        return Err(Box::new(forbidden("Only an operator's key opens this.")));
     }
-    request.extensions_mut().insert(caller);
-    next.run(request).await
+    Ok(caller)
 }
 
 fn forbidden(why: &str) -> Response {

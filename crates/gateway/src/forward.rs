@@ -268,7 +268,7 @@ fn order(
     let stepped_aside = !over.is_empty()
         && !preferences.any
         && choose::step_aside(&mut candidates, |place| {
-            over.contains(&endpoints[place].provider)
+            over.contains(endpoints[place].provider.as_str())
         });
     if stepped_aside {
         why = Why::SteppedAside;

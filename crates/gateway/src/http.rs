@@ -1,17 +1,22 @@
 //! The routes of a gateway.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use axum::Router;
 use axum::extract::rejection::{PathRejection, QueryRejection};
-use axum::extract::{Extension, Path, Query, Request, State};
+use axum::extract::{Extension, Path, Query, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use engine::http::Peer;
 use engine::openai::{ApiError, Model, ModelList, Surface};
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Method, StatusCode, Uri};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, StatusCode, Uri};
+use hyper::body::Incoming;
+use hyper::service::Service as _;
+use hyper_util::service::TowerToHyperService;
 use record::CallId;
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +38,64 @@ fn named(path: Named) -> String {
     path.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name)
 }
 
-/// The routes, with `pages` beside them.
-pub(crate) fn router(gateway: Arc<Gateway>, pages: Router) -> Router {
-    let door = Arc::clone(&gateway);
-    let api = routes().router;
-    let api = api.method_not_allowed_fallback(wrong_method);
-    let api = api.fallback(unknown_path).with_state(gateway);
-    pages
-        .merge(api)
-        .layer(middleware::from_fn_with_state(door, door::admit))
+/// Calls of models: what a gateway is for. They do not go through the router, whose layers would cost
+/// them more than all else on their way in.
+const SURFACES: [(&str, Surface); 4] = [
+    ("/v1/chat/completions", Surface::Chat),
+    ("/v1/completions", Surface::Completions),
+    ("/v1/embeddings", Surface::Embeddings),
+    ("/v1/responses", Surface::Responses),
+];
+
+/// What a gateway serves.
+pub(crate) struct Service {
+    gateway: Arc<Gateway>,
+    /// All but calls of models.
+    others: TowerToHyperService<Router>,
+}
+
+impl Service {
+    /// The API, with `pages` beside it.
+    pub(crate) fn new(gateway: Arc<Gateway>, pages: Router) -> Self {
+        let door = Arc::clone(&gateway);
+        let api = routes().router;
+        let api = api.method_not_allowed_fallback(wrong_method);
+        let api = api.fallback(unknown_path).with_state(Arc::clone(&gateway));
+        let door = middleware::from_fn_with_state(door, door::admit);
+        Self {
+            gateway,
+            others: TowerToHyperService::new(pages.merge(api).layer(door)),
+        }
+    }
+
+    pub(crate) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+    ) -> Response {
+        let path = request.uri().path();
+        let Some((route, surface)) = SURFACES.iter().find(|(route, _)| *route == path) else {
+            request.extensions_mut().insert(Peer(peer));
+            let answer = Box::pin(self.others.call(request)).await;
+            return answer.unwrap_or_else(|never| match never {});
+        };
+        let gateway = &self.gateway;
+        let answer = match door::enter(gateway, route, request.headers(), peer.ip()) {
+            Err(refusal) => *refusal,
+            Ok(caller) if request.method() == Method::POST => {
+                ask(gateway, caller, *surface, request).await
+            }
+            Ok(_) => {
+                let (method, uri) = (request.method().clone(), request.uri().clone());
+                let mut answer = wrong_method(method, uri).await;
+                let allowed = HeaderValue::from_static("POST");
+                answer.headers_mut().insert(ALLOW, allowed);
+                answer
+            }
+        };
+        gateway.metrics.request(*route, answer.status().as_u16());
+        answer
+    }
 }
 
 /// Routes, and the paths that they are for: the description of the API is held to these.
@@ -59,14 +113,11 @@ impl Routes {
 }
 
 pub(crate) fn routes() -> Routes {
-    let none = Routes {
+    let surfaces = Routes {
         router: Router::new(),
-        paths: Vec::new(),
+        paths: SURFACES.iter().map(|(path, _)| *path).collect(),
     };
-    none.route("/v1/chat/completions", asking(Surface::Chat))
-        .route("/v1/completions", asking(Surface::Completions))
-        .route("/v1/embeddings", asking(Surface::Embeddings))
-        .route("/v1/responses", asking(Surface::Responses))
+    surfaces
         .route("/v1/models", get(models).fallback(wrong_method))
         .route("/v1/models/{*model}", get(model))
         .route("/healthz", get(health))
@@ -91,19 +142,12 @@ pub(crate) fn routes() -> Routes {
         .route("/longrun/v1/reload", post(reload).fallback(wrong_method))
 }
 
-/// The route of a surface.
-fn asking(surface: Surface) -> MethodRouter<Arc<Gateway>> {
-    let ask = move |State(gateway): Shared, Extension(caller): From, request: Request| {
-        answer(gateway, caller, surface, request)
-    };
-    post(ask).fallback(wrong_method)
-}
-
-async fn answer(
-    gateway: Arc<Gateway>,
+/// Answers a call of a model.
+async fn ask(
+    gateway: &Arc<Gateway>,
     caller: Caller,
     surface: Surface,
-    request: Request,
+    request: Request<Incoming>,
 ) -> Response {
     let call = match gateway.clients.new_call(&caller, gateway.random.as_ref()) {
         Ok(call) => call,
@@ -134,7 +178,7 @@ async fn answer(
                 check: None,
                 trace: trace.clone(),
             };
-            forward::answer(&gateway, &settings, asked).await.0
+            forward::answer(gateway, &settings, asked).await.0
         }
     };
     callers::tell_limits(&caller, answer.headers_mut());

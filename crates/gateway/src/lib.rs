@@ -233,12 +233,12 @@ pub async fn serve(
         tasks.push(tokio::spawn(certificate.keep_following()));
     }
     let (stop, stopped) = watch::channel(None);
-    let router = http::router(Arc::clone(&gateway), pages);
+    let service = Arc::new(http::Service::new(Arc::clone(&gateway), pages));
     let serving = Arc::clone(&gateway);
     let server = tokio::spawn(async move {
         let limits = || serving.settings().config.limits;
         let cut_off = || serving.stopping.store(true, Ordering::Relaxed);
-        listen::serve(listener, router, limits, acceptor, stopped, cut_off).await;
+        listen::serve(listener, service, limits, acceptor, stopped, cut_off).await;
     });
     Ok(Handle {
         address,

@@ -12,15 +12,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
 use axum::response::Response;
-use engine::http::{Peer, nodelay};
+use engine::http::nodelay;
+use http::Request;
 use hyper::body::Incoming;
-use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
@@ -29,13 +26,14 @@ use tokio::time::{Instant, Sleep};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::Limits;
+use crate::http::Service;
 
-/// Serves `router` within `limits` (asked for with each connection; how many there may be, once)
+/// Serves `service` within `limits` (asked for with each connection; how many there may be, once)
 /// until `stop` says how long answers under way may still take. What is not done
 /// by then is cut off, after `cut_off` was called.
 pub(crate) async fn serve(
     listener: TcpListener,
-    router: Router,
+    service: Arc<Service>,
     limits: impl Fn() -> Limits,
     tls: Option<TlsAcceptor>,
     mut stop: watch::Receiver<Option<Duration>>,
@@ -45,7 +43,6 @@ pub(crate) async fn serve(
     let slots = Arc::new(Semaphore::new(limits().connections_max));
     let mut builder = hyper::server::conn::http1::Builder::new();
     builder.timer(TokioTimer::new());
-    let service = TowerToHyperService::new(router);
     let mut connections = JoinSet::new();
     let drain = loop {
         let asked = async {
@@ -70,13 +67,10 @@ pub(crate) async fn serve(
             },
         };
         nodelay(&stream);
-        let service = service.clone();
-        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
-            request.extensions_mut().insert(Peer(peer));
-            let answer = service.call(request);
-            async move {
-                Ok::<Response, Infallible>(answer.await.unwrap_or_else(|never| match never {}))
-            }
+        let service = Arc::clone(&service);
+        let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+            let service = Arc::clone(&service);
+            async move { Ok::<Response, Infallible>(service.answer(request, peer).await) }
         });
         let limits = limits();
         builder.header_read_timeout(limits.request);

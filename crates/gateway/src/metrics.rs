@@ -6,6 +6,9 @@
 //! caller can make up, so the number of series is bounded by the configuration; those of objectives and
 //! of concentration by constants as well.
 
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 mod living;
@@ -17,9 +20,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 use reliability::forecast::fold::ToldObjective;
-use std::sync::atomic::AtomicU64;
 
-use crate::catalog::Live;
 use crate::observe::Facts;
 use crate::status::Status;
 
@@ -35,14 +36,14 @@ const SECONDS: [f64; 15] = [
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Endpoint {
-    provider: String,
-    model: String,
+    provider: Arc<String>,
+    model: Arc<String>,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Attempt {
-    provider: String,
-    model: String,
+    provider: Arc<String>,
+    model: Arc<String>,
     outcome: &'static str,
     /// Empty for `ok`.
     fault: &'static str,
@@ -50,7 +51,7 @@ struct Attempt {
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Request {
-    route: String,
+    route: Cow<'static, str>,
     status: u16,
 }
 
@@ -58,7 +59,7 @@ struct Request {
 struct Tokens {
     /// The name of the key; empty where no key is needed.
     caller: String,
-    model: String,
+    model: Arc<String>,
     kind: &'static str,
 }
 
@@ -134,26 +135,26 @@ impl Metrics {
     }
 
     /// A request was answered; `route` is a pattern, never what the caller sent.
-    pub(crate) fn request(&self, route: &str, status: u16) {
-        let label = Request {
-            route: route.to_owned(),
-            status,
-        };
+    pub(crate) fn request(&self, route: impl Into<Cow<'static, str>>, status: u16) {
+        let route = route.into();
+        let label = Request { route, status };
         self.requests.get_or_create(&label).inc();
     }
 
     /// An attempt ended.
     pub(crate) fn attempt(&self, facts: &Facts) {
         let row = facts.seen.row();
-        let Endpoint { provider, model } = endpoint(&facts.live);
+        let endpoint = Endpoint {
+            provider: Arc::clone(&facts.live.provider),
+            model: Arc::clone(&facts.live.model),
+        };
         let label = Attempt {
-            provider,
-            model,
+            provider: Arc::clone(&endpoint.provider),
+            model: Arc::clone(&endpoint.model),
             outcome: row.outcome.as_str(),
             fault: row.fault.map_or("", |fault| fault.as_str()),
         };
         self.attempts.get_or_create(&label).inc();
-        let endpoint = endpoint(&facts.live);
         let total = seconds(facts.total_us);
         self.attempt_seconds.get_or_create(&endpoint).observe(total);
         if let Some(us) = facts.first_token_us {
@@ -165,7 +166,7 @@ impl Metrics {
             for (kind, tokens) in [("prompt", prompt), ("completion", completion)] {
                 let label = Tokens {
                     caller: caller.to_owned(),
-                    model: facts.live.id.model.to_string(),
+                    model: Arc::clone(&endpoint.model),
                     kind,
                 };
                 self.tokens.get_or_create(&label).inc_by(tokens);
@@ -196,13 +197,6 @@ impl Metrics {
         text::encode_registry(&mut out, &gauges)?;
         text::encode_eof(&mut out)?;
         Ok(out)
-    }
-}
-
-fn endpoint(live: &Live) -> Endpoint {
-    Endpoint {
-        provider: live.id.provider.to_string(),
-        model: live.id.model.to_string(),
     }
 }
 
