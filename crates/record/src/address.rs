@@ -13,7 +13,7 @@ use std::str::FromStr;
 use crate::endpoint::Origin;
 use crate::error::{Code, Error, Result};
 use crate::field::Field;
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::schema;
 
 /// Longest address in bytes.
@@ -73,8 +73,8 @@ impl Field for Address {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::from(self.to_string())
+    fn write(&self, out: &mut Writer) {
+        out.text(&self.to_string());
     }
 
     fn schema() -> Object<'static> {

@@ -7,7 +7,7 @@ use crate::bucket::INTEGER_MAX;
 use crate::digest::{Digest, KeyId, SignerId, StreamId, sha256};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Text, object, whole, words};
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::schema;
 
 /// Longest origin in bytes.
@@ -69,10 +69,10 @@ impl Field for Provider {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value<'_> {
+    fn write(&self, out: &mut Writer) {
         match self {
-            Provider::Joined(id) => Value::from(id.to_string()),
-            Provider::Outside(origin) => Value::from(origin.as_str()),
+            Provider::Joined(id) => id.write(out),
+            Provider::Outside(origin) => origin.write(out),
         }
     }
 
@@ -151,8 +151,8 @@ impl Field for Origin {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::from(self.as_str())
+    fn write(&self, out: &mut Writer) {
+        out.text(self.as_str());
     }
 
     fn schema() -> Object<'static> {
@@ -231,8 +231,8 @@ impl Field for Seq {
         Self::new(whole(value, INTEGER_MAX)?)
     }
 
-    fn write(&self) -> Value<'_> {
-        self.0.write()
+    fn write(&self, out: &mut Writer) {
+        self.0.write(out);
     }
 
     fn schema() -> Object<'static> {

@@ -8,7 +8,7 @@ use std::fmt;
 use crate::bucket::{DurationUs, INTEGER_MAX, START_STEP_MS, StartMs, Tokens};
 use crate::digest::{CallId, Digest, KeyId, Nonce, RecordId, SignerId};
 use crate::error::{Code, Error, Result};
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::key::PublicKey;
 use crate::schema;
 
@@ -18,7 +18,7 @@ pub(crate) trait Field: Sized {
     const OPTIONAL: bool = false;
 
     fn read(value: &Value<'_>) -> Result<Self>;
-    fn write(&self) -> Value<'_>;
+    fn write(&self, out: &mut Writer);
 
     /// What [`Field::read`] refuses of members that contradict each other, all the way down, for what
     /// was not read. Types that cannot be made wrong have nothing to say.
@@ -33,8 +33,9 @@ pub(crate) trait Field: Sized {
         Self::read(object.required(name)?).map_err(|error| error.under(name))
     }
 
-    fn write_member<'a>(&'a self, object: &mut Object<'a>, name: &'static str) {
-        object.push(name.into(), self.write());
+    fn write_member(&self, out: &mut Writer, name: &'static str) {
+        out.name(name);
+        self.write(out);
     }
 }
 
@@ -54,9 +55,12 @@ impl<T: Field> Field for Option<T> {
         self.as_ref().map_or(Ok(()), T::check_all)
     }
 
-    fn write(&self) -> Value<'_> {
+    fn write(&self, out: &mut Writer) {
         // `write_member` leaves out what is absent; nothing else writes options.
-        self.as_ref().map_or(Value::Bool(false), T::write)
+        match self {
+            Some(value) => value.write(out),
+            None => out.boolean(false),
+        }
     }
 
     fn read_member(object: &Object<'_>, name: &str) -> Result<Self> {
@@ -66,9 +70,9 @@ impl<T: Field> Field for Option<T> {
         }
     }
 
-    fn write_member<'a>(&'a self, object: &mut Object<'a>, name: &'static str) {
+    fn write_member(&self, out: &mut Writer, name: &'static str) {
         if let Some(value) = self {
-            value.write_member(object, name);
+            value.write_member(out, name);
         }
     }
 }
@@ -83,8 +87,13 @@ impl<T: Field> Field for Vec<T> {
             .collect()
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::Array(self.iter().map(T::write).collect())
+    fn write(&self, out: &mut Writer) {
+        out.array(|out| {
+            for item in self {
+                out.item();
+                item.write(out);
+            }
+        });
     }
 
     fn check_all(&self) -> Result<()> {
@@ -105,8 +114,8 @@ impl Field for bool {
         }
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::Bool(*self)
+    fn write(&self, out: &mut Writer) {
+        out.boolean(*self);
     }
 
     fn schema() -> Object<'static> {
@@ -137,8 +146,8 @@ pub(crate) fn whole(value: &Value<'_>, max: u64) -> Result<u64> {
 
 /// Writes a number; one that is too large becomes one that no reader accepts, so that
 /// [`crate::Statement::to_payload`] refuses it.
-fn number(number: u64) -> Value<'static> {
-    Value::Integer(i64::try_from(number).unwrap_or(i64::MAX))
+fn write_whole(number: u64, out: &mut Writer) {
+    out.integer(i64::try_from(number).unwrap_or(i64::MAX));
 }
 
 impl Field for u64 {
@@ -146,8 +155,8 @@ impl Field for u64 {
         whole(value, INTEGER_MAX)
     }
 
-    fn write(&self) -> Value<'_> {
-        number(*self)
+    fn write(&self, out: &mut Writer) {
+        write_whole(*self, out);
     }
 
     fn schema() -> Object<'static> {
@@ -161,8 +170,8 @@ impl Field for u32 {
         u32::try_from(number).map_err(|_| Error::new(Code::BadValue, "too large"))
     }
 
-    fn write(&self) -> Value<'_> {
-        number(u64::from(*self))
+    fn write(&self, out: &mut Writer) {
+        out.integer(i64::from(*self));
     }
 
     fn schema() -> Object<'static> {
@@ -177,8 +186,8 @@ macro_rules! hex_fields {
                 value.expect_str()?.parse()
             }
 
-            fn write(&self) -> Value<'_> {
-                Value::from(self.to_hex())
+            fn write(&self, out: &mut Writer) {
+                out.hex(self.as_bytes());
             }
 
             fn schema() -> Object<'static> {
@@ -204,8 +213,8 @@ macro_rules! bucket_fields {
                 Self::from_edge(whole(value, INTEGER_MAX)?)
             }
 
-            fn write(&self) -> Value<'_> {
-                number(self.$unit())
+            fn write(&self, out: &mut Writer) {
+                write_whole(self.$unit(), out);
             }
 
             fn schema() -> Object<'static> {
@@ -227,8 +236,8 @@ impl Field for PublicKey {
         Self::from_spki(&crate::base64::decode(value.expect_str()?)?)
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::from(crate::base64::encode(self.spki()))
+    fn write(&self, out: &mut Writer) {
+        out.base64(self.spki());
     }
 
     fn schema() -> Object<'static> {
@@ -305,8 +314,8 @@ impl<const MAX: usize> Field for Text<MAX> {
         Self::new(value.expect_str()?)
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::from(self.as_str())
+    fn write(&self, out: &mut Writer) {
+        out.text(self.as_str());
     }
 
     fn schema() -> Object<'static> {
@@ -375,8 +384,8 @@ impl Field for Word {
         Self::new(value.expect_str()?)
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::from(self.as_str())
+    fn write(&self, out: &mut Writer) {
+        out.text(self.as_str());
     }
 
     fn schema() -> Object<'static> {
@@ -402,6 +411,17 @@ macro_rules! object {
             $($(#[doc = $member_doc])* pub $member: $type,)*
         }
 
+        impl $name {
+            /// Its members alone: those of a predicate come after its signer.
+            pub(crate) fn write_members(&self, out: &mut $crate::json::Writer) {
+                $($crate::field::Field::write_member(
+                    &self.$member,
+                    out,
+                    $crate::field::member_name(stringify!($member)),
+                );)*
+            }
+        }
+
         impl $crate::field::Field for $name {
             fn read(value: &$crate::json::Value<'_>) -> $crate::error::Result<Self> {
                 let object = value.expect_object()?;
@@ -423,16 +443,8 @@ macro_rules! object {
                 Ok(())
             }
 
-            fn write(&self) -> $crate::json::Value<'_> {
-                // One more than its own: a predicate is written with its signer.
-                let members = 1 + [$(stringify!($member)),*].len();
-                let mut object = $crate::json::Object::with_room(members);
-                $($crate::field::Field::write_member(
-                    &self.$member,
-                    &mut object,
-                    $crate::field::member_name(stringify!($member)),
-                );)*
-                $crate::json::Value::Object(object)
+            fn write(&self, out: &mut $crate::json::Writer) {
+                out.object(|out| self.write_members(out));
             }
 
             fn schema() -> $crate::json::Object<'static> {
@@ -507,8 +519,8 @@ macro_rules! words {
                 value.expect_str()?.parse()
             }
 
-            fn write(&self) -> $crate::json::Value<'_> {
-                $crate::json::Value::from(self.as_str())
+            fn write(&self, out: &mut $crate::json::Writer) {
+                out.plain(self.as_str());
             }
 
             fn schema() -> $crate::json::Object<'static> {

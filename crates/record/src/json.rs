@@ -14,6 +14,8 @@ use crate::error::{Code, Error, Result};
 mod read;
 mod write;
 
+pub(crate) use write::Writer;
+
 #[cfg(test)]
 mod tests;
 
@@ -70,9 +72,6 @@ pub const EXACT: Limits = Limits {
     string_bytes: 256,
     items: 64,
 };
-
-/// What a statement takes, about: most observations and receipts have less.
-const STATEMENT_BYTES: usize = 1536;
 
 impl Limits {
     fn too_large(&self, bytes: usize) -> Error {
@@ -138,63 +137,9 @@ impl<'a> Value<'a> {
 
     /// Compact JSON: no spaces, members in their order.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.to_bytes_about(256)
-    }
-
-    fn to_bytes_about(&self, bytes: usize) -> Vec<u8> {
-        let mut out = Vec::with_capacity(bytes);
-        write::value(self, &mut out);
-        out
-    }
-
-    /// The same bytes, if a reader with these limits takes them.
-    ///
-    /// # Errors
-    /// What [`Value::from_slice`] would say of them: kind `Limit`; the path says where.
-    pub(crate) fn to_bytes_within(&self, limits: &Limits) -> Result<Vec<u8>> {
-        self.check(limits, 0)?;
-        let mut bytes = self.to_bytes_about(STATEMENT_BYTES);
-        // Some are kept for a while.
-        bytes.shrink_to_fit();
-        if bytes.len() > limits.bytes {
-            return Err(limits.too_large(bytes.len()));
-        }
-        Ok(bytes)
-    }
-
-    fn check(&self, limits: &Limits, depth: usize) -> Result<()> {
-        let nested = |items: usize| {
-            if depth >= limits.depth {
-                return Err(limits.too_deep());
-            }
-            if items > limits.items {
-                return Err(limits.too_many_items());
-            }
-            Ok(())
-        };
-        match self {
-            Value::Bool(_) => Ok(()),
-            Value::Integer(number) if number.unsigned_abs() <= INTEGER_MAX => Ok(()),
-            Value::Integer(_) => Err(beyond_integers()),
-            Value::String(text) => limits.admit_string(text),
-            Value::Array(items) => {
-                nested(items.len())?;
-                let mut items = items.iter().enumerate();
-                items.try_for_each(|(index, item)| {
-                    item.check(limits, depth + 1)
-                        .map_err(|error| error.at_index(index))
-                })
-            }
-            Value::Object(object) => {
-                nested(object.len())?;
-                object.members().try_for_each(|(name, member)| {
-                    limits.admit_string(name)?;
-                    member
-                        .check(limits, depth + 1)
-                        .map_err(|error| error.under(name))
-                })
-            }
-        }
+        let mut out = Writer::unlimited();
+        out.value(self);
+        out.into_bytes()
     }
 
     /// The same without what it borrows.
@@ -303,13 +248,6 @@ impl<'a> Object<'a> {
         Self::default()
     }
 
-    /// An object without members, and with room for some.
-    pub(crate) fn with_room(members: usize) -> Self {
-        Self {
-            members: Vec::with_capacity(members),
-        }
-    }
-
     /// The value of a member.
     pub fn member(&self, name: &str) -> Option<&Value<'a>> {
         self.members
@@ -349,12 +287,6 @@ impl<'a> Object<'a> {
     pub fn with(mut self, name: impl Into<Cow<'a, str>>, value: impl Into<Value<'a>>) -> Self {
         self.set(name, value);
         self
-    }
-
-    /// Sets a member and puts it first.
-    pub(crate) fn set_first(&mut self, name: &'static str, value: Value<'a>) {
-        self.members.retain(|(have, _)| have != name);
-        self.members.insert(0, (Cow::Borrowed(name), value));
     }
 
     /// Appends without looking for an older member of that name.

@@ -16,9 +16,9 @@
 use crate::digest::Digest;
 use crate::error::{Code, Error, Result};
 use crate::field::Field;
-use crate::json::{Object, Value};
+use crate::json::{Value, Writer};
 use crate::schema;
-use crate::statement::{REQUEST, RESPONSE, Signer, Subject};
+use crate::statement::{REQUEST, RESPONSE, SIGNER, Signer, Subject};
 
 pub mod control;
 pub mod forecast;
@@ -146,15 +146,20 @@ macro_rules! kinds {
                 }
             }
 
-            /// The predicate's members; those of an unknown kind include its signer.
-            pub(crate) fn write(&self) -> Result<Object<'_>> {
-                let value = match self {
-                    $(Predicate::$variant(body) => body.write(),)+
-                    Predicate::Unknown { value, .. } => value.clone(),
-                };
-                match value {
-                    Value::Object(object) => Ok(object),
-                    other => other.expect_object().cloned(),
+            /// The predicate, with its signer before all other members.
+            pub(crate) fn write(&self, signer: &Signer, out: &mut Writer) {
+                match self {
+                    $(Predicate::$variant(body) => out.object(|out| {
+                        signer.write_member(out, SIGNER);
+                        body.write_members(out);
+                    }),)+
+                    Predicate::Unknown { value: Value::Object(object), .. } => out.object(|out| {
+                        signer.write_member(out, SIGNER);
+                        // As it was read, it names one itself.
+                        out.members(object.members().filter(|(name, _)| *name != SIGNER));
+                    }),
+                    // No reader takes it.
+                    Predicate::Unknown { value, .. } => out.value(value),
                 }
             }
 

@@ -9,7 +9,7 @@ use crate::endpoint::{NumberedKind, Seq, Stream};
 use crate::envelope::Envelope;
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Text, object};
-use crate::json::{self, Object, Value};
+use crate::json::{self, Object, Value, Writer};
 use crate::key::PublicKey;
 use crate::kind::{Predicate, Subjects, require_id, subject};
 use crate::schema;
@@ -22,6 +22,12 @@ pub const PREDICATE_PREFIX: &str = "urn:longrun:";
 
 /// Most subjects of a statement of an unknown kind.
 pub const SUBJECTS_MAX: usize = 16;
+
+/// The member of a predicate that says who signs.
+pub(crate) const SIGNER: &str = "signer";
+
+/// What a statement takes, about: most observations and receipts have less.
+const USUAL_BYTES: usize = 1536;
 
 /// The subject that commits to the request.
 pub const REQUEST: &str = "request";
@@ -62,11 +68,12 @@ impl Field for Subject {
         })
     }
 
-    fn write(&self) -> Value<'_> {
-        Object::new()
-            .with("name", self.name.write())
-            .with("digest", Object::new().with("sha256", self.sha256.write()))
-            .into()
+    fn write(&self, out: &mut Writer) {
+        out.object(|out| {
+            self.name.write_member(out, "name");
+            out.name("digest");
+            out.object(|out| self.sha256.write_member(out, "sha256"));
+        });
     }
 
     fn schema() -> Object<'static> {
@@ -180,30 +187,32 @@ impl Statement {
     /// # Errors
     /// Whatever a reader of the statement would refuse.
     pub fn to_payload(&self) -> Result<Vec<u8>> {
-        let mut predicate = self.predicate.write()?;
-        predicate.set_first("signer", self.signer.write());
-        let value = Value::from(
-            Object::new()
-                .with("_type", STATEMENT_TYPE)
-                .with("subject", self.subjects.write())
-                .with(
-                    "predicateType",
-                    format!("{PREDICATE_PREFIX}{}", self.predicate.kind()),
-                )
-                .with("predicate", predicate),
-        );
-        let bytes = value.to_bytes_within(&json::STATEMENT)?;
+        let bytes = self.write().within_limits()?;
         if matches!(self.predicate, Predicate::Unknown { .. }) {
-            Self::from_value(&value)?;
+            Self::from_payload(&bytes)?;
         } else {
             self.check()?;
             debug_assert_eq!(
-                Self::from_value(&value).as_ref(),
+                Self::from_payload(&bytes).as_ref(),
                 Ok(self),
                 "as it will be read"
             );
         }
         Ok(bytes)
+    }
+
+    fn write(&self) -> Writer {
+        let mut out = Writer::new(&json::STATEMENT, USUAL_BYTES);
+        out.object(|out| {
+            out.name("_type");
+            out.plain(STATEMENT_TYPE);
+            self.subjects.write_member(out, "subject");
+            out.name("predicateType");
+            out.text(&[PREDICATE_PREFIX, self.predicate.kind()].concat());
+            out.name("predicate");
+            self.predicate.write(&self.signer, out);
+        });
+        out
     }
 
     /// What [`Statement::from_payload`] would refuse of a statement of a known kind once it is written:
@@ -323,7 +332,7 @@ impl Record {
 }
 
 fn read_predicate(kind: &str, subjects: Vec<Subject>, body: &Value<'_>) -> Result<Statement> {
-    let signer: Signer = Field::read_member(body.expect_object()?, "signer")?;
+    let signer: Signer = Field::read_member(body.expect_object()?, SIGNER)?;
     let predicate = Predicate::read(kind, body)?;
     if matches!(predicate, Predicate::Unknown { .. }) {
         require_id(&signer)?;
@@ -367,3 +376,6 @@ fn required_text<'a>(object: &'a Object<'_>, name: &str) -> Result<&'a str> {
 fn in_predicate(error: Error) -> Error {
     error.under("predicate")
 }
+
+#[cfg(test)]
+mod tests;

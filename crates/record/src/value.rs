@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::bucket::Tokens;
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, object, whole};
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::schema;
 
 /// One million ppm is the whole.
@@ -63,8 +63,8 @@ impl<const MAX: u32> Field for Ppm<MAX> {
             .and_then(Self::new)
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::Integer(i64::from(self.0))
+    fn write(&self, out: &mut Writer) {
+        out.integer(i64::from(self.0));
     }
 
     fn schema() -> Object<'static> {
@@ -97,8 +97,8 @@ impl Field for Seed {
         value.expect_str()?.parse()
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::from(self.to_string())
+    fn write(&self, out: &mut Writer) {
+        out.hex(&self.0.to_be_bytes());
     }
 
     fn schema() -> Object<'static> {
@@ -139,8 +139,8 @@ impl Field for HttpStatus {
             .and_then(Self::new)
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::Integer(i64::from(self.0))
+    fn write(&self, out: &mut Writer) {
+        out.integer(i64::from(self.0));
     }
 
     fn schema() -> Object<'static> {

@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::field::{Field, object};
-use crate::json::{self, Value};
+use crate::json::{self, Value, Writer};
 
 object! {
     /// Exact values. Its bytes are compact JSON; a reader opens them as they are and does not
@@ -29,7 +29,9 @@ object! {
 impl Exact {
     /// The bytes under the commitment.
     pub fn to_bytes(&self) -> Vec<u8> {
-        self.write().to_bytes()
+        let mut out = Writer::new(&json::EXACT, 256);
+        self.write(&mut out);
+        out.into_bytes()
     }
 
     /// Reads opened bytes.

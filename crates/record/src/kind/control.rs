@@ -13,7 +13,7 @@ use crate::digest::{KeyId, RecordId};
 use crate::endpoint::Seq;
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Text, Word, object, words};
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::key::PublicKey;
 use crate::schema;
 use crate::statement::Signer;
@@ -178,8 +178,8 @@ impl Field for LogOrigin {
         Self::new(value.expect_str()?)
     }
 
-    fn write(&self) -> Value<'_> {
-        self.0.write()
+    fn write(&self, out: &mut Writer) {
+        self.0.write(out);
     }
 
     fn schema() -> Object<'static> {
@@ -230,9 +230,10 @@ macro_rules! actions {
                 checked.map_err(|error| error.under(self.name()))
             }
 
-            fn write(&self) -> Value<'_> {
-                let body = match self { $(Action::$variant(body) => body.write()),+ };
-                Object::new().with(self.name(), body).into()
+            fn write(&self, out: &mut Writer) {
+                out.object(|out| match self {
+                    $(Action::$variant(body) => body.write_member(out, $name)),+
+                });
             }
 
             fn schema() -> Object<'static> {

@@ -13,7 +13,7 @@ use crate::digest::RecordId;
 use crate::endpoint::{ModelName, Seq};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, Word, object, whole};
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::schema;
 use crate::statement::Signer;
 
@@ -107,8 +107,8 @@ impl Field for TokenPrice {
         Self::new(whole(value, PRICE_MAX)?)
     }
 
-    fn write(&self) -> Value<'_> {
-        Value::Integer(i64::try_from(self.0).unwrap_or(i64::MAX))
+    fn write(&self, out: &mut Writer) {
+        self.0.write(out);
     }
 
     fn schema() -> Object<'static> {

@@ -9,7 +9,7 @@ use crate::bucket::{INTEGER_MAX, StartMs};
 use crate::endpoint::{Endpoint, NumberedKind, Seq, Stream};
 use crate::error::{Code, Error, Result};
 use crate::field::{Field, object, words};
-use crate::json::{Object, Value};
+use crate::json::{Object, Value, Writer};
 use crate::outcome::Outcome;
 use crate::schema;
 use crate::statement::Signer;
@@ -126,12 +126,12 @@ impl Field for OutcomeCounts {
         Ok(Self(counts))
     }
 
-    fn write(&self) -> Value<'_> {
-        let mut object = Object::new();
-        for (outcome, count) in &self.0 {
-            object.set(outcome.as_str(), count.write());
-        }
-        object.into()
+    fn write(&self, out: &mut Writer) {
+        out.object(|out| {
+            for (outcome, count) in &self.0 {
+                count.write_member(out, outcome.as_str());
+            }
+        });
     }
 
     fn schema() -> Object<'static> {
