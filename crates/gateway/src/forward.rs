@@ -3,15 +3,13 @@
 //! What bounds the trying: [`crate::budget`] the load that it adds, `retry.window_ms` its time,
 //! `limits.attempts_max` its number. Another endpoint is asked at once. Where there is no other,
 //! the same one is asked again after a pause, if what failed may have passed by then. Where it is
-//! wished for, an attempt that is slow to begin is hedged by a second one.
+//! wished for, an attempt that is slow to begin is hedged: another endpoint is asked beside it.
 
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use engine::openai::{ApiError, Surface};
-use futures_util::future::{Either, select};
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http::{HeaderMap, HeaderValue};
 use record::observation::Purpose;
@@ -390,6 +388,18 @@ enum Among {
     All,
 }
 
+/// Endpoints that one call is asked of at once: the one, and the hedge. More would be more load than
+/// what is slow is worth.
+const ASKED_AT_ONCE: usize = 2;
+
+/// An attempt that another one may outrun.
+struct Out {
+    number: u32,
+    /// When another endpoint is asked beside it, if it has shown nothing.
+    hedge_at: Instant,
+    outrun: Outrun,
+}
+
 /// A call on its way through the endpoints.
 struct Course<'a> {
     shot: &'a Shot<'a>,
@@ -413,13 +423,14 @@ impl Course<'_> {
                 Some(next) => Some(next),
                 None => self.wait().await.or_else(|| self.free(Among::All)),
             };
-            let Some((live, place)) = next else {
+            let Some((at, place)) = next else {
                 return match failure {
                     Some(failure) => failure.answer(call, self.attempts),
                     None => Answer::error(&busy(), Some(call), None),
                 };
             };
-            match self.attempt(&live, place).await {
+            let live = self.order.remove(at);
+            match self.attempt(live, place).await {
                 Ok(answer) => return answer,
                 Err(failed) => {
                     if !self.goes_on(&failed).await {
@@ -444,8 +455,8 @@ impl Course<'_> {
         }
     }
 
-    /// The best endpoint that has a free place.
-    fn free(&mut self, among: Among) -> Option<(Arc<Live>, Option<Place>)> {
+    /// The best endpoint that has a free place, by its place in the order.
+    fn free(&self, among: Among) -> Option<(usize, Option<Place>)> {
         for at in self.among(among) {
             let free = match &self.order[at].site.places {
                 None => None,
@@ -454,13 +465,13 @@ impl Course<'_> {
                     None => continue,
                 },
             };
-            return Some((self.order.remove(at), free));
+            return Some((at, free));
         }
         None
     }
 
     /// The endpoint that first gets a free place while the call may wait for it.
-    async fn wait(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
+    async fn wait(&self) -> Option<(usize, Option<Place>)> {
         let client = self.shot.asked.caller.who();
         let mut waiting: FuturesUnordered<_> = self
             .among(Among::Well)
@@ -473,30 +484,24 @@ impl Course<'_> {
                 (at, place.ok().flatten())
             })
             .collect();
-        let mut found = None;
         while let Some((at, place)) = waiting.next().await {
             if place.is_some() {
-                found = Some((at, place));
-                break;
+                return Some((at, place));
             }
         }
-        drop(waiting);
-        found.map(|(at, place)| (self.order.remove(at), place))
+        None
     }
 
     /// An attempt; one that is slow to begin is hedged, if that is wished for.
-    async fn attempt(&mut self, live: &Arc<Live>, place: Option<Place>) -> Result<Answer, Failure> {
-        self.attempts += 1;
-        let shot = self.shot;
-        let outrun = Outrun::default();
+    async fn attempt(&mut self, live: Arc<Live>, place: Option<Place>) -> Result<Answer, Failure> {
         // A call that may go on elsewhere is not hedged: both would number the same attempts.
-        let reserve = self.reserve();
-        let hedge = self.wishes.hedge.filter(|_| reserve.is_none());
-        let first = shot.fire(live, place, self.attempts, outrun.clone(), reserve);
-        match hedge {
-            None => first.await,
-            Some(after) => self.hedged(first, outrun, after).await,
+        if let Some(after) = self.wishes.hedge.filter(|_| !self.wishes.continues) {
+            return self.hedged((live, place), after).await;
         }
+        self.attempts += 1;
+        let (number, outrun) = (self.attempts, Outrun::default());
+        let reserve = self.reserve();
+        self.shot.fire(&live, place, number, outrun, reserve).await
     }
 
     /// Who may go on with a stream, where that is wished for.
@@ -519,56 +524,68 @@ impl Course<'_> {
         }))
     }
 
-    /// Waits for `first`; if it shows nothing in time, another endpoint is asked beside it. The
-    /// first good answer wins, and the other attempt is hung up on.
+    /// Asks `first`, and whenever the one endpoint that is asked shows nothing for `after`, another one
+    /// beside it: a hedge that fails is followed by the next. The first good answer wins, as does a failure
+    /// that would be the same elsewhere; whoever is still asked then is hung up on. `Err` with nobody left
+    /// says what the last one said; each is on record.
     async fn hedged(
         &mut self,
-        first: impl Future<Output = Result<Answer, Failure>>,
-        outrun: Outrun,
+        first: (Arc<Live>, Option<Place>),
         after: Duration,
     ) -> Result<Answer, Failure> {
-        let mut first = pin!(first);
-        if let Ok(ended) = tokio::time::timeout(after, first.as_mut()).await {
-            return ended;
-        }
-        let Some((other, place)) = self.spare() else {
-            return first.await;
-        };
-        self.attempts += 1;
-        let other_outrun = Outrun::default();
-        let fired = self
-            .shot
-            .fire(&other, place, self.attempts, other_outrun.clone(), None);
-        let second = pin!(fired);
-        match select(first, second).await {
-            Either::Left((Ok(answer), _second)) => {
-                other_outrun.set();
-                Ok(answer)
+        let shot = self.shot;
+        let mut asked = FuturesUnordered::new();
+        let mut out: Vec<Out> = Vec::with_capacity(ASKED_AT_ONCE);
+        let mut next = Some(first);
+        let mut may_hedge = true;
+        loop {
+            if let Some((live, place)) = next.take() {
+                self.attempts += 1;
+                let (number, outrun) = (self.attempts, Outrun::default());
+                out.push(Out {
+                    number,
+                    hedge_at: Instant::now() + after,
+                    outrun: outrun.clone(),
+                });
+                asked.push(
+                    async move { (number, shot.fire(&live, place, number, outrun, None).await) },
+                );
             }
-            Either::Right((Ok(answer), _first)) => {
-                outrun.set();
-                Ok(answer)
+            let is_hedged = out.len() == ASKED_AT_ONCE;
+            let hedge_at = out.first().filter(|_| may_hedge && !is_hedged);
+            let ended = match hedge_at.map(|out| out.hedge_at) {
+                Some(at) => tokio::time::timeout_at(at, asked.next()).await,
+                None => Ok(asked.next().await),
+            };
+            let Ok(ended) = ended else {
+                next = self.spare();
+                may_hedge = next.is_some();
+                continue;
+            };
+            let (number, ended) = ended.expect("somebody is asked until this returns");
+            out.retain(|out| out.number != number);
+            match ended {
+                Err(failed) if failed.seen.row().try_next && !out.is_empty() => {}
+                ended => {
+                    out.iter().for_each(|out| out.outrun.set());
+                    return ended;
+                }
             }
-            // Each is on record; whatever the one that is left says, counts.
-            Either::Left((Err(_), second)) => second.await,
-            Either::Right((Err(_), first)) => first.await,
         }
     }
 
     /// An endpoint for a hedge: only within the same bounds as any further attempt, and only one
     /// that is well and has a free place.
     fn spare(&mut self) -> Option<(Arc<Live>, Option<Place>)> {
-        let now_ms = self.shot.gateway.uptime_ms();
-        let well = |live: &Arc<Live>| live.readiness(now_ms) == Readiness::Ready;
-        if self.used_up(Duration::ZERO) || !self.order.first().is_some_and(well) {
+        let (gateway, surface) = (self.shot.gateway, self.shot.asked.surface);
+        let now_ms = gateway.uptime_ms();
+        let is_well = |live: &Arc<Live>| live.readiness_for(surface, now_ms) == Readiness::Ready;
+        if self.used_up(Duration::ZERO) || !self.order.iter().any(is_well) {
             return None;
         }
-        let spare = self.free(Among::Well)?;
-        if lock(&self.shot.gateway.budget).spend(now_ms) {
-            return Some(spare);
-        }
-        self.order.insert(0, spare.0);
-        None
+        let (at, place) = self.free(Among::Well)?;
+        let is_granted = lock(&gateway.budget).spend(now_ms);
+        is_granted.then(|| (self.order.remove(at), place))
     }
 
     /// Whether number or time of a call's attempts is used up, if the next begins after `pause`.

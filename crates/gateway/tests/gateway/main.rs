@@ -12,6 +12,7 @@ mod continuing;
 mod docs;
 mod evidence;
 mod forwarding;
+mod hedging;
 mod imported;
 mod judging;
 mod merged;

@@ -1,7 +1,5 @@
 //! Every surface: bytes in both directions, names of models, preferences and wishes.
 
-use std::time::Duration;
-
 use crate::support::faulty::{Fault, Faulty, Script, Surface, TOKENS};
 use crate::support::{MODEL, Running, chat, config, endpoint, in_front_of};
 use gateway::config::{DataCollection, GatewayConfig, Price, Quantization};
@@ -262,63 +260,6 @@ async fn no_fallback_means_none() {
         .await;
     assert_eq!(answer.status, 200);
     assert_eq!((bad.requests().len(), good.requests().len()), (2, 1));
-}
-
-/// The first endpoint hangs; the second is asked beside it, answers, and the first is hung up on.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_hedge_answers_and_the_loser_is_canceled_by_the_gateway() {
-    for streamed in [false, true] {
-        let slow = Faulty::api(MODEL, Script::Always(Fault::Hang)).await;
-        let good = upstream(MODEL).await;
-        let gateway = in_front_of(&[&slow, &good]).await;
-        let first = format!("{{\"provider\":{{\"order\":[\"{}\"]}},", slow.address);
-        let body = chat(streamed).replacen('{', &first, 1);
-        let hedge = [("x-longrun-hedge-ms", "50")];
-        let answer = gateway.post_to("/v1/chat/completions", &body, &hedge).await;
-        assert_eq!(answer.status, 200, "{}", answer.text());
-        let told = gateway.call(&answer.call()).await;
-        let outcome = |at: usize| {
-            let attempt = &told["attempts"][at];
-            (attempt["outcome"].clone(), attempt["fault"].clone())
-        };
-        assert_eq!(
-            outcome(0),
-            ("canceled".into(), "gateway".into()),
-            "{told:#}"
-        );
-        assert_eq!(outcome(1), ("ok".into(), Value::Null), "{told:#}");
-        let begun = std::time::Instant::now();
-        while slow.abandoned() == 0 {
-            assert!(
-                begun.elapsed() < crate::support::PATIENCE,
-                "it still answers to nobody"
-            );
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nothing_is_hedged_without_a_wish_or_a_budget() {
-    let slow = Fault::Slow {
-        head_ms: 200,
-        gap_ms: 1,
-    };
-    let (slow, good) = (
-        Faulty::api(MODEL, Script::Always(slow)).await,
-        upstream(MODEL).await,
-    );
-    let gateway = start(&[&slow, &good], |config| config.retry.extra_load_ppm = 0).await;
-    let first = format!("{{\"provider\":{{\"order\":[\"{}\"]}},", slow.address);
-    let body = chat(false).replacen('{', &first, 1);
-    let path = "/v1/chat/completions";
-    assert_eq!(gateway.post_to(path, &body, &[]).await.status, 200);
-    let hedge = [("x-longrun-hedge-ms", "10")];
-    assert_eq!(gateway.post_to(path, &body, &hedge).await.status, 200);
-    assert_eq!((slow.requests().len(), good.requests().len()), (2, 0));
-    let typo = [("x-longrun-hegde-ms", "10")];
-    let refused = gateway.post_to(path, &body, &typo).await;
-    assert_eq!(refused.json()["error"]["code"], "unknown_header");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
