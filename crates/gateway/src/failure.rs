@@ -180,7 +180,8 @@ fn unreachable(reason: ConnectFailure, detail: &str) -> String {
         // What the TLS library says of the certificate is the only help there is.
         ConnectFailure::Tls | ConnectFailure::Expired => format!("TLS failed, {detail}"),
         ConnectFailure::Untrusted => format!(
-            "its certificate is not trusted here; look at this machine's clock and roots, too ({detail})"
+            "its certificate is not trusted by this gateway, whose clock or roots may be what is wrong \
+             ({detail})"
         ),
         ConnectFailure::Other => "no connection came about".to_owned(),
     }
@@ -190,7 +191,7 @@ fn credentials(live: &Live) -> ApiError {
     let endpoint = &live.id;
     ApiError::bad_gateway(format!(
         "{endpoint} does not accept the key that this gateway holds for it, or the key has no \
-         credit."
+         credit; tell the operator of this gateway."
     ))
     .with_code("endpoint_credentials")
 }

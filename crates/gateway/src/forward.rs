@@ -677,7 +677,8 @@ pub(crate) fn no_model(
         let why = error.map_or(String::new(), |error| format!(" ({error})"));
         let message = format!(
             "No endpoint that is known yet serves the model `{shown}`, and the network of {log} has \
-             not been read since the start{why}."
+             not been read since the start{why}. Please retry in a moment; if it stays so, tell the \
+             operator of this gateway."
         );
         return ApiError::new(503, "server_error", message)
             .with_param("model")
@@ -710,8 +711,8 @@ fn nobody_there(model: &str) -> ApiError {
     let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
     let message = format!(
         "Nodes of a network offer the model `{shown}`, and none of them can be asked now: they wait for \
-         their turn to be looked for, did not answer, or failed. Under `networks`, \
-         GET /longrun/v1/status says which."
+         their turn to be looked for, did not answer, or failed. Please retry in {AWAY_RETRY_S} s; if it \
+         stays so, tell the operator of this gateway, to whom GET /longrun/v1/status says which it is."
     );
     ApiError::new(503, "server_error", message)
         .with_param("model")
@@ -723,8 +724,9 @@ fn nobody_there(model: &str) -> ApiError {
 fn not_yet(model: &str) -> ApiError {
     let shown: String = model.chars().take(MODEL_SHOWN_CHARS).collect();
     let message = format!(
-        "The model `{shown}` is configured, but its endpoint has not answered yet. \
-         GET /longrun/v1/status says why."
+        "The model `{shown}` is configured, but its endpoint has not answered yet. Please retry in a \
+         moment; if it stays so, tell the operator of this gateway, to whom GET /longrun/v1/status says \
+         why."
     );
     ApiError::new(503, "server_error", message)
         .with_param("model")

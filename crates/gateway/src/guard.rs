@@ -40,7 +40,7 @@ impl Guard {
         if self.loopback && !is_loopback(host) && !self.is_listed(host) {
             return Err(
                 "This gateway listens on the loopback interface and answers to loopback \
-                        names only; list other names as `hosts` in its configuration.",
+                        names only; its operator lists others as `hosts` in its configuration.",
             );
         }
         let Some(origin) = headers.get(ORIGIN) else {

@@ -385,6 +385,9 @@ async fn an_endpoint_that_is_not_there_yet_is_said_to_be_awaited_and_joins_later
         answer.text()
     );
     assert_eq!(answer.status, 503);
+    // A caller is told what callers can do: the status is not for them.
+    let told = "Please retry in a moment; if it stays so, tell the operator";
+    assert!(answer.text().contains(told), "{}", answer.text());
     let status = gateway.status().await;
     assert_eq!(status["endpoints"][0]["state"], "unreachable", "{status:#}");
     assert!(status["endpoints"][0]["why"].is_string());

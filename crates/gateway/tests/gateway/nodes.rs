@@ -40,6 +40,12 @@ async fn a_model_whose_nodes_are_away_is_no_unknown_one() {
         (503, &"nodes_away".into())
     );
     assert!(!answer.header("retry-after").is_empty());
+    // A caller is told what callers can do: the status is not for them.
+    let message = told["error"]["message"].as_str().expect("words");
+    assert!(
+        message.contains("Please retry in 5 s; if it stays so, tell the operator"),
+        "{message}"
+    );
     let unknown = gateway.get("/v1/models/nobody-offers-it").await;
     assert_eq!(unknown.status, 404);
     let says = format!("nobody who offers it can be asked now: {MODEL}.");
