@@ -37,6 +37,7 @@ pub use accept::Accept;
 pub use by_key::{BY_KEY_SCHEME, ByKey, Channel, Dialed, Dialer, Dialing};
 pub use listening::cannot_listen;
 pub use screened::Screened;
+pub(crate) use tls_key::SpeaksTls;
 pub use tls_key::{Connector, TlsKey};
 
 /// The shared client. Cloning is cheap and shares the connection pool.

@@ -183,6 +183,7 @@ fn unreachable(reason: ConnectFailure, detail: &str) -> String {
             "its certificate is not trusted by this gateway, whose clock or roots may be what is wrong \
              ({detail})"
         ),
+        ConnectFailure::Scheme => format!("{detail} in the configuration of this gateway"),
         ConnectFailure::Other => "no connection came about".to_owned(),
     }
 }

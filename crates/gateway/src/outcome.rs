@@ -52,6 +52,8 @@ pub enum Seen {
     Tls,
     /// A certificate of an unknown issuer, or not valid yet.
     Untrusted,
+    /// It speaks plain HTTP where its URL says https, or TLS where it says http.
+    Scheme,
     /// No connection, for another reason.
     NoConnection,
     /// Nothing of the answer arrived before the deadline.
@@ -147,6 +149,7 @@ pub const TABLE: &[Row] = &[
     ),
     row(Seen::Tls, Outcome::Connection, Fault::Provider, true),
     row(Seen::Untrusted, Outcome::Connection, Fault::Unknown, true),
+    row(Seen::Scheme, Outcome::Connection, Fault::Unknown, true),
     row(
         Seen::NoConnection,
         Outcome::Connection,
@@ -188,6 +191,7 @@ impl Seen {
             | Self::ConnectTimeout
             | Self::Tls
             | Self::Untrusted
+            | Self::Scheme
             | Self::NoConnection => Sign::Gone,
             // A limit is no illness; the rest may be anyone's doing.
             Self::RateLimited
@@ -276,6 +280,7 @@ impl Seen {
                 ConnectFailure::TimedOut => Self::ConnectTimeout,
                 ConnectFailure::Tls | ConnectFailure::Expired => Self::Tls,
                 ConnectFailure::Untrusted => Self::Untrusted,
+                ConnectFailure::Scheme => Self::Scheme,
                 ConnectFailure::Other => Self::NoConnection,
             },
             UpstreamError::Timeout { stage, .. } => match stage {
@@ -355,6 +360,7 @@ mod tests {
             (Seen::ConnectTimeout, "connection", "network", true),
             (Seen::Tls, "connection", "provider", true),
             (Seen::Untrusted, "connection", "unknown", true),
+            (Seen::Scheme, "connection", "unknown", true),
             (Seen::NoConnection, "connection", "network", true),
             (Seen::FirstTokenTimeout, "timeout", "provider", true),
             (Seen::GapTimeout, "timeout", "provider", true),
@@ -472,6 +478,7 @@ mod tests {
             (connect(ConnectFailure::Tls), false, Seen::Tls),
             (connect(ConnectFailure::Expired), false, Seen::Tls),
             (connect(ConnectFailure::Untrusted), false, Seen::Untrusted),
+            (connect(ConnectFailure::Scheme), false, Seen::Scheme),
             (connect(ConnectFailure::Other), false, Seen::NoConnection),
             (timeout(Stage::Head), false, Seen::FirstTokenTimeout),
             (timeout(Stage::Idle), false, Seen::FirstTokenTimeout),

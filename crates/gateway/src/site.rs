@@ -340,11 +340,12 @@ impl Site {
             // Whatever is wrong with the list: it says nothing against what the site said before,
             // and calls that fail there are what its history is about.
             let list = self.asked.models().await.map_err(|error| {
+                let hint = self.hint(&error);
                 Standing::Unreachable(match error {
                     UpstreamError::Connect { .. } | UpstreamError::Timeout { .. } => {
                         error.to_string()
                     }
-                    _ => format!("it does not list its models: {error}"),
+                    _ => format!("it does not list its models: {error}{hint}"),
                 })
             })?;
             model_names(list.iter().map(String::as_str))
@@ -362,6 +363,26 @@ impl Site {
         })
     }
 
+    fn is_asked_plainly(&self) -> bool {
+        self.config.api.scheme_str() == Some("http")
+    }
+
+    /// What a failure may come from that does not say so itself: a server over OpenSSL hangs up on plain
+    /// HTTP without a word, others say something in HTTP.
+    fn hint(&self, error: &UpstreamError) -> &'static str {
+        let speaks_tls = match error {
+            UpstreamError::Cut { received_bytes, .. } => *received_bytes == 0,
+            UpstreamError::Status { status, body, .. } => StatusCode::from_u16(*status)
+                .is_ok_and(|status| is_said_to_plain_http(status, body)),
+            _ => false,
+        };
+        if speaks_tls && self.is_asked_plainly() {
+            PERHAPS_TLS
+        } else {
+            ""
+        }
+    }
+
     /// `None`: it answered, and is no node.
     async fn ask_identity(&self) -> Result<Option<Arc<Joined>>, Standing> {
         let unreachable = |why: String| Standing::Unreachable(why);
@@ -370,13 +391,13 @@ impl Site {
                 .body(Full::default())
                 .map_err(|error| error.to_string())?;
             let answer = self.client.request(request).await.map_err(|error| {
-                let mut why = error.to_string();
-                let mut source = std::error::Error::source(&error);
-                while let Some(cause) = source {
-                    why = cause.to_string();
-                    source = cause.source();
+                let error = UpstreamError::from_client(&error);
+                let hint = self.hint(&error);
+                match error {
+                    UpstreamError::Connect { detail, .. } => detail,
+                    UpstreamError::Cut { detail, .. } => format!("{detail}{hint}"),
+                    other => other.to_string(),
                 }
-                why
             })?;
             let (head, body) = answer.into_parts();
             let body = Limited::new(body, DESCRIPTION_BYTES_MAX)
@@ -394,6 +415,9 @@ impl Site {
         if status.is_server_error() || is_passing.contains(&status) {
             return Err(unreachable(format!("it answered {status}")));
         }
+        if self.is_asked_plainly() && is_said_to_plain_http(status, &body) {
+            return Err(unreachable(format!("it answered {status}{PERHAPS_TLS}")));
+        }
         if !status.is_success() {
             return Ok(None);
         }
@@ -404,6 +428,21 @@ impl Site {
             Err(Unfit::Contradicts(why)) => Err(Standing::Refused(why)),
         }
     }
+}
+
+/// What to change where a server speaks TLS only.
+const PERHAPS_TLS: &str = "; if it speaks TLS, its URL has to begin with https://";
+/// What servers say to plain HTTP at a port of theirs that speaks TLS: Go's, nginx, Apache.
+const SAID_TO_PLAIN_HTTP: [&[u8]; 3] = [
+    b"Client sent an HTTP request to an HTTPS server",
+    b"The plain HTTP request was sent to HTTPS port",
+    b"You're speaking plain HTTP to an SSL-enabled server port",
+];
+
+/// Whether an answer is one of a port that speaks TLS.
+fn is_said_to_plain_http(status: StatusCode, body: &[u8]) -> bool {
+    let has = |words: &&[u8]| body.windows(words.len()).any(|it| it == *words);
+    status == StatusCode::BAD_REQUEST && SAID_TO_PLAIN_HTTP.iter().any(has)
 }
 
 /// Why a description of a node is of no use.

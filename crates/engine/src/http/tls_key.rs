@@ -4,11 +4,12 @@
 //! and is no identity of a provider: keys change, and one may stand for many.
 
 use std::future::Future;
+use std::io::{Error, ErrorKind};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use http::Uri;
-use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use hyper_rustls::{HttpsConnector, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
@@ -63,6 +64,7 @@ impl Service<Uri> for Connector {
                     let stream = connecting.await?;
                     Ok(Noted {
                         key: key_of(&stream),
+                        is_unheard: matches!(stream, MaybeHttpsStream::Http(_)),
                         stream: Stream::Web(stream),
                     })
                 })
@@ -71,7 +73,11 @@ impl Service<Uri> for Connector {
                 let connecting = way.connect();
                 Box::pin(async move {
                     let stream = Stream::Key(TokioIo::new(connecting.await?));
-                    Ok(Noted { key: None, stream })
+                    Ok(Noted {
+                        key: None,
+                        is_unheard: false,
+                        stream,
+                    })
                 })
             }
         }
@@ -90,19 +96,27 @@ fn key_of(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> Option<TlsKey> {
     digest.as_ref().try_into().ok().map(TlsKey)
 }
 
+/// The other side answered plain HTTP with a record of TLS.
+#[derive(Debug, thiserror::Error)]
+#[error("it speaks TLS: its URL has to begin with https://")]
+pub(crate) struct SpeaksTls;
+
+/// Bytes of the first read that are looked at: an alert of TLS has seven, and what comes after the first
+/// read goes where it belongs at once.
+const FIRST_READ_BYTES: usize = 512;
+
+/// Whether bytes begin a record of TLS that a server would send first: an alert, or a handshake, of any
+/// version so far (RFC 8446, section 5.1). No answer of HTTP begins so.
+fn begins_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x15 | 0x16] | [0x15 | 0x16, 0x03, ..])
+}
+
 /// A connection whose other side is noted.
 pub struct Noted {
     stream: Stream,
     key: Option<TlsKey>,
-}
-
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly every connection is of the large kind, and none is moved once it stands"
-)]
-enum Stream {
-    Web(MaybeHttpsStream<TokioIo<TcpStream>>),
-    Key(TokioIo<Dialed>),
+    /// It is plain, and nothing has come yet that would say whether the other side thinks so, too.
+    is_unheard: bool,
 }
 
 /// Does the same with either kind of stream.
@@ -119,6 +133,35 @@ macro_rules! either {
             }
         }
     };
+}
+
+impl Noted {
+    fn poll_first_read(
+        &mut self,
+        context: &mut Context<'_>,
+        mut buffer: ReadBufCursor<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let mut bytes = [0; FIRST_READ_BYTES];
+        let most = buffer.remaining().min(bytes.len());
+        let mut read = ReadBuf::new(&mut bytes[..most]);
+        let this = Pin::new(&mut *self);
+        ready!(either!(this, stream => stream.poll_read(context, read.unfilled())))?;
+        if begins_tls(read.filled()) {
+            return Poll::Ready(Err(Error::new(ErrorKind::InvalidData, SpeaksTls)));
+        }
+        self.is_unheard = read.filled().is_empty();
+        buffer.put_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly every connection is of the large kind, and none is moved once it stands"
+)]
+enum Stream {
+    Web(MaybeHttpsStream<TokioIo<TcpStream>>),
+    Key(TokioIo<Dialed>),
 }
 
 impl Connection for Noted {
@@ -140,6 +183,9 @@ impl Read for Noted {
         context: &mut Context<'_>,
         buffer: ReadBufCursor<'_>,
     ) -> Poll<std::io::Result<()>> {
+        if self.is_unheard {
+            return self.get_mut().poll_first_read(context, buffer);
+        }
         either!(self, stream => stream.poll_read(context, buffer))
     }
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 
-use crate::http::TlsKey;
+use crate::http::{SpeaksTls, TlsKey};
 use crate::openai::ApiError;
 
 /// Why no connection came about.
@@ -26,9 +26,15 @@ pub enum ConnectFailure {
     /// The certificate is of an issuer that is not known here, or not valid yet: that may as well be
     /// the doing of this machine's roots, of its clock, or of whoever looks into its connections.
     Untrusted,
+    /// It speaks TLS and was asked in plain HTTP, or the other way round: the URL says which.
+    Scheme,
     /// Anything else.
     Other,
 }
+
+/// What is told of a port that answers TLS with something else.
+const SPEAKS_NO_TLS: &str =
+    "it does not speak TLS: if it speaks plain HTTP, its URL has to begin with http://";
 
 /// The step a deadline ran out in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,11 +118,22 @@ impl UpstreamError {
         }
     }
 
-    pub(super) fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
-        if error.is_connect() {
+    /// What a request without an answer amounts to.
+    pub fn from_client(error: &hyper_util::client::legacy::Error) -> Self {
+        if causes(error).any(says_tls) {
             return Self::Connect {
-                reason: connect_failure(error),
-                detail: root_cause(error),
+                reason: ConnectFailure::Scheme,
+                detail: SpeaksTls.to_string(),
+            };
+        }
+        if error.is_connect() {
+            let reason = connect_failure(error);
+            return Self::Connect {
+                reason,
+                detail: match reason {
+                    ConnectFailure::Scheme => SPEAKS_NO_TLS.to_owned(),
+                    _ => root_cause(error),
+                },
             };
         }
         if causes(error).any(|cause| {
@@ -187,8 +204,20 @@ fn tls_failure(error: &rustls::Error) -> ConnectFailure {
         rustls::Error::InvalidCertificate(
             UnknownIssuer | NotValidYet | NotValidYetContext { .. },
         ) => ConnectFailure::Untrusted,
+        // The first byte of what came is none of TLS: an answer of plain HTTP, most often.
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            ConnectFailure::Scheme
+        }
         _ => ConnectFailure::Tls,
     }
+}
+
+/// Whether the other side answered plain HTTP in TLS.
+fn says_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>();
+    wrapped
+        .and_then(std::io::Error::get_ref)
+        .is_some_and(|inner| inner.is::<SpeaksTls>())
 }
 
 /// The error of TLS in another one. Each layer below wraps it into an I/O error of its own, and the

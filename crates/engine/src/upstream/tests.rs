@@ -312,6 +312,30 @@ async fn nobody_there() {
 }
 
 #[tokio::test]
+async fn a_record_of_tls_is_no_answer_and_names_what_to_change() {
+    // An alert: "handshake failure", and "decode error" in two pieces.
+    for pieces in [
+        &["\u{15}\u{3}\u{3}\0\u{2}\u{2}\u{28}"][..],
+        &["\u{15}", "\u{3}\u{1}\0\u{2}\u{2}2"],
+    ] {
+        let pieces = pieces.iter().map(|piece| (*piece).to_owned()).collect();
+        let (upstream, _server) = scripted(pieces).await;
+        let error = chat(&upstream).await.expect_err("no HTTP");
+        let UpstreamError::Connect { reason, detail } = error else {
+            panic!("{error:?}");
+        };
+        assert_eq!(reason, ConnectFailure::Scheme);
+        assert!(detail.contains("https://"), "{detail}");
+    }
+    let (upstream, _server) = scripted(vec!["\u{1}\u{3}\u{3}".to_owned()]).await;
+    let error = chat(&upstream).await.expect_err("no HTTP");
+    assert!(
+        matches!(error, UpstreamError::Malformed { .. }),
+        "{error:?}"
+    );
+}
+
+#[tokio::test]
 async fn dropping_the_events_hangs_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");

@@ -244,6 +244,9 @@ fn unreached(error: &hyper_util::client::legacy::Error, port: Option<u16>) -> St
             ConnectFailure::Expired => "it cannot be reached: its certificate has expired",
             ConnectFailure::Untrusted => "it cannot be reached: its certificate is not trusted",
             ConnectFailure::Tls => "it cannot be reached: TLS failed",
+            ConnectFailure::Scheme => {
+                "it cannot be reached: it does not speak TLS; does its URL begin with http://?"
+            }
             ConnectFailure::Other => "it cannot be reached",
         };
         return why.to_owned();

@@ -15,6 +15,7 @@ use rcgen::{CertificateParams, CertifiedIssuer, IsCa, KeyPair, PublicKeyData as 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Where the authority's files are, in the environment of the second run.
 const OWN_CA: &str = "LONGRUN_TEST_CA_DIR";
@@ -225,6 +226,89 @@ async fn certificates_do_not_hold(directory: &Path) {
         assert_eq!(gateway.post(chat(true)).await.status, 200);
     }
     gateway.stop().await;
+}
+
+/// A URL whose scheme is not what the port speaks: what it looks like, and what to change, is told to the
+/// operator by the status and to a caller by the error.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheme_that_the_port_does_not_speak_is_told() {
+    let directory = tempfile::tempdir().expect("a directory");
+    Authority::new("ours").issue(directory.path(), Wrong::Nothing);
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let mut speaks_tls = over_tls(&upstream, directory.path(), Wrong::Nothing).await;
+    let port = speaks_tls.api.port_u16().expect("a port");
+    speaks_tls.api = format!("http://localhost:{port}/v1")
+        .parse()
+        .expect("a URL");
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let mut speaks_http = speaks_tls.clone();
+    let address = listener.local_addr().expect("an address");
+    speaks_http.api = format!("https://{address}/v1").parse().expect("a URL");
+    tokio::spawn(axum::serve(listener, axum::Router::new()).into_future());
+    for (endpoint, words) in [
+        (
+            speaks_tls,
+            "it speaks TLS: its URL has to begin with https://",
+        ),
+        (
+            speaks_http,
+            "it does not speak TLS: if it speaks plain HTTP, its URL has to begin with http://",
+        ),
+    ] {
+        for streamed in [false, true] {
+            let mut config = config();
+            config.endpoints = vec![endpoint.clone()];
+            let gateway = Running::start(config, None).await;
+            let answer = gateway.post(chat(streamed)).await;
+            assert_eq!(answer.status, 502, "{}", answer.text());
+            assert!(answer.text().contains(words), "{}", answer.text());
+            let seen = gateway.outcomes(&answer.call()).await;
+            assert_eq!(seen, [("connection".into(), "unknown".into())]);
+            gateway.stop().await;
+        }
+        for kind in [EndpointKind::Auto, EndpointKind::Openai] {
+            let mut asked = endpoint.clone();
+            (asked.kind, asked.models) = (kind, Vec::new());
+            let mut config = config();
+            config.endpoints = vec![asked];
+            let gateway = Running::start(config, None).await;
+            let status = gateway.status().await;
+            let why = status["endpoints"][0]["why"].as_str().expect("a reason");
+            assert!(why.contains(words), "{kind:?}: {why}");
+            gateway.stop().await;
+        }
+    }
+}
+
+/// What cannot be told from TLS by what comes back: a server that hangs up on plain HTTP, as those over
+/// OpenSSL do, and those that say something about it in plain HTTP.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_may_speak_tls_is_said_to() {
+    let said = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+    for answer in ["", said] {
+        for kind in [EndpointKind::Auto, EndpointKind::Openai] {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+            let listener = listener.expect("a port");
+            let address = listener.local_addr().expect("an address");
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    let _ = stream.read(&mut [0; 4096]).await;
+                    let _ = stream.write_all(answer.as_bytes()).await;
+                }
+            });
+            let mut asked = EndpointConfig::at(&format!("http://{address}")).expect("a URL");
+            asked.kind = kind;
+            let mut config = config();
+            config.endpoints = vec![asked];
+            let gateway = Running::start(config, None).await;
+            let status = gateway.status().await;
+            let why = status["endpoints"][0]["why"].as_str().expect("a reason");
+            let hint = "; if it speaks TLS, its URL has to begin with https://";
+            assert!(why.ends_with(hint), "{answer:?}, {kind:?}: {why}");
+            gateway.stop().await;
+        }
+    }
 }
 
 /// A listener whose queue is full takes no connection: the peer's packets are dropped, as by a

@@ -290,7 +290,7 @@ impl Connection {
             Fault::Garbage => {
                 return self
                     .stream
-                    .write_all(b"\x16\x03\x01 surprise\r\n\r\n")
+                    .write_all(b"\x02\x03\x01 surprise\r\n\r\n")
                     .await;
             }
             Fault::Redirect => {
