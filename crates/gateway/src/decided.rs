@@ -10,8 +10,10 @@ use serde::Serialize;
 use crate::catalog::Live;
 use crate::choose;
 use crate::lock::lock;
+use crate::preferences::Unmatched;
 
-/// Decisions that are remembered: about 1 MB.
+/// Decisions that are remembered: about 1 MB, and as much again where callers name endpoints that are not
+/// there.
 const KEPT: usize = 1024;
 
 /// Why an endpoint was asked first.
@@ -70,6 +72,7 @@ struct Kept {
     first: Option<Arc<Live>>,
     why: Why,
     wish: Wish,
+    unmatched: Unmatched,
 }
 
 /// A decision, as it goes over the wire.
@@ -88,6 +91,8 @@ pub(crate) struct Route {
     safe: bool,
     /// What was asked for.
     wish: Wish,
+    /// Names in the caller's `order`, `only` and `ignore` that no endpoint of the model goes by.
+    unmatched: Unmatched,
     /// Endpoints there were, and those that met every wish.
     candidates: u32,
     meeting: u32,
@@ -117,7 +122,8 @@ impl Decisions {
         (call, at_ms): (CallId, u64),
         decision: Decision,
         endpoints: &[Arc<Live>],
-        (first, why, wish): (Option<&Arc<Live>>, Why, Wish),
+        (first, why): (Option<&Arc<Live>>, Why),
+        (wish, unmatched): (Wish, Unmatched),
     ) {
         let place = |place: &u32| usize::try_from(*place).ok();
         let named = decision.order.iter().filter_map(place);
@@ -129,6 +135,7 @@ impl Decisions {
             first: first.cloned(),
             why,
             wish,
+            unmatched,
             decision,
         };
         let mut all = lock(&self.0);
@@ -153,6 +160,7 @@ impl Decisions {
             sort: decision.sort,
             safe: decision.safe,
             wish: kept.wish,
+            unmatched: kept.unmatched.clone(),
             candidates: decision.candidates,
             meeting: decision.meeting,
             seed: decision.seed,

@@ -231,6 +231,8 @@ fn order(
     let mut decision = choose::order(&mut candidates, &wish, draw);
     let verdict = decision.verdict;
     let call = (asked.call, gateway.clock.unix_ms());
+    let is_known = |name: &str| endpoints.iter().any(|live| offered(live).is_called(name));
+    let asked_for = (wish, preferences.unmatched(is_known));
     if verdict == Verdict::NoneMeets {
         // One that would do and has only asked for a pause comes back.
         let would_do = |(_, place): &&(u64, usize)| {
@@ -243,8 +245,9 @@ fn order(
         }
         let name = |c: &choose::Candidate| (endpoints[c.place].id.to_string(), c.figures);
         let best_first: Vec<_> = candidates.iter().map(name).collect();
-        let kept = (None, decision.why.into(), wish);
-        gateway.decisions.keep(call, decision, endpoints, kept);
+        let nobody = (None, decision.why.into());
+        let decisions = &gateway.decisions;
+        decisions.keep(call, decision, endpoints, nobody, asked_for);
         return Err(asks::none_meets(&head.model, &wish, &best_first));
     }
     if verdict == Verdict::Meets && preferences.asks.demands() {
@@ -286,8 +289,9 @@ fn order(
         why = decision.why.into();
         ordered.insert(0, Arc::clone(&endpoints[place]));
     }
-    let kept = (ordered.first(), why, wish);
-    gateway.decisions.keep(call, decision, endpoints, kept);
+    let first = (ordered.first(), why);
+    let decisions = &gateway.decisions;
+    decisions.keep(call, decision, endpoints, first, asked_for);
     Ok((
         ordered,
         warning.and_then(|text| HeaderValue::try_from(text).ok()),

@@ -8,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use engine::openai::ApiError;
-use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use crate::asks::{Asks, share_ppm};
@@ -40,6 +40,19 @@ pub(crate) struct Preferences {
     /// Whether anything else was said, `asks` and `sort: reliability` apart.
     pub(crate) any: bool,
 }
+
+/// Names that a caller gave and no endpoint of the model goes by: mistakes, most often. The call is
+/// answered all the same, as people know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct Unmatched {
+    order: Vec<String>,
+    only: Vec<String>,
+    ignore: Vec<String>,
+}
+
+/// Names of a list that are kept, and how much of each: a caller may give as many as a request holds.
+const UNMATCHED_MAX: usize = 8;
+const UNMATCHED_CHARS: usize = 64;
 
 /// What to sort by, best first; endpoints of which it is not known come last.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
@@ -199,6 +212,20 @@ impl Preferences {
             return lacking(offer, asked);
         }
         None
+    }
+
+    /// Which names nobody goes by; `is_known` says whether somebody does.
+    pub(crate) fn unmatched(&self, is_known: impl Fn(&str) -> bool) -> Unmatched {
+        let of = |names: &[String]| {
+            let unknown = names.iter().filter(|name| !is_known(name));
+            let cut = |name: &String| name.chars().take(UNMATCHED_CHARS).collect();
+            unknown.take(UNMATCHED_MAX).map(cut).collect()
+        };
+        Unmatched {
+            order: of(&self.order),
+            only: of(&self.only),
+            ignore: of(&self.ignore),
+        }
     }
 
     /// Brings endpoints that are in the order of their record into the preferred one; those that

@@ -74,6 +74,13 @@ fn explained(route: &Value) -> String {
     if !asked.is_empty() {
         lines.push(format!("Asked for: {}.", asked.join(", ")));
     }
+    let unmatched = unmatched(&route["unmatched"]);
+    if !unmatched.is_empty() {
+        lines.push(format!(
+            "No endpoint of the model goes by: {}.",
+            unmatched.join(", ")
+        ));
+    }
     for (at, endpoint) in route["order"].as_array().into_iter().flatten().enumerate() {
         lines.push(format!("{:3}. {}", at + 1, figures(endpoint)));
     }
@@ -120,6 +127,16 @@ fn asked_for(wish: &Value) -> Vec<String> {
     asked
 }
 
+/// Names in the caller's preferences that name nobody, with the preference.
+fn unmatched(unmatched: &Value) -> Vec<String> {
+    let lists = ["order", "only", "ignore"].into_iter();
+    let named = lists.flat_map(|list| {
+        let names = unmatched[list].as_array().into_iter().flatten();
+        names.map(move |name| format!("{name} in `{list}`"))
+    });
+    named.collect()
+}
+
 fn figures(endpoint: &Value) -> String {
     let percent = |name: &str| {
         let ppm = endpoint[name].as_f64().unwrap_or(f64::NAN);
@@ -162,6 +179,7 @@ mod tests {
                 "lower_ppm": 970_000, "upper_ppm": 1_000_000, "judged": 31,
                 "first_token_us": 210_000, "throughput": null, "resting": false,
                 "other_observers": 24}],
+            "unmatched": {"order": ["nobdy"], "only": [], "ignore": ["b.exmaple"]},
         });
         let text = explained(&route);
         assert!(
@@ -173,6 +191,9 @@ mod tests {
              other observers saw"
         ));
         assert!(text.contains("Asked for: success of 99.00 % at least, by the lower end."));
+        let nobody =
+            r#"No endpoint of the model goes by: "nobdy" in `order`, "b.exmaple" in `ignore`."#;
+        assert!(text.contains(nobody), "{text}");
     }
 
     #[test]
@@ -194,6 +215,10 @@ mod tests {
             assert!(text.contains(words) && text.contains(by_record), "{text}");
         }
         route["why"] = "record".into();
-        assert!(!explained(&route).contains("By the record"));
+        let text = explained(&route);
+        assert!(
+            !text.contains("By the record") && !text.contains("goes by"),
+            "{text}"
+        );
     }
 }

@@ -130,6 +130,33 @@ async fn a_decision_is_kept_with_the_reason_of_the_one_that_was_asked() {
     gateway.stop().await;
 }
 
+/// A misspelt name breaks no call, and is told where the call's decision is.
+#[tokio::test]
+async fn names_that_nobody_goes_by_are_told_with_the_decision() {
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let gateway = in_front_of(&[&upstream]).await;
+    let unmatched = async |preferences: Value| {
+        let answer = gateway.post(asking(&preferences)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        route(&gateway, &answer.call()).await["unmatched"].clone()
+    };
+    let known = upstream.origin();
+    let told = unmatched(json!({
+        "order": ["OpenAI", known, "azure"], "only": [known, "x".repeat(99)], "ignore": ["groq"],
+    }));
+    let wanted = json!({
+        "order": ["OpenAI", "azure"], "only": ["x".repeat(64)], "ignore": ["groq"],
+    });
+    assert_eq!(told.await, wanted);
+    let many: Vec<String> = (0..99).map(|number| number.to_string()).collect();
+    let told = unmatched(json!({"ignore": many})).await;
+    assert_eq!(told["ignore"], json!(many[..8]));
+    let none = json!({"order": [], "only": [], "ignore": []});
+    assert_eq!(unmatched(json!({"order": [known]})).await, none);
+    assert_eq!(unmatched(json!({})).await, none);
+    gateway.stop().await;
+}
+
 #[tokio::test]
 async fn new_evidence_steers_within_a_minute_and_demands_reach_fallbacks() {
     let (one, other) = (
