@@ -6,10 +6,13 @@
 //! than none, above all one about privacy.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
 use engine::openai::ApiError;
-use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::asks::{Asks, share_ppm};
@@ -76,7 +79,7 @@ struct Wire {
     ignore: Option<Vec<String>>,
     allow_fallbacks: Option<bool>,
     sort: Option<SortWire>,
-    max_price: Option<Dollars>,
+    max_price: Option<ByName<Dollars>>,
     quantizations: Option<Vec<Quantization>>,
     data_collection: Option<DataCollection>,
     require_parameters: Option<bool>,
@@ -89,27 +92,99 @@ struct Wire {
 }
 
 #[derive(Deserialize)]
-#[serde(
-    untagged,
-    expecting = "sort is \"reliability\", \"price\", \"throughput\" or \"latency\", or an object \
-                 that has one of them as \"by\""
-)]
+#[serde(untagged)]
 enum SortWire {
     Word(Sort),
+    Object(ByName<SortBy>),
+}
+
+#[derive(Deserialize)]
+struct SortBy {
+    by: Sort,
     /// One model is asked for, so it makes no difference how models are set apart.
-    Object {
-        by: Sort,
-        #[serde(rename = "partition")]
-        _partition: Option<IgnoredAny>,
-    },
+    #[serde(rename = "partition")]
+    _partition: Option<IgnoredAny>,
+}
+
+impl SortWire {
+    fn by(&self) -> Sort {
+        match self {
+            Self::Word(sort) | Self::Object(ByName(SortBy { by: sort, .. })) => *sort,
+        }
+    }
+}
+
+/// An object: serde would take an array as well, by the order of the fields.
+struct ByName<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for ByName<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Members<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Members<T> {
+            type Value = T;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, members: A) -> Result<T, A::Error> {
+                T::deserialize(MapAccessDeserializer::new(members))
+            }
+        }
+        let members = deserializer.deserialize_map(Members(PhantomData));
+        members.map(Self)
+    }
+}
+
+/// What each preference has to be, in words of the request.
+const SHAPES: &[(&str, &str)] = &[
+    ("order", "a list of names"),
+    ("only", "a list of names"),
+    ("ignore", "a list of names"),
+    ("allow_fallbacks", "true or false"),
+    (
+        "sort",
+        "\"reliability\", \"price\", \"throughput\" or \"latency\", or an object that has one of them \
+         as \"by\"",
+    ),
+    (
+        "max_price",
+        "an object of prices in US dollars, which are numbers: prompt, completion, request, image",
+    ),
+    ("quantizations", "a list of words such as \"fp8\""),
+    ("data_collection", "\"allow\" or \"deny\""),
+    ("require_parameters", "true or false"),
+    ("safe", "true or false"),
+    ("min_success", "a number between 0 and 1"),
+    ("max_latency_ms", "a whole number of milliseconds"),
+    ("min_throughput", "a whole number of tokens per second"),
+    ("min_replayed_share", "a number between 0 and 1"),
+    ("or_best", "true or false"),
+];
+
+/// What is wrong with preferences that do not parse. Where the kind of a value is, serde would name a type
+/// of this program and not the preference.
+fn mistake(value: &RawValue, error: &serde_json::Error) -> String {
+    let said = error.to_string();
+    // These name what is not known, and what would be.
+    if said.starts_with("unknown ") {
+        return said.replacen("unknown variant", "unknown word", 1);
+    }
+    let members: BTreeMap<String, &RawValue> =
+        serde_json::from_str(value.get()).unwrap_or_default();
+    let is_wrong = |name: &str| {
+        members.get(name).is_some_and(|member| {
+            serde_json::from_str::<Wire>(&format!("{{\"{name}\":{member}}}")).is_err()
+        })
+    };
+    let wrong = SHAPES.iter().find(|(name, _)| is_wrong(name));
+    wrong.map_or(said, |(name, shape)| format!("{name} has to be {shape}"))
 }
 
 impl Wire {
     /// Whether something is said that is held against declarations, or brings endpoints into an order.
     fn says_more(&self) -> bool {
-        let sorts = |sort: &SortWire| match sort {
-            SortWire::Word(sort) | SortWire::Object { by: sort, .. } => *sort != Sort::Reliability,
-        };
+        let sorts = |sort: &SortWire| sort.by() != Sort::Reliability;
         self.order.is_some()
             || self.only.is_some()
             || self.ignore.is_some()
@@ -160,18 +235,19 @@ impl Preferences {
             return Err(refuse("it is an object of preferences by name"));
         }
         let wire: Wire =
-            serde_json::from_str(value.get()).map_err(|error| refuse(&error.to_string()))?;
+            serde_json::from_str(value.get()).map_err(|error| refuse(&mistake(value, &error)))?;
         let asks = asks(&wire).map_err(|name| refuse(&format!("{name} is not between 0 and 1")))?;
         let any = wire.says_more();
-        let max_price = wire.max_price.unwrap_or_default().to_price();
+        let max_price = wire
+            .max_price
+            .map_or_else(Dollars::default, |ByName(price)| price);
+        let max_price = max_price.to_price();
         Ok(Self {
             order: wire.order.unwrap_or_default(),
             only: wire.only.unwrap_or_default(),
             ignore: wire.ignore.unwrap_or_default(),
             allow_fallbacks: wire.allow_fallbacks.unwrap_or(true),
-            sort: wire.sort.map(|sort| match sort {
-                SortWire::Word(sort) | SortWire::Object { by: sort, .. } => sort,
-            }),
+            sort: wire.sort.as_ref().map(SortWire::by),
             max_price: max_price
                 .map_err(|name| refuse(&format!("max_price.{name} is no price in US dollars")))?,
             quantizations: wire.quantizations.unwrap_or_default(),

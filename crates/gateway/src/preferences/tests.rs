@@ -63,7 +63,15 @@ fn what_is_not_known_is_refused_by_name() {
     for (text, names) in [
         (r#"{"zdr":true}"#, "zdr"),
         (r#"{"ordr":["a"]}"#, "ordr"),
-        (r#"{"order":"a"}"#, "sequence"),
+        (r#"{"order":"a"}"#, "order has to be a list of names"),
+        (r#"{"only":[1]}"#, "only has to be a list of names"),
+        (r#"{"max_price":[1,2]}"#, "max_price has to be an object"),
+        (r#"{"max_price":{"prompt":"1"}}"#, "max_price has to be"),
+        (r#"{"sort":["price",null]}"#, "sort has to be"),
+        (
+            r#"{"data_collection":["deny"]}"#,
+            "data_collection has to be",
+        ),
         (r#"{"quantizations":["int3"]}"#, "int3"),
         (r#"{"data_collection":"maybe"}"#, "maybe"),
         (r#"{"max_price":{"prompt":-1}}"#, "max_price.prompt"),
@@ -77,6 +85,38 @@ fn what_is_not_known_is_refused_by_name() {
             (400, Some("provider"))
         );
         assert!(error.message.contains(names), "{text}: {}", error.message);
+    }
+}
+
+/// Whatever it is given, and whichever preference: the words are those of a request.
+#[test]
+fn no_mistake_is_told_in_types_of_this_program() {
+    let unknown = parse(r#"{"?":1}"#).expect_err("no preference").message;
+    let known = unknown.split("expected one of ").nth(1).expect("names");
+    assert_eq!(known.matches('`').count(), 2 * SHAPES.len(), "{known}");
+    for (name, _) in SHAPES {
+        assert!(known.contains(&format!("`{name}`")), "{name}: {known}");
+        for value in [
+            "5.5",
+            "-1",
+            r#""x""#,
+            "[1]",
+            "[{}]",
+            r#"{"a":1}"#,
+            "true",
+            "[null]",
+        ] {
+            let Err(error) = parse(&format!(r#"{{"{name}":{value}}}"#)) else {
+                continue;
+            };
+            let words = error.message.split(|c: char| !c.is_alphanumeric());
+            let types = [
+                "f64", "u64", "u32", "struct", "enum", "variant", "Dollars", "sequence", "map",
+                "unit",
+            ];
+            let told: Vec<_> = words.filter(|word| types.contains(word)).collect();
+            assert!(told.is_empty(), "{name}: {value}: {}", error.message);
+        }
     }
 }
 
