@@ -157,21 +157,36 @@ fn a_configuration_that_forwards_to_nothing_is_refused() {
 
 #[test]
 fn a_gateway_that_only_shows_what_others_saw_starts_without_endpoints() {
-    let dir = dir();
-    let imported = "[imported]\ndir = \"imported\"\npolicy_file = \"policy.json\"\n";
-    std::fs::write(dir.path().join("longrun.toml"), imported).expect("written");
-    let mut gateway = Server::start_command(
-        longrun()
-            .args(["gateway", "--listen", "127.0.0.1:0"])
-            .current_dir(dir.path()),
-    );
-    let (url, http) = (gateway.url("gateway"), Http::default());
-    let history = http.get(&format!("{url}/longrun/v1/history"));
-    assert_eq!(history.status, 200);
-    let history: serde_json::Value = serde_json::from_slice(&history.body).expect("JSON");
-    assert!(history["imported"].is_object(), "{history:#}");
-    assert_eq!(http.get(&format!("{url}/readyz")).status, 503);
-    assert!(gateway.interrupt().success());
+    // A log that is away keeps no gateway from starting.
+    let log = "log.example+1cc758f9+AYqI4910CfGV/VLbLTy6XXLKZwm/HZQSG/N0iAG0D29c";
+    let policy = serde_json::json!({
+        "longrun_policy": 1,
+        "log_policy": [format!("log {log} http://127.0.0.1:1"), "quorum none"],
+        "signers": [],
+    });
+    for (table, path, member) in [
+        ("imported", "/longrun/v1/history", "/imported"),
+        ("merged", "/longrun/v1/history/merged", "/logs"),
+    ] {
+        let dir = dir();
+        let write = |name: &str, text: String| std::fs::write(dir.path().join(name), text);
+        let alone = format!("[{table}]\ndir = \"{table}\"\npolicy_file = \"policy.json\"\n");
+        write("longrun.toml", alone).expect("written");
+        write("policy.json", policy.to_string()).expect("written");
+        let mut gateway = Server::start_command(
+            longrun()
+                .args(["gateway", "--listen", "127.0.0.1:0"])
+                .current_dir(dir.path()),
+        );
+        let (url, http) = (gateway.url("gateway"), Http::default());
+        let shown = http.get(&format!("{url}{path}"));
+        assert_eq!(shown.status, 200, "{table}");
+        let shown: serde_json::Value = serde_json::from_slice(&shown.body).expect("JSON");
+        let member = shown.pointer(member);
+        assert!(member.is_some(), "{table}: {shown:#}");
+        assert_eq!(http.get(&format!("{url}/readyz")).status, 503);
+        assert!(gateway.interrupt().success());
+    }
 }
 
 #[test]

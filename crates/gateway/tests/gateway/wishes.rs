@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use crate::support::faulty::{Fault, Faulty, Script};
-use crate::support::{MODEL, Running, chat, in_front_of, prompt};
+use crate::support::{MODEL, Running, chat, config, endpoint, in_front_of, prompt};
 use serde_json::{Value, json};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -127,6 +127,60 @@ async fn a_decision_is_kept_with_the_reason_of_the_one_that_was_asked() {
         &json!("preferred")
     };
     assert_eq!(&told["why"], why, "{told:#}");
+    gateway.stop().await;
+}
+
+/// The best by figures has more than its share, and is asked second; what is kept says so.
+#[tokio::test]
+async fn a_provider_with_more_than_its_share_steps_aside_and_the_decision_says_so() {
+    const CALLS: [u64; 2] = [60, 30];
+    let (large, small) = (
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+        Faulty::api(MODEL, Script::Always(Fault::None)).await,
+    );
+    let mut config = config();
+    config.endpoints = vec![endpoint(&large), endpoint(&small)];
+    config.routing.max_share_ppm = Some(600_000);
+    let gateway = Running::start(config, None).await;
+    for (upstream, calls) in [&large, &small].into_iter().zip(CALLS) {
+        let only = asking(&json!({"only": [upstream.origin()]}));
+        for _ in 0..calls {
+            assert_eq!(gateway.post(only.clone()).await.status, 200);
+        }
+    }
+    let begun = Instant::now();
+    loop {
+        let status = gateway.status().await;
+        let judged = |at: usize| status["endpoints"][at]["judged"].as_u64();
+        let is_known = [judged(0), judged(1)] == CALLS.map(Some);
+        if is_known && status["concentration"]["over"] == json!([large.origin()]) {
+            break;
+        }
+        assert!(begun.elapsed() < STEERS_WITHIN, "{status:#}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let at = |upstream: &Faulty| json!(format!("{}/{MODEL}", upstream.origin()));
+    // A call with a demand does not explore.
+    let demands = json!({"min_success": 0.01});
+    let answer = gateway.post(asking(&demands)).await;
+    let told = route(&gateway, &answer.call()).await;
+    assert_eq!(told["order"][0]["endpoint"], at(&large), "{told:#}");
+    assert_eq!(told["asked_first"], at(&small), "{told:#}");
+    assert_eq!(
+        (&told["why"], &told["order_why"], &told["stepped_aside"]),
+        (&json!("stepped_aside"), &json!("record"), &json!(true))
+    );
+    assert_eq!(answer.header("x-longrun-endpoint"), at(&small));
+
+    // Whoever says in which order they are to be asked is asked no questions about shares.
+    let ordered = json!({"min_success": 0.01, "order": [large.origin()]});
+    let answer = gateway.post(asking(&ordered)).await;
+    let told = route(&gateway, &answer.call()).await;
+    assert_eq!(
+        (&told["asked_first"], &told["stepped_aside"]),
+        (&at(&large), &json!(false)),
+        "{told:#}"
+    );
     gateway.stop().await;
 }
 
