@@ -17,6 +17,7 @@ use tlog::checkpoint::SignedCheckpoint;
 use tlog::merkle::Frontier;
 use tlog::note::{NOTE_BYTES_MAX, NoteVerifier};
 use tlog::tile::{Span, WIDTH};
+use tokio::task::JoinError;
 
 use super::journal::{self, Journal, JournalError, Reached};
 use super::{Folded, LogSource, Source};
@@ -50,8 +51,21 @@ enum StepError {
     Contradiction(String),
     #[error("the spool cannot be read: {0}")]
     Spool(#[from] recorder::RecorderError),
-    #[error("the fold was stopped")]
+    #[error("a step of the fold broke off; it is made again")]
+    BrokeOff,
+    #[error("the gateway stops")]
     Stopped,
+}
+
+impl From<JoinError> for StepError {
+    /// Nobody cancels a step but the runtime, when it ends: only a panic is trouble.
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() {
+            Self::BrokeOff
+        } else {
+            Self::Stopped
+        }
+    }
 }
 
 /// What records are folded into, and the journal of it.
@@ -258,7 +272,7 @@ impl Folded {
     }
 }
 
-/// Follows the source, for good.
+/// Follows the source, until the gateway stops.
 pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
     loop {
         let histories = &gateway.histories;
@@ -268,10 +282,12 @@ pub(crate) async fn keep_following(gateway: Arc<Gateway>) {
         };
         let is_made_again = match &step {
             Err(StepError::Contradiction(_)) => histories.begin_again(),
-            Err(StepError::Stopped) => {
+            Err(StepError::BrokeOff) => {
                 histories.fold_again();
                 true
             }
+            // Whatever this step was at is read again at the next start.
+            Err(StepError::Stopped) => return,
             _ => false,
         };
         let pause = if is_made_again { BEFORE_ANOTHER } else { pause };
@@ -327,7 +343,7 @@ async fn from_spool(gateway: &Arc<Gateway>) -> Result<(), StepError> {
                 }
                 fold.spill();
             });
-            step.await.map_err(|_| StepError::Stopped)?;
+            step.await?;
         }
         keep(gateway).await?;
         if lock(fold).folded.spool == begun {
@@ -382,7 +398,7 @@ async fn recall(gateway: &Arc<Gateway>, log: Option<&NoteVerifier>) -> Result<()
         let fresh = || Folded::begin(policy.clone(), forecasts.clone(), owners.clone());
         fold.recall(&directory, &of, fresh)
     });
-    if recalling.await.map_err(|_| StepError::Stopped)? {
+    if recalling.await? {
         settle(gateway);
     }
     Ok(())
@@ -393,7 +409,7 @@ async fn recall(gateway: &Arc<Gateway>, log: Option<&NoteVerifier>) -> Result<()
 async fn keep(gateway: &Arc<Gateway>) -> Result<(), StepError> {
     let fold = Arc::clone(&gateway.histories.fold);
     let keeping = tokio::task::spawn_blocking(move || lock(&fold).keep(false));
-    if let Some(position) = keeping.await.map_err(|_| StepError::Stopped)? {
+    if let Some(position) = keeping.await? {
         gateway.recorder.let_go_through(position);
     }
     Ok(())
@@ -431,7 +447,7 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
         if at >= target.size {
             break;
         }
-        let span = Span::of_leaf(at, target.size).ok_or(StepError::Stopped)?;
+        let span = Span::of_leaf(at, target.size).expect("the leaf is below the size");
         let bodies = format!("/longrun/v1/bodies/{span}");
         let bodies = client.get(http, &bodies, BODIES_BYTES_MAX).await?;
         let entries = format!("/tile/entries/{span}");
@@ -440,7 +456,7 @@ async fn from_log(gateway: &Arc<Gateway>, log: &LogSource) -> Result<(), StepErr
         let step = tokio::task::spawn_blocking(move || {
             fold_bundle(&mut lock(&fold), span, &bodies, &entries, &recorder)
         });
-        ours.extend(step.await.map_err(|_| StepError::Stopped)??);
+        ours.extend(step.await??);
         // Older ones are no longer remembered anyway.
         ours.drain(..ours.len().saturating_sub(crate::recent::KEPT));
     }
@@ -541,4 +557,27 @@ async fn log_key(gateway: &Gateway, log: &LogSource) -> Result<NoteVerifier, Ste
     settle(gateway);
     *write(&log.key) = Some(key.clone());
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn a_runtime_that_ends_is_no_trouble_and_a_panic_is() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).build();
+        let runtime = runtime.expect("a runtime");
+        let panicked = runtime.spawn_blocking(|| panic!("as a fault in the fold would"));
+        let panicked = runtime.block_on(panicked).expect_err("it panicked");
+        assert!(matches!(StepError::from(panicked), StepError::BrokeOff));
+
+        let handle = runtime.handle().clone();
+        runtime.shutdown_background();
+        let other = Builder::new_current_thread().build().expect("another");
+        let stopped = other.block_on(handle.spawn_blocking(|| ()));
+        let stopped = stopped.expect_err("it was never begun");
+        assert!(matches!(StepError::from(stopped), StepError::Stopped));
+    }
 }

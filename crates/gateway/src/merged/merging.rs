@@ -9,6 +9,7 @@ use http::Uri;
 use record::control::LogOrigin;
 use record::{Digest, SignerId};
 use tlog::policy::{POLICY_BYTES_MAX, TrustPolicy};
+use tokio::task::JoinError;
 
 use super::fold::Fold;
 use super::journal::{Journal, JournalError, Line};
@@ -28,7 +29,9 @@ const REPLAYED_AT_ONCE: usize = 100;
 enum StepError {
     #[error("the journal cannot be written: {0}")]
     Journal(#[from] JournalError),
-    #[error("the fold was stopped")]
+    #[error("a step of the fold broke off; it is made again")]
+    BrokeOff,
+    #[error("the gateway stops")]
     Stopped,
     #[error(
         "the clock is {} s behind that of the last reading; set it right. If it was wrong then, start \
@@ -36,6 +39,17 @@ enum StepError {
         .0 / 1000
     )]
     ClockWentBack(u64),
+}
+
+impl From<JoinError> for StepError {
+    /// Nobody cancels a step but the runtime, when it ends: only a panic is trouble.
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() {
+            Self::BrokeOff
+        } else {
+            Self::Stopped
+        }
+    }
 }
 
 /// Log time goes on from what the journal last said: with a clock that was set back, records would come
@@ -201,6 +215,8 @@ impl Merging {
                 self.error = None;
                 has_more
             }
+            // No trouble, and nothing comes after it.
+            Err(StepError::Stopped) => false,
             Err(error) => {
                 self.fail(error.to_string());
                 false
@@ -274,6 +290,9 @@ impl Merging {
         error: SourceError,
         now_ms: u64,
     ) -> Result<(), StepError> {
+        if matches!(error, SourceError::Stopped) {
+            return Err(StepError::Stopped);
+        }
         let SourceError::Contradiction {
             why,
             before,
@@ -299,12 +318,12 @@ impl Merging {
 
     /// Writes a line through to the disk: before that nothing of it is folded.
     async fn write(&mut self, line: &Line) -> Result<(), StepError> {
-        let (mut journal, copy) = (self.journal.take().ok_or(StepError::Stopped)?, line.clone());
+        let (mut journal, copy) = (self.journal.take().ok_or(StepError::BrokeOff)?, line.clone());
         let writing = tokio::task::spawn_blocking(move || {
             let written = journal.append(&copy);
             (journal, written)
         });
-        let (journal, written) = writing.await.map_err(|_| StepError::Stopped)?;
+        let (journal, written) = writing.await?;
         self.journal = Some(journal);
         written?;
         self.last_ms = self.last_ms.max(line.latest_ms().unwrap_or(0));
@@ -432,10 +451,10 @@ impl Merging {
             (fold, figures)
         });
         let figures;
-        (self.fold, figures) = folding.await.map_err(|_| {
+        (self.fold, figures) = folding.await.map_err(|error| {
             // What was folded is gone with it.
             self.is_outdated = true;
-            StepError::Stopped
+            StepError::from(error)
         })?;
         if let Some(figures) = figures {
             self.figures = Arc::new(figures);

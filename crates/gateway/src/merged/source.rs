@@ -23,6 +23,7 @@ use tlog::merkle::Frontier;
 use tlog::note::NOTE_BYTES_MAX;
 use tlog::policy::TrustPolicy;
 use tlog::tile::{HASH_BYTES, Span, Tile, TileId, WIDTH};
+use tokio::task::JoinError;
 
 use crate::log_client::{BODIES_BYTES_MAX, ENTRIES_BYTES_MAX, LogClient, LogError, open};
 
@@ -38,6 +39,8 @@ const REST_MS: (u64, u64) = (500, 60_000);
 pub(super) enum SourceError {
     #[error("it {0}")]
     Log(#[from] LogError),
+    #[error("taking what it sent broke off; it is read again")]
+    BrokeOff,
     #[error("the gateway stops")]
     Stopped,
     #[error("its {what} cannot be used: {why}")]
@@ -51,6 +54,17 @@ pub(super) enum SourceError {
         before: String,
         checkpoint: String,
     },
+}
+
+impl From<JoinError> for SourceError {
+    /// Nobody cancels a step but the runtime, when it ends: only a panic is trouble.
+    fn from(error: JoinError) -> Self {
+        if error.is_panic() {
+            Self::BrokeOff
+        } else {
+            Self::Stopped
+        }
+    }
 }
 
 /// A checkpoint that everything before it was proven to agree with.
@@ -368,7 +382,7 @@ impl Source {
             let taking = tokio::task::spawn_blocking(move || {
                 take(&mut step, span, (&entries, &bodies), upto, &known).map(|()| step)
             });
-            step = match taking.await.map_err(|_| SourceError::Stopped)? {
+            step = match taking.await? {
                 Ok(step) => step,
                 Err(error) => {
                     // Damaged on the way, or not yet what it will be: a full bundle has no other name
