@@ -4,7 +4,7 @@
 //! ([`reliability::route::past`]); who can be asked, under which names and at what price is what the catalog
 //! says now.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use engine::openai::ApiError;
 use record::{Endpoint, Provider};
@@ -33,7 +33,7 @@ pub(crate) struct Told {
 /// deciding the calls took: up to a second.
 ///
 /// # Errors
-/// 404, naming the providers that there are.
+/// 404, naming whom there is.
 pub(crate) fn without(gateway: &Gateway, without: &str) -> Result<Told, ApiError> {
     let until_ms = gateway.clock.unix_ms();
     let routing = gateway.settings().config.routing;
@@ -46,7 +46,7 @@ pub(crate) fn without(gateway: &Gateway, without: &str) -> Result<Told, ApiError
     let (catalog, past) = (gateway.catalog(), gateway.histories.past());
     let parties = parties(&catalog, &past, without);
     if !parties.iter().any(|party| party.is_gone) {
-        return Err(nobody(&parties, without));
+        return Err(nobody(&catalog, &parties, without));
     }
     Ok(Told {
         without: without.to_owned(),
@@ -100,14 +100,29 @@ fn is_meant(live: &Live, without: &str) -> bool {
     offered(live).is_called(without) || owner.is_some_and(|it| it.eq_ignore_ascii_case(without))
 }
 
-fn nobody(parties: &[Party], without: &str) -> ApiError {
+/// Everything that `without` could have named: an endpoint's name, its provider, an owner.
+fn nobody(catalog: &Catalog, parties: &[Party], without: &str) -> ApiError {
+    let configs = || catalog.endpoints().map(|live| &live.site.config);
+    let names: BTreeSet<String> = configs().filter_map(|it| it.name.clone()).collect();
+    let owners: BTreeSet<String> = configs().filter_map(|it| it.owner.clone()).collect();
     let providers = parties.iter().map(|it| it.endpoint.provider.to_string());
-    let mut providers: Vec<String> = providers.collect();
-    providers.dedup();
+    let there = [
+        ("names", names),
+        ("providers", providers.collect()),
+        ("owners", owners),
+    ];
+    let there = there.into_iter().filter(|(_, all)| !all.is_empty());
+    let there = there.map(|(what, all)| {
+        let all: Vec<String> = all.into_iter().collect();
+        format!("{what} {}", all.join(", "))
+    });
+    let there: Vec<String> = there.collect();
+    let there = match there.as_slice() {
+        [] => "nothing is offered, and nothing was called yet".to_owned(),
+        there => format!("there are: {}", there.join("; ")),
+    };
     let shown: String = without.chars().take(128).collect();
-    let message = format!(
-        "No endpoint or owner here is called `{shown}`; there are: {}.",
-        providers.join(", ")
-    );
+    let message =
+        format!("No endpoint, provider or owner here is called `{shown}`; {there}.");
     ApiError::new(404, "invalid_request_error", message).with_code("unknown_provider")
 }

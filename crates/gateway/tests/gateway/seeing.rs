@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::support::faulty::{Fault, Faulty, Script};
-use crate::support::{MODEL, chat, config, in_front_of, prompt};
+use crate::support::{MODEL, Running, chat, config, endpoint, in_front_of, prompt};
 use gateway::discover::{Local, local_servers};
 
 fn good() -> Script {
@@ -26,7 +26,7 @@ fn documented() -> Vec<String> {
 }
 
 /// The metrics, once a series of this name is among them.
-async fn metrics_with(gateway: &crate::support::Running, series: &str) -> String {
+async fn metrics_with(gateway: &Running, series: &str) -> String {
     let begun = std::time::Instant::now();
     loop {
         let text = gateway.get("/metrics").await.text();
@@ -241,5 +241,28 @@ async fn a_drill_says_what_would_be_left_without_a_provider() {
         "{}",
         unknown.text()
     );
+    gateway.stop().await;
+}
+
+#[tokio::test]
+async fn a_drill_without_a_stranger_names_everybody_who_could_be_meant() {
+    let (mine, theirs) = (
+        Faulty::api(MODEL, good()).await,
+        Faulty::api(MODEL, good()).await,
+    );
+    let (mut first, mut second) = (endpoint(&mine), endpoint(&theirs));
+    first.name = Some("upstairs".to_owned());
+    second.owner = Some("A Company".to_owned());
+    let mut config = config();
+    config.endpoints = vec![first, second];
+    let gateway = Running::start(config, None).await;
+    let unknown = gateway.get("/longrun/v1/drill?without=nobody").await;
+    let said = unknown.text();
+    assert_eq!(unknown.status, 404, "{said}");
+    for known in ["upstairs", &mine.origin(), &theirs.origin(), "A Company"] {
+        assert!(said.contains(known), "{known}: {said}");
+        let path = format!("/longrun/v1/drill?without={}", known.replace(' ', "%20"));
+        assert_eq!(gateway.get(&path).await.status, 200, "{known}");
+    }
     gateway.stop().await;
 }

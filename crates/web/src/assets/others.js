@@ -38,9 +38,14 @@ function ofDimension(dimension) {
     const how = dimension.bad === null ? " batches" : " judged";
     return [range(dimension.lifetime_ppm), element("small", count(dimension.judged) + how)];
   }
-  const [from, below] = dimension.lifetime_bands.p50_us;
-  return [`median ${duration(from)} to ${below === null ? "any" : duration(below)}`,
+  return [median(dimension.lifetime_bands.p50_us),
     element("small", count(dimension.judged) + " measured")];
+}
+
+/** Where a median lies, as far as so many durations say. */
+function median([from, below]) {
+  if (below === null) return from ? `median at least ${duration(from)}` : "median: too few to say";
+  return from ? `median ${duration(from)} to ${duration(below)}` : `median at most ${duration(below)}`;
 }
 
 function groupRow(group, of) {

@@ -1,6 +1,6 @@
 //! The figures of an endpoint, dimension by dimension, as lines of text.
 
-use reliability::fold::{DetectorReport, DetectorState, DimensionReport, EndpointReport};
+use reliability::fold::{DetectorReport, DetectorState, DimensionReport, EndpointReport, QuantileBands};
 
 /// Prints what is known of each dimension, incidents, and how much time is unknown.
 pub(super) fn print(endpoint: &EndpointReport) {
@@ -70,15 +70,9 @@ fn print_dimension(of: &DimensionReport) {
         );
     }
     if let Some(bands) = of.lifetime_bands {
-        let band = |(from, below): (u64, Option<u64>)| match below {
-            Some(below) => format!("{from} to {below}"),
-            None => format!("over {from}"),
-        };
         println!(
-            "  {name}, µs: median {}, p90 {}, p99 {} ({} measured, {} given up before)",
-            band(bands.p50_us),
-            band(bands.p90_us),
-            band(bands.p99_us),
+            "  {name}, µs: {} ({} measured, {} given up before)",
+            quantiles(&bands),
             of.judged,
             bands.given_up,
         );
@@ -87,6 +81,29 @@ fn print_dimension(of: &DimensionReport) {
     for verdict in &of.verdicts {
         println!("    alarm {}: {}", verdict.alarm, verdict.in_words);
     }
+}
+
+/// Where the quantiles of durations lie, µs, as far as so many of them say.
+pub(super) fn quantiles(bands: &QuantileBands) -> String {
+    let band = |(from, below): (u64, Option<u64>)| match (from, below) {
+        (0, None) => None,
+        (0, Some(below)) => Some(format!("at most {below}")),
+        (from, Some(below)) => Some(format!("{from} to {below}")),
+        (from, None) => Some(format!("at least {from}")),
+    };
+    let named = [
+        ("median", band(bands.p50_us)),
+        ("p90", band(bands.p90_us)),
+        ("p99", band(bands.p99_us)),
+    ];
+    if named.iter().all(|(_, band)| band.is_none()) {
+        return "too few to say".to_owned();
+    }
+    let each = named.map(|(name, band)| match band {
+        Some(band) => format!("{name} {band}"),
+        None => format!("{name} not known yet"),
+    });
+    each.join(", ")
 }
 
 fn watching(detector: &DetectorReport) -> String {
@@ -113,4 +130,30 @@ fn watching(detector: &DetectorReport) -> String {
         "{alarms}; up to {tolerated:.1} % bad per {} h is tolerated; {found}",
         detector.unit_hours
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quantile_of_few_durations_is_said_as_far_as_it_is_known() {
+        let bands = |p50_us, p90_us, p99_us| {
+            quantiles(&QuantileBands {
+                p50_us,
+                p90_us,
+                p99_us,
+                given_up: 0,
+            })
+        };
+        assert_eq!(bands((0, None), (0, None), (0, None)), "too few to say");
+        assert_eq!(
+            bands((0, Some(4756)), (1000, None), (0, None)),
+            "median at most 4756, p90 at least 1000, p99 not known yet"
+        );
+        assert_eq!(
+            bands((500, Some(800)), (700, Some(4756)), (800, Some(9000))),
+            "median 500 to 800, p90 700 to 4756, p99 800 to 9000"
+        );
+    }
 }

@@ -2,6 +2,8 @@
 
 use reliability::fold::{GroupDimension, GroupReport};
 
+use super::dimensions::quantiles;
+
 /// Prints the groups that sum up more than one endpoint; the others say what their endpoint says.
 pub(super) fn print(of: &str, across: &str, groups: &[GroupReport]) {
     for group in groups.iter().filter(|group| group.endpoints > 1) {
@@ -56,15 +58,9 @@ fn dimension(of: &GroupDimension) -> String {
         more => format!(", {more} alarms"),
     };
     if let Some(bands) = of.lifetime_bands {
-        let band = |(from, below): (u64, Option<u64>)| match below {
-            Some(below) => format!("{from} to {below}"),
-            None => format!("over {from}"),
-        };
         return format!(
-            "{name}, µs: median {}, p90 {}, p99 {} ({} measured at {} endpoints, {} given up before{alarms})",
-            band(bands.p50_us),
-            band(bands.p90_us),
-            band(bands.p99_us),
+            "{name}, µs: {} ({} measured at {} endpoints, {} given up before{alarms})",
+            quantiles(&bands),
             of.judged,
             of.endpoints,
             bands.given_up,
