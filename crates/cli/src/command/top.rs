@@ -34,7 +34,7 @@ const SPAN_S: u64 = 3600;
 const HEAD: [&str; 9] = [
     "ENDPOINT",
     "STATE",
-    "CALLS",
+    "ATTEMPTS",
     "SERVED WELL (95 %)",
     "P50",
     "P95",
@@ -113,7 +113,7 @@ fn screen(status: &Value, account: &Value) -> Vec<String> {
                 it["provider"] == endpoint["provider"] && it["model"] == endpoint["model"]
             };
             let past = known.iter().find(same).unwrap_or(&Value::Null);
-            let calls = past["attempts"]["calls"].as_u64().unwrap_or(0);
+            let attempts = past["attempts"]["calls"].as_u64().unwrap_or(0);
             let mut row = row(endpoint, past);
             // One name may stand for several models.
             let alike = endpoints.iter().filter(|it| it["name"] == endpoint["name"]);
@@ -123,7 +123,7 @@ fn screen(status: &Value, account: &Value) -> Vec<String> {
             {
                 row[0] = format!("{name} {model}");
             }
-            (calls, row)
+            (attempts, row)
         })
         .collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.0));
@@ -136,12 +136,12 @@ fn screen(status: &Value, account: &Value) -> Vec<String> {
     lines.extend(table(&rows));
     lines.push(String::new());
     lines.push(
-        "Calls, share served well and first token are of the last hour; cost since the start, by \
-         declared prices;"
+        "Attempts (a call may need several), share served well and first token are of the last hour; \
+         cost since the start,"
             .to_owned(),
     );
     lines
-        .push("burn is the error budget's over an hour, 1x just uses it up in 30 days.".to_owned());
+        .push("by declared prices; burn is the error budget's over an hour, 1x just uses it up in 30 days.".to_owned());
     lines
 }
 
@@ -174,7 +174,7 @@ fn summary(status: &Value) -> String {
         "wait"
     };
     format!(
-        "longrun {} · {minute} calls in the last minute · {} records {word}{spread}{behind}{trouble}",
+        "longrun {} · {minute} attempts in the last minute · {} records {word}{spread}{behind}{trouble}",
         status["version"].as_str().unwrap_or("?"),
         status["spool"]["waiting"],
     )
@@ -295,13 +295,14 @@ mod tests {
              "objectives": [{"alarms": [{"long_s": 3600, "long_thousandths": 15_500, "raised": true}]}]}]});
         let lines = screen(&status, &account);
         assert!(
-            lines[0].contains("3 calls in the last minute") && lines[0].contains("1.5 effective")
+            lines[0].contains("3 attempts in the last minute") && lines[0].contains("1.5 effective")
         );
         assert!(
             lines[3].starts_with("good[2J"),
             "no escape sequence gets through: {}",
             lines[3]
         );
+        assert!(lines[2].contains("ATTEMPTS") && !lines[2].contains("CALLS"));
         for part in [
             "90.00 % – 99.00 %",
             "119 ms",
