@@ -17,6 +17,7 @@ mod files;
 mod home_log;
 mod http;
 mod hub;
+mod listening;
 mod log_files;
 mod log_scan;
 mod progress;

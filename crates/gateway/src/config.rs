@@ -6,7 +6,7 @@
 //! key which was put there by mistake does not end up on a terminal or in a log.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,6 +20,7 @@ use reliability::forecast::fold::Rule;
 pub mod alarms;
 pub mod endpoint;
 mod file;
+mod listen;
 pub mod merged;
 pub mod network;
 mod objective;
@@ -29,6 +30,7 @@ pub mod traces;
 pub use crate::by_key::KeyRoute;
 pub use alarms::AlarmsConfig;
 pub use endpoint::{DataCollection, Offer, Price, Quantization};
+pub use listen::{ListenError, listen_address};
 pub use merged::MergedConfig;
 pub use network::NetworkConfig;
 pub use retry::Retry;
@@ -339,9 +341,17 @@ pub trait Surroundings {
     /// # Errors
     /// When the file cannot be read.
     fn file(&self, path: &std::path::Path) -> std::io::Result<String>;
+    /// The addresses that a host name leads to; without a way to look names up, an error.
+    ///
+    /// # Errors
+    /// When the name cannot be looked up.
+    fn addresses(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        let _ = (host, port);
+        Err(std::io::ErrorKind::Unsupported.into())
+    }
 }
 
-/// The process's environment and files.
+/// The process's environment and files, and the names that its machine knows.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process;
 
@@ -352,6 +362,10 @@ impl Surroundings for Process {
 
     fn file(&self, path: &std::path::Path) -> std::io::Result<String> {
         std::fs::read_to_string(path)
+    }
+
+    fn addresses(&self, host: &str, port: u16) -> std::io::Result<Vec<SocketAddr>> {
+        Ok((host, port).to_socket_addrs()?.collect())
     }
 }
 

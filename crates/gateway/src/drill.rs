@@ -122,7 +122,6 @@ fn nobody(catalog: &Catalog, parties: &[Party], without: &str) -> ApiError {
         there => format!("there are: {}", there.join("; ")),
     };
     let shown: String = without.chars().take(128).collect();
-    let message =
-        format!("No endpoint, provider or owner here is called `{shown}`; {there}.");
+    let message = format!("No endpoint, provider or owner here is called `{shown}`; {there}.");
     ApiError::new(404, "invalid_request_error", message).with_code("unknown_provider")
 }

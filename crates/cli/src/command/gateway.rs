@@ -17,7 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::provider;
 use crate::files::{self, Unusable};
-use crate::{home_log, printing, running, signer};
+use crate::{home_log, listening, printing, running, signer};
 
 mod around;
 mod key;
@@ -65,7 +65,7 @@ struct Serve {
     #[arg(long, default_value = "gateway")]
     name: String,
     /// Where to listen; overrides the file.
-    #[arg(long)]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listening::address)]
     listen: Option<SocketAddr>,
     /// Post news of trouble to this webhook; overrides the file. Signed with the secret in
     /// `LONGRUN_ALARMS_SECRET`, if it is set.

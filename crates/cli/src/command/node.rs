@@ -17,7 +17,7 @@ use recorder::Config;
 
 use crate::command::provider;
 use crate::files::Unusable;
-use crate::{home_log, hub, progress, running, signer};
+use crate::{home_log, hub, listening, progress, running, signer};
 
 mod by_key;
 mod join;
@@ -63,7 +63,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "node")]
     name: String,
     /// Where to listen; this machine only unless you say otherwise.
-    #[arg(long, default_value = "127.0.0.1:7412")]
+    #[arg(long, default_value = "127.0.0.1:7412", value_name = "ADDRESS:PORT", value_parser = listening::address)]
     listen: SocketAddr,
     /// The home log of this node's records. Without one they stay in the spool.
     #[arg(long)]

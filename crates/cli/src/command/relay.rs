@@ -10,13 +10,13 @@ use clap::Args;
 use dial::{DialError, Relay, RelayOptions};
 
 use crate::files::Unusable;
-use crate::running;
+use crate::{listening, running};
 
 /// Arguments of `relay`.
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// Where to listen. Whoever reaches this may have what they send each other passed on.
-    #[arg(long, default_value = "0.0.0.0:3340")]
+    #[arg(long, default_value = "0.0.0.0:3340", value_name = "ADDRESS:PORT", value_parser = listening::address)]
     listen: SocketAddr,
     /// A certificate chain (PEM); without it the relay speaks plain HTTP, for use behind a proxy.
     #[arg(long, requires = "tls_key", value_name = "FILE")]

@@ -295,7 +295,8 @@ mod tests {
              "objectives": [{"alarms": [{"long_s": 3600, "long_thousandths": 15_500, "raised": true}]}]}]});
         let lines = screen(&status, &account);
         assert!(
-            lines[0].contains("3 attempts in the last minute") && lines[0].contains("1.5 effective")
+            lines[0].contains("3 attempts in the last minute")
+                && lines[0].contains("1.5 effective")
         );
         assert!(
             lines[3].starts_with("good[2J"),

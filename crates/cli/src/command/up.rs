@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::log_files::LogFiles;
-use crate::{files, running, signer};
+use crate::{files, listening, running, signer};
 
 mod nodes;
 mod witnesses;
@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     #[arg(long, default_value = "longrun-data")]
     dir: PathBuf,
     /// Where the gateway listens; the log and the nodes take free ports of this machine.
-    #[arg(long, default_value = gateway::config::LISTEN_DEFAULT)]
+    #[arg(long, default_value = gateway::config::LISTEN_DEFAULT, value_name = "ADDRESS:PORT", value_parser = listening::address)]
     listen: SocketAddr,
     /// What exploration, faults and traffic follow from.
     #[arg(long, default_value_t = 1)]

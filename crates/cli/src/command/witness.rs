@@ -11,7 +11,7 @@ use tlog::note::NoteVerifier;
 use tokio::net::TcpListener;
 
 use crate::files::Unusable;
-use crate::running;
+use crate::{listening, running};
 
 /// Where a witness listens unless told otherwise: this machine only.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4190);
@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     dir: PathBuf,
     /// Where to listen; this machine only unless you say otherwise.
-    #[arg(long, default_value_t = DEFAULT_LISTEN)]
+    #[arg(long, default_value_t = DEFAULT_LISTEN, value_name = "ADDRESS:PORT", value_parser = listening::address)]
     listen: SocketAddr,
     /// The name of a new witness, unique, best its public address without a scheme.
     #[arg(long)]

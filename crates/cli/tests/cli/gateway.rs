@@ -133,6 +133,27 @@ fn a_plan_names_what_was_found_and_no_key() {
     );
 }
 
+#[test]
+fn where_to_listen_may_be_a_name() {
+    let dir = dir();
+    let file = "listen = \"localhost:7499\"\n[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\n";
+    std::fs::write(dir.path().join("longrun.toml"), file).expect("written");
+    let plan = ["gateway", "--dry-run"];
+    let planned = run_in(dir.path(), &plan, &[]);
+    let said = text(&planned.stdout);
+    assert!(said.contains("http://127.0.0.1:7499"), "{said}");
+    let other = [&plan[..], &["--listen", "localhost:7498"]].concat();
+    let planned = run_in(dir.path(), &other, &[]);
+    let said = text(&planned.stdout);
+    assert!(said.contains("http://127.0.0.1:7498"), "{said}");
+    for command in [&["up"][..], &["relay"], &["log", "serve", "--dir", "log"]] {
+        let refused = run_in(dir.path(), &[command, &["--listen", "8080"]].concat(), &[]);
+        let said = text(&refused.stderr);
+        assert_eq!(refused.status.code(), Some(2), "{said}");
+        assert!(said.contains("localhost:7411"), "{said}");
+    }
+}
+
 /// Each with exit code 2 and what is missing, as where nothing is found without a file.
 #[test]
 fn a_configuration_that_forwards_to_nothing_is_refused() {

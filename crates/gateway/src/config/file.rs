@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::alarms::{AlarmsTable, alarms as alarms_config};
 use super::endpoint::{Dollars, offer};
+use super::listen::listen_address;
 use super::merged::{MergedTable, merged as merged_config};
 use super::network::{NetworkTable, networks};
 use super::objective::{ObjectiveTable, objectives};
@@ -174,13 +175,8 @@ pub(super) fn parse(
     let file: File = toml::from_str(text).map_err(|e| at.toml_error(&e))?;
     let listen = match &file.listen {
         None => LISTEN_DEFAULT.parse().expect("the default is an address"),
-        Some(listen) => listen.get_ref().parse().map_err(|_| {
-            at.wrong(
-                listen,
-                "listen",
-                "not an address with a port; write for instance \"127.0.0.1:7411\"",
-            )
-        })?,
+        Some(listen) => listen_address(listen.get_ref(), around)
+            .map_err(|why| at.wrong(listen, "listen", &why.to_string()))?,
     };
     let timeouts = timeouts(&at, "timeouts", &file.timeouts, Timeouts::DEFAULT)?;
     let log = file

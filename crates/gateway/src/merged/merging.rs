@@ -318,7 +318,10 @@ impl Merging {
 
     /// Writes a line through to the disk: before that nothing of it is folded.
     async fn write(&mut self, line: &Line) -> Result<(), StepError> {
-        let (mut journal, copy) = (self.journal.take().ok_or(StepError::BrokeOff)?, line.clone());
+        let (mut journal, copy) = (
+            self.journal.take().ok_or(StepError::BrokeOff)?,
+            line.clone(),
+        );
         let writing = tokio::task::spawn_blocking(move || {
             let written = journal.append(&copy);
             (journal, written)

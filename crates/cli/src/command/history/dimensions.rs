@@ -1,6 +1,8 @@
 //! The figures of an endpoint, dimension by dimension, as lines of text.
 
-use reliability::fold::{DetectorReport, DetectorState, DimensionReport, EndpointReport, QuantileBands};
+use reliability::fold::{
+    DetectorReport, DetectorState, DimensionReport, EndpointReport, QuantileBands,
+};
 
 /// Prints what is known of each dimension, incidents, and how much time is unknown.
 pub(super) fn print(endpoint: &EndpointReport) {

@@ -15,7 +15,7 @@ use services::quota::Rules;
 use tlog::log_policy::LogPolicy;
 
 use crate::files::{self, Unusable};
-use crate::running;
+use crate::{listening, running};
 
 /// Arguments of `log init`.
 #[derive(Args)]
@@ -34,7 +34,7 @@ pub(crate) struct Serve {
     #[arg(long)]
     dir: PathBuf,
     /// Where to listen; this machine only unless you say otherwise.
-    #[arg(long, default_value_t = DEFAULT_LISTEN)]
+    #[arg(long, default_value_t = DEFAULT_LISTEN, value_name = "ADDRESS:PORT", value_parser = listening::address)]
     listen: SocketAddr,
     /// The name of a new log, unique, best its public address without a scheme.
     #[arg(long)]

@@ -11,6 +11,7 @@ use record::Origin;
 use recorder::Recorder;
 
 use crate::files::Unusable;
+use crate::listening;
 
 /// How long the start waits for the relay.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -24,7 +25,7 @@ pub(super) struct ByKey {
     dial_relay: Option<String>,
     /// Be reached by this node's key at this UDP address, for others in the same network, or for
     /// direct connections besides a relay.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = listening::address)]
     dial_udp: Option<SocketAddr>,
 }
 
