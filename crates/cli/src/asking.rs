@@ -6,11 +6,14 @@ use serde_json::Value;
 
 use crate::http;
 
+/// Where a gateway of this machine is unless told otherwise.
+pub(crate) const GATEWAY_DEFAULT: &str = "http://127.0.0.1:7411";
+
 /// Whom to ask.
 #[derive(Args)]
 pub(crate) struct Ask {
     /// The gateway.
-    #[arg(long, default_value = "http://127.0.0.1:7411")]
+    #[arg(long, default_value = GATEWAY_DEFAULT)]
     pub(crate) gateway: String,
     /// A key of the gateway, where it wants one.
     #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
@@ -21,6 +24,15 @@ pub(crate) struct Ask {
 }
 
 impl Ask {
+    /// Whoever is named in another command's words.
+    pub(crate) fn of(gateway: &str, api_key: Option<&str>) -> Self {
+        Self {
+            gateway: gateway.to_owned(),
+            api_key: api_key.map(str::to_owned),
+            json: false,
+        }
+    }
+
     /// The JSON at a path of the gateway.
     pub(crate) fn get(&self, path: &str) -> Result<Value> {
         let url = self.url(path);

@@ -178,7 +178,7 @@ pub struct EndpointSummary {
 pub struct Evidence(BTreeMap<Endpoint, Observers>);
 
 /// What others say of one endpoint, as people and programs read it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Told {
     /// Provider id or origin.
     pub provider: String,
@@ -191,7 +191,7 @@ pub struct Told {
 }
 
 /// What the evidence of several observers amounts to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Together {
     /// Too few independent observers: no figure.

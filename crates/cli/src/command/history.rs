@@ -3,16 +3,18 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 use record::SignerId;
-use reliability::fold::{EndpointReport, History, Report};
+use reliability::fold::{History, Report};
 use reliability::forecast::fold::Forecasts;
 use reliability::imported::Evidence;
 use reliability::kt::Alpha;
+use serde::Deserialize as _;
 
 mod compute;
 mod export;
+mod figures;
 mod groups;
 mod import;
 mod owners;
@@ -23,14 +25,17 @@ pub(crate) mod spot;
 mod summarise;
 pub(crate) mod verify;
 
-use source::Source;
-
 mod dimensions;
+
+use crate::asking::{Ask, GATEWAY_DEFAULT};
+use crate::files::Unusable;
+use figures::{EndpointFigures, Figures, GatewayFigures};
+use source::Source;
 
 /// What to do with histories.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Fold a log and print calls, failures and intervals per endpoint.
+    /// Fold a log, or ask a gateway, and print calls, failures and intervals per endpoint.
     Show(Show),
     /// Write a log, or what it says about some endpoints, as one file that others can check.
     Export(export::Export),
@@ -51,6 +56,20 @@ pub(crate) enum Command {
 pub(crate) struct Show {
     #[command(flatten)]
     source: Source,
+    /// Ask this running gateway for its own history instead: the only one there is where it keeps no log.
+    #[arg(
+        long,
+        value_name = "URL",
+        num_args = 0..=1,
+        default_missing_value = GATEWAY_DEFAULT,
+        conflicts_with_all = [
+            "log", "endpoint", "provider", "log_vkey", "read_token", "published", "observer", "imported",
+        ],
+    )]
+    gateway: Option<String>,
+    /// A key of the gateway, where it wants one.
+    #[arg(long, env = "LONGRUN_API_KEY", hide_env_values = true)]
+    api_key: Option<String>,
     /// Count what this observer saw, and nobody else: its id, as `longrun gateway` prints it. The digest
     /// is then that of its gateway.
     #[arg(long, value_name = "ID")]
@@ -81,6 +100,10 @@ impl Command {
 
 impl Show {
     fn run(&self) -> Result<()> {
+        if let Some(gateway) = &self.gateway {
+            return self.of_gateway(gateway);
+        }
+        self.is_there()?;
         let selection = self.source.selection()?;
         let log = self.source.open()?;
         let folded = source::fold(&log, &selection, self.observer)?;
@@ -94,12 +117,61 @@ impl Show {
             println!("{}", serde_json::to_string_pretty(&document)?);
             return Ok(());
         }
-        print(&report, log.key().name(), &folded);
+        print(&Figures::of(&report)?, log.key().name(), &folded);
         owners::print(&folded.history, &report);
         if let Some(imported) = &imported {
-            import::print(imported);
+            import::print(&imported.told(), "the policy of each import");
         }
         Ok(())
+    }
+
+    /// The history that a gateway folds and routes by.
+    fn of_gateway(&self, gateway: &str) -> Result<()> {
+        let ask = Ask::of(gateway, self.api_key.as_deref());
+        let path = "/longrun/v1/history";
+        let document = ask.get(path)?;
+        if self.json {
+            println!("{}", serde_json::to_string_pretty(&document)?);
+            return Ok(());
+        }
+        let told = GatewayFigures::deserialize(document);
+        let told = told.with_context(|| format!("{}: not a history", ask.url(path)))?;
+        let of = match &told.log {
+            Some(log) => format!(
+                "its own of log {}, {} entries",
+                log.origin
+                    .as_deref()
+                    .unwrap_or("that did not say its name yet"),
+                log.size.unwrap_or(0)
+            ),
+            None => "what it keeps itself".to_owned(),
+        };
+        println!("gateway {gateway}: {} records, {of}", told.figures.records);
+        if let Some(why) = told.log.as_ref().and_then(|log| log.error.as_ref()) {
+            println!("not up to date: {why}");
+        }
+        println!("digest {}", told.figures.digest);
+        print_endpoints(&told.figures, |_| Vec::new());
+        if let Some(others) = &told.imported {
+            import::print(&others.endpoints, "the gateway's policy");
+            if let Some(why) = &others.error {
+                println!("imported histories cannot be read: {why}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what else there may be where nobody named a log and there is none at the usual place.
+    fn is_there(&self) -> Result<()> {
+        let log = &self.source.log;
+        if log.contains("://") || Path::new(log).exists() {
+            return Ok(());
+        }
+        let why = format!(
+            "there is no log at {log}: name one with --log, or ask a gateway for its own history with \
+             --gateway ({GATEWAY_DEFAULT} unless it is elsewhere)"
+        );
+        Err(Unusable(why).into())
     }
 
     /// What others saw: of the directory that was named, else of the usual one, which nobody asked
@@ -131,19 +203,19 @@ fn document(
     Ok(document)
 }
 
-fn print(report: &Report, origin: &str, folded: &source::Folded) {
+fn print(figures: &Figures, origin: &str, folded: &source::Folded) {
     println!(
         "log {origin}: {} records, {} bodies erased",
-        report.records, folded.erased
+        figures.records, folded.erased
     );
-    println!("digest {}", report.digest);
-    print_endpoints(report, |endpoint| {
-        predicted::lines(&predicted::of(&folded.forecasts, endpoint))
+    println!("digest {}", figures.digest);
+    print_endpoints(figures, |of| {
+        predicted::lines(&predicted::of(&folded.forecasts, &of.provider, &of.model))
     });
 }
 
 /// Each endpoint, followed by what `more` says of it.
-fn print_endpoints(report: &Report, more: impl Fn(&EndpointReport) -> Vec<String>) {
+fn print_endpoints(report: &Figures, more: impl Fn(&EndpointFigures) -> Vec<String>) {
     if report.endpoints.is_empty() {
         println!("No endpoint has been observed yet.");
         return;
@@ -160,7 +232,7 @@ fn print_endpoints(report: &Report, more: impl Fn(&EndpointReport) -> Vec<String
     println!("\nIntervals at {level} %. They cover {}.", report.covers);
 }
 
-fn print_endpoint(endpoint: &EndpointReport) {
+fn print_endpoint(endpoint: &EndpointFigures) {
     let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 10_000.0);
     println!("\n{} / {}", endpoint.provider, endpoint.model);
     println!(

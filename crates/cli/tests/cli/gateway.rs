@@ -210,6 +210,50 @@ fn a_gateway_that_only_shows_what_others_saw_starts_without_endpoints() {
     }
 }
 
+/// Nobody else has the records of such a gateway, so it is the one to ask.
+#[test]
+fn the_history_of_a_gateway_without_a_log_is_shown() {
+    let dir = dir();
+    let endpoint =
+        "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\nmodels = [\"m\"]\n";
+    std::fs::write(dir.path().join("longrun.toml"), endpoint).expect("written");
+    let nowhere = run_in(dir.path(), &["history", "show"], &[]);
+    let said = text(&nowhere.stderr);
+    assert_eq!(nowhere.status.code(), Some(2), "{said}");
+    assert!(said.contains("--log") && said.contains("--gateway"), "{said}");
+
+    let mut gateway = Server::start_command(
+        longrun()
+            .args(["gateway", "--listen", "127.0.0.1:0"])
+            .current_dir(dir.path()),
+    );
+    let (url, http) = (gateway.url("gateway"), Http::default());
+    let chat = r#"{"model":"m","messages":[{"role":"user","content":"x"}]}"#;
+    let answer = http.post(&format!("{url}/v1/chat/completions"), chat);
+    assert_eq!(answer.status, 502, "{}", text(&answer.body));
+    let history = format!("{url}/longrun/v1/history");
+    let told = http.until(&history, |answer| {
+        answer.json()["endpoints"][0]["failures"].as_u64() > Some(0)
+    });
+    let told = told.json();
+    let shown = run_in(dir.path(), &["history", "show", "--gateway", &url], &[]);
+    let said = text(&shown.stdout) + &text(&shown.stderr);
+    assert!(shown.status.success(), "{said}");
+    let digest = format!("digest {}", told["digest"].as_str().expect("a digest"));
+    for words in [
+        &digest,
+        "what it keeps itself",
+        "http://127.0.0.1:1 / m",
+        "outcomes: connection",
+        "Intervals at 95 %",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let both = ["history", "show", "--gateway", &url, "--log", "x"];
+    assert_eq!(run_in(dir.path(), &both, &[]).status.code(), Some(2));
+    assert!(gateway.interrupt().success());
+}
+
 #[test]
 fn a_hangup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
     let dir = dir();

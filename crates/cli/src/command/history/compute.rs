@@ -16,6 +16,7 @@ use reliability::fold::History;
 use reliability::kt::Alpha;
 use serde_json::json;
 
+use super::figures::Figures;
 use crate::command::verify::read_policy;
 use crate::files::Unusable;
 
@@ -174,7 +175,7 @@ impl Compute {
         println!("          {apart} lines say nothing about an endpoint, {bad} were left out");
         println!("          nobody signed them, and nothing shows whether any are missing");
         println!("digest    {}", report.digest);
-        super::print_endpoints(&report, |_| Vec::new());
+        super::print_endpoints(&Figures::of(&report)?, |_| Vec::new());
         Ok(())
     }
 }

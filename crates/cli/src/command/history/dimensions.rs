@@ -1,11 +1,9 @@
 //! The figures of an endpoint, dimension by dimension, as lines of text.
 
-use reliability::fold::{
-    DetectorReport, DetectorState, DimensionReport, EndpointReport, QuantileBands,
-};
+use super::figures::{Bands, DetectorFigures, DimensionFigures, EndpointFigures, Watch};
 
 /// Prints what is known of each dimension, incidents, and how much time is unknown.
-pub(super) fn print(endpoint: &EndpointReport) {
+pub(super) fn print(endpoint: &EndpointFigures) {
     for dimension in endpoint.dimensions.iter().filter(|d| d.judged > 0) {
         print_dimension(dimension);
     }
@@ -45,10 +43,10 @@ pub(super) fn print(endpoint: &EndpointReport) {
     );
 }
 
-fn print_dimension(of: &DimensionReport) {
+fn print_dimension(of: &DimensionFigures) {
     let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 10_000.0);
     let range = |[low, high]: [u32; 2]| format!("{} to {}", percent(low), percent(high));
-    let name = of.dimension;
+    let name = &of.dimension;
     if let (Some(lifetime), Some(current), Some(standard), Some(unknown)) = (
         of.lifetime_ppm,
         of.current_ppm,
@@ -71,10 +69,10 @@ fn print_dimension(of: &DimensionReport) {
             percent(unknown)
         );
     }
-    if let Some(bands) = of.lifetime_bands {
+    if let Some(bands) = &of.lifetime_bands {
         println!(
             "  {name}, µs: {} ({} measured, {} given up before)",
-            quantiles(&bands),
+            quantiles(bands),
             of.judged,
             bands.given_up,
         );
@@ -86,7 +84,7 @@ fn print_dimension(of: &DimensionReport) {
 }
 
 /// Where the quantiles of durations lie, µs, as far as so many of them say.
-pub(super) fn quantiles(bands: &QuantileBands) -> String {
+pub(super) fn quantiles(bands: &Bands) -> String {
     let band = |(from, below): (u64, Option<u64>)| match (from, below) {
         (0, None) => None,
         (0, Some(below)) => Some(format!("at most {below}")),
@@ -108,13 +106,13 @@ pub(super) fn quantiles(bands: &QuantileBands) -> String {
     each.join(", ")
 }
 
-fn watching(detector: &DetectorReport) -> String {
+fn watching(detector: &DetectorFigures) -> String {
     let alarms = match detector.alarms {
         0 => "no alarm".to_owned(),
         1 => "1 alarm".to_owned(),
         more => format!("{more} alarms"),
     };
-    let (DetectorState::Watching, Some(baseline)) = (detector.state, detector.baseline_ppm) else {
+    let (Watch::Watching, Some(baseline)) = (detector.state, detector.baseline_ppm) else {
         return format!(
             "{alarms}; the detector learns what is usual ({} units of {} h)",
             detector.units, detector.unit_hours
@@ -141,7 +139,7 @@ mod tests {
     #[test]
     fn a_quantile_of_few_durations_is_said_as_far_as_it_is_known() {
         let bands = |p50_us, p90_us, p99_us| {
-            quantiles(&QuantileBands {
+            quantiles(&Bands {
                 p50_us,
                 p90_us,
                 p99_us,

@@ -1,11 +1,10 @@
 //! One model across its providers, one provider across its models, as lines of text.
 
-use reliability::fold::{GroupDimension, GroupReport};
-
 use super::dimensions::quantiles;
+use super::figures::{GroupDimensionFigures, GroupFigures};
 
 /// Prints the groups that sum up more than one endpoint; the others say what their endpoint says.
-pub(super) fn print(of: &str, across: &str, groups: &[GroupReport]) {
+pub(super) fn print(of: &str, across: &str, groups: &[GroupFigures]) {
     for group in groups.iter().filter(|group| group.endpoints > 1) {
         println!("\n{of} {} across {} {across}", group.name, group.endpoints);
         for line in lines(group) {
@@ -19,7 +18,7 @@ fn percents([low, high]: [u32; 2]) -> String {
     format!("{:.2} % to {:.2} %", percent(low), percent(high))
 }
 
-fn lines(group: &GroupReport) -> Vec<String> {
+fn lines(group: &GroupFigures) -> Vec<String> {
     let mut lines = vec![
         format!(
             "calls {}, served well {}, failed {} (the provider's fault), 429 {}",
@@ -50,17 +49,17 @@ fn lines(group: &GroupReport) -> Vec<String> {
     lines
 }
 
-fn dimension(of: &GroupDimension) -> String {
-    let name = of.dimension;
+fn dimension(of: &GroupDimensionFigures) -> String {
+    let name = &of.dimension;
     let alarms = match of.alarms {
         0 => String::new(),
         1 => ", 1 alarm".to_owned(),
         more => format!(", {more} alarms"),
     };
-    if let Some(bands) = of.lifetime_bands {
+    if let Some(bands) = &of.lifetime_bands {
         return format!(
             "{name}, µs: {} ({} measured at {} endpoints, {} given up before{alarms})",
-            quantiles(&bands),
+            quantiles(bands),
             of.judged,
             of.endpoints,
             bands.given_up,

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use record::digest::Sha256;
 use record::{Digest, SignerId};
-use reliability::imported::{EndpointSummary, Evidence, Summary, Tally, Together};
+use reliability::imported::{EndpointSummary, Evidence, Summary, Tally, Together, Told};
 use tlog::policy::TrustPolicy;
 use tlog::verify::Verdict;
 
@@ -227,13 +227,13 @@ pub(super) fn read(dir: &Path) -> Result<Evidence> {
 }
 
 /// As text, beside one's own figures.
-pub(super) fn print(imported: &Evidence) {
-    if *imported == Evidence::default() {
+pub(super) fn print(imported: &[Told], policy: &str) {
+    if imported.is_empty() {
         return;
     }
-    println!("\nimported: what others saw, under the policy of each import; not part of the above");
+    println!("\nimported: what others saw, under {policy}; not part of the above");
     let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 10_000.0);
-    for of in imported.told() {
+    for of in imported {
         println!("\n{} / {}", of.provider, of.model);
         match of.together {
             Together::TooFew { observers, needed } => {

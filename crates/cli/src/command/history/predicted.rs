@@ -1,7 +1,7 @@
 //! How predictable each endpoint has been, by the forecasts that are in the log itself.
 
 use record::Endpoint;
-use reliability::fold::{EndpointReport, Report};
+use reliability::fold::Report;
 use reliability::forecast::fold::{Forecasts, Predicted, Rule};
 use serde_json::Value;
 
@@ -11,8 +11,8 @@ pub(super) fn forecasts() -> Forecasts {
 }
 
 /// Coverage and width of the intervals that were issued beforehand, by length of window.
-pub(super) fn of(forecasts: &Forecasts, endpoint: &EndpointReport) -> Vec<Predicted> {
-    let (provider, model) = (endpoint.provider.parse(), endpoint.model.parse());
+pub(super) fn of(forecasts: &Forecasts, provider: &str, model: &str) -> Vec<Predicted> {
+    let (provider, model) = (provider.parse(), model.parse());
     match (provider, model) {
         (Ok(provider), Ok(model)) => forecasts.predictability(&Endpoint { provider, model }),
         _ => Vec::new(),
@@ -24,7 +24,7 @@ pub(super) fn document(report: &Report, forecasts: &Forecasts) -> serde_json::Re
     let mut document = serde_json::to_value(report)?;
     for (at, endpoint) in report.endpoints.iter().enumerate() {
         document["endpoints"][at]["predictability"] =
-            serde_json::to_value(of(forecasts, endpoint))?;
+            serde_json::to_value(of(forecasts, &endpoint.provider, &endpoint.model))?;
     }
     Ok(document)
 }

@@ -19,6 +19,7 @@ use tlog::policy::TrustPolicy;
 use tlog::summary::Summaries;
 use tlog::verify::history::{HistoryCheck, HistoryReport, Sample, open_if};
 
+use super::figures::Figures;
 use super::recount::{self, Against, Recounted};
 use super::spot::Signatures;
 use super::{predicted, source};
@@ -78,8 +79,8 @@ impl Verify {
             if let Some(report) = checked.report() {
                 println!();
                 super::owners::print(&checked.history, &report);
-                super::print_endpoints(&report, |endpoint| {
-                    predicted::lines(&predicted::of(&checked.forecasts, endpoint))
+                super::print_endpoints(&Figures::of(&report)?, |of| {
+                    predicted::lines(&predicted::of(&checked.forecasts, &of.provider, &of.model))
                 });
                 let erased = checked.found.erased;
                 if erased > 0 {

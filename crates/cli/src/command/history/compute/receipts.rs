@@ -14,6 +14,7 @@ use reliability::kt::Alpha;
 use serde_json::json;
 use tlog::policy::TrustPolicy;
 
+use super::super::figures::Figures;
 use super::{Bad, each_line};
 use crate::files::Unusable;
 
@@ -74,7 +75,7 @@ pub(super) fn compute(
         );
     }
     println!("digest    {}", report.digest);
-    super::super::print_endpoints(&report, |of| {
+    super::super::print_endpoints(&Figures::of(&report)?, |of| {
         let receipts = &of.receipts;
         vec![format!(
             "receipts: {} in the file, {} of them observed, {} the provider's word alone",
