@@ -107,6 +107,18 @@ pub(crate) fn open(config: &AlarmsConfig) -> Arc<Alarms> {
     })
 }
 
+/// What is wrong with the state file of a configuration; a start would set it aside.
+pub(crate) fn check(config: &AlarmsConfig) -> Result<(), String> {
+    let Some(file) = &config.state_file else {
+        return Ok(());
+    };
+    let read = outbox::read(file).map(drop);
+    read.map_err(|why| {
+        let path = file.display();
+        format!("{path}: {why}; a start sets it aside, and forgets what was posted")
+    })
+}
+
 /// Looks for news, for good.
 pub(crate) async fn keep_watching(gateway: Arc<Gateway>, alarms: Arc<Alarms>) {
     let observer = gateway.recorder.identity().id().to_hex();

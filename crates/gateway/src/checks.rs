@@ -172,6 +172,18 @@ pub fn read(path: &Path, text: &str, model: Option<&str>) -> Result<Vec<Case>, V
     }
 }
 
+/// What is wrong with a gateway's own file, if there is one.
+pub(crate) fn check(file: &Path) -> Result<(), String> {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(format!("{}: {error}", file.display())),
+    };
+    let read = Checks::parse(&text).map(drop);
+    let path = file.display();
+    read.map_err(|wrong| format!("{path}: {wrong}; a gateway starts all the same, without checks"))
+}
+
 fn cases_of(text: &str, model: Option<&str>) -> Result<Vec<Case>, Vec<Wrong>> {
     let (mut cases, mut wrong, mut names) = (Vec::new(), Vec::new(), BTreeSet::new());
     for (number, line) in (1..).zip(text.lines()) {

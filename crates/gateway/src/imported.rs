@@ -145,6 +145,14 @@ fn renew(
     }
 }
 
+/// Reads everything once, and says what is wrong with it.
+pub(crate) fn check(config: &ImportedConfig) -> Result<(), String> {
+    let nobody = SignerId::from_bytes([0; 32]);
+    let read = traces(config).and_then(|traces| read(config, &traces, nobody));
+    read.map(drop)
+        .map_err(|why| format!("{why}; a gateway starts all the same, without what others saw"))
+}
+
 /// The policy first, then the summaries by name. A directory that is not there holds nothing yet.
 fn traces(config: &ImportedConfig) -> Result<Traces, String> {
     let mut paths = vec![config.policy_file.clone()];

@@ -34,7 +34,7 @@
 //! an answer whose first token has been passed on. There is no central gateway.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -100,6 +100,7 @@ mod publish;
 pub mod quirks;
 mod receipt;
 mod recent;
+mod rehearsal;
 mod request;
 mod resume;
 mod settings;
@@ -121,6 +122,7 @@ pub use gateway::StartError;
 pub use history::journaled_records;
 pub use network::reach::is_public;
 pub use publish::retired_keys;
+pub use rehearsal::problems;
 pub use settings::{ConfigSource, ReloadError};
 pub use traces::{passed_on, rejected_spans};
 
@@ -329,23 +331,36 @@ pub fn client_secret(
     directory: &Path,
     random: &dyn ring::rand::SecureRandom,
 ) -> Result<[u8; 32], StartError> {
-    let path = directory.join(CLIENT_SECRET_FILE);
-    let wrong =
-        |why: &dyn std::fmt::Display| StartError::Machine(format!("{}: {why}", path.display()));
-    match std::fs::read(&path) {
-        Ok(bytes) => bytes.try_into().map_err(|_| {
-            wrong(&"it does not hold 32 bytes; remove it, and callers of this week count as new")
-        }),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let mut secret = [0; 32];
-            random
-                .fill(&mut secret)
-                .map_err(|_| wrong(&"this machine has no randomness"))?;
-            write_private(&path, &secret).map_err(|e| wrong(&e))?;
-            Ok(secret)
-        }
-        Err(error) => Err(wrong(&error)),
+    let path = secret_file(directory);
+    if let Some(secret) = read_client_secret(&path)? {
+        return Ok(secret);
     }
+    let mut secret = [0; 32];
+    random
+        .fill(&mut secret)
+        .map_err(|_| wrong_secret(&path, &"this machine has no randomness"))?;
+    write_private(&path, &secret).map_err(|error| wrong_secret(&path, &error))?;
+    Ok(secret)
+}
+
+fn secret_file(directory: &Path) -> PathBuf {
+    directory.join(CLIENT_SECRET_FILE)
+}
+
+fn wrong_secret(path: &Path, why: &dyn std::fmt::Display) -> StartError {
+    StartError::Machine(format!("{}: {why}", path.display()))
+}
+
+/// The secret in a file, if there is one.
+fn read_client_secret(path: &Path) -> Result<Option<[u8; 32]>, StartError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(wrong_secret(path, &error)),
+    };
+    let short = "it does not hold 32 bytes; remove it, and callers of this week count as new";
+    let secret = bytes.try_into().map_err(|_| wrong_secret(path, &short))?;
+    Ok(Some(secret))
 }
 
 fn write_private(path: &Path, bytes: &[u8]) -> std::io::Result<()> {

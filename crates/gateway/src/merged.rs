@@ -26,12 +26,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use record::SignerId;
+use recorder::Clock;
 use reliability::fold::Report;
 use reliability::imported::Tally;
 use serde::Serialize;
 
 use crate::config::MergedConfig;
 use crate::gateway::{Gateway, StartError};
+use crate::told_time::ToldTime;
 
 mod fold;
 mod journal;
@@ -158,6 +160,12 @@ pub(crate) fn start(
     };
     let gateway = Arc::clone(gateway);
     Ok(Some(tokio::spawn(keep_merging(gateway, config, merging))))
+}
+
+/// Reads what a start would read, and makes nothing.
+pub(crate) fn check(config: &MergedConfig, clock: &Arc<dyn Clock>) -> Result<(), String> {
+    let told_time = Arc::new(ToldTime::new(Arc::clone(clock)));
+    Merging::check(config, &told_time).map_err(|error| error.to_string())
 }
 
 async fn keep_merging(gateway: Arc<Gateway>, config: MergedConfig, mut merging: Merging) {

@@ -5,6 +5,8 @@
 //! that others can read is refused. An instance key belongs to its spool, because the spool knows
 //! which numbers it has used: without its spool, a key is set aside and another one delegated.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use record::bucket::start_ms;
@@ -13,7 +15,7 @@ use record::{
     Envelope, KeyId, Predicate, PublicKey, Record, Seq, Signer, SignerId, SigningKey, Statement,
 };
 use ring::rand::SecureRandom;
-use store::spool::dir::Claim;
+use store::spool::dir::{Claim, VERSION_FILE};
 use store::spool::{Row, SPOOL_FILE};
 
 use crate::config::{Config, Context, HomeLog, NO_HOME_LOG};
@@ -254,6 +256,50 @@ pub fn root_key_id(directory: &Path, random: &dyn SecureRandom) -> Result<KeyId,
     let root = read_or_create(&root_file, random)?;
     drop(claim);
     Ok(root.key_id())
+}
+
+/// Refuses a signer's directory that [`Recorder::open`](crate::Recorder::open) would refuse, as far as its files
+/// say without being taken or changed; one that is not there yet is fine.
+///
+/// # Errors
+/// [`RecorderError`] naming the file.
+pub fn check(directory: &Path, random: &dyn SecureRandom) -> Result<(), RecorderError> {
+    let found = match fs::read(directory.join(VERSION_FILE)) {
+        Ok(found) => String::from_utf8_lossy(&found).into_owned(),
+        Err(error) if error.kind() == ErrorKind::NotFound => return is_free(directory),
+        Err(error) => return Err(refuse(directory, &format!("cannot be read: {error}"))),
+    };
+    if found != VERSION {
+        let why = format!(
+            "holds {:?}, this program needs {:?}; use the program that made it, or another directory",
+            found.trim_end(),
+            VERSION.trim_end()
+        );
+        return Err(refuse(directory, &why));
+    }
+    let keys = directory.join("keys");
+    key_files::read_if_there(&keys.join(ROOT), random)?;
+    let instance = keys.join(INSTANCE);
+    let held = key_files::read_if_there(&instance, random)?;
+    // A change of keys that was cut short is finished by the start.
+    if held.is_none() && directory.join(ID_FILE).exists() && !key_files::next(&instance).exists() {
+        demand(&instance)?;
+    }
+    Ok(())
+}
+
+/// Whether a signer could be made here: there is nothing, or nothing in it.
+fn is_free(directory: &Path) -> Result<(), RecorderError> {
+    let first = match fs::read_dir(directory) {
+        Ok(mut entries) => entries.next(),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(refuse(directory, &format!("cannot be read: {error}"))),
+    };
+    if first.is_none() {
+        return Ok(());
+    }
+    let why = "is not empty and has no VERSION file, so it belongs to something else; use another directory";
+    Err(refuse(directory, why))
 }
 
 /// The origin that a first control record names.

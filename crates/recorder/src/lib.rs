@@ -63,7 +63,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::{Config, Context, HomeLog, NO_HOME_LOG, Random, Shipping};
 pub use error::{ErrorKind, RecorderError};
 pub use filing::{Draft, Queued, Recorded, WhyUnrecorded};
-pub use identity::{ID_FILE, Identity, root_key_id};
+pub use identity::{ID_FILE, Identity, check, root_key_id};
 pub use lookup::{Entry, State};
 pub use numbers::{LEASE_WAIT, Numbered, Stream};
 pub use recorder::Recorder;

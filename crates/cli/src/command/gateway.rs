@@ -1,5 +1,6 @@
 //! `longrun gateway`: the OpenAI API in front of endpoints, with a record of what they do.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::command::provider;
 use crate::files::{self, Unusable};
+use crate::home_log::Named;
 use crate::{home_log, listening, printing, running, signer};
 
 mod around;
@@ -55,7 +57,7 @@ struct Serve {
     /// keys are in the environment and for model servers on this machine.
     #[arg(long)]
     config: Option<PathBuf>,
-    /// Say what would be done, and do nothing.
+    /// Say what would be done and what is wrong with it, reading every file that a start reads, and do nothing.
     #[arg(long)]
     dry_run: bool,
     /// Keys, spool and identity of this gateway.
@@ -94,24 +96,38 @@ fn forwards_nothing(config: &GatewayConfig) -> bool {
     config.endpoints.is_empty() && config.networks.is_empty()
 }
 
+/// What a file says, and the environment that it names.
+fn parse(file: &Path) -> Result<GatewayConfig> {
+    let text = files::read_text(file)?;
+    let config = GatewayConfig::parse(&text, file, &Process);
+    config.map_err(|error| Unusable(error.to_string()).into())
+}
+
+/// What keeps a gateway from being started with a file that is well written.
+fn lacks(config: &GatewayConfig) -> Vec<String> {
+    let mut lacks = Vec::new();
+    // As where nothing is found: such a gateway would answer every call with 404. One that shows what
+    // others saw is of use without a call.
+    let shows = config.merged.is_some() || config.imported.is_some();
+    if forwards_nothing(config) && !shows {
+        let why = "it names no [[endpoint]] and no network, so there is nothing to forward to, and no \
+                   [merged] or [imported] history to show";
+        lacks.push(why.to_owned());
+    }
+    if let Some(keys) = config.keys_file.as_ref().filter(|keys| !keys.exists()) {
+        let why = "keys_file: there is no such file, and without one anybody would be answered; make the first \
+                   key with `longrun gateway key add NAME`, or leave keys_file out";
+        lacks.push(format!("{why}: {}", keys.display()));
+    }
+    lacks
+}
+
 impl Serve {
     /// The configuration as the file and the command line say it together.
     fn read(&self, file: &Path) -> Result<GatewayConfig> {
-        let text = files::read_text(file)?;
-        let config = GatewayConfig::parse(&text, file, &Process);
-        let config = config.map_err(|error| Unusable(error.to_string()))?;
-        // As where nothing is found: such a gateway would answer every call with 404. One that shows what
-        // others saw is of use without a call.
-        let shows = config.merged.is_some() || config.imported.is_some();
-        if forwards_nothing(&config) && !shows {
-            let why = "it names no [[endpoint]] and no network, so there is nothing to forward to, and no \
-                       [merged] or [imported] history to show";
-            return Err(Unusable(format!("{}: {why}", file.display())).into());
-        }
-        if let Some(keys) = config.keys_file.as_ref().filter(|keys| !keys.exists()) {
-            let why = "keys_file: there is no such file, and without one anybody would be answered; make the first \
-                       key with `longrun gateway key add NAME`, or leave keys_file out";
-            return Err(Unusable(format!("{}: {why}: {}", file.display(), keys.display())).into());
+        let config = parse(file)?;
+        if let Some(lack) = lacks(&config).into_iter().next() {
+            return Err(Unusable(format!("{}: {lack}", file.display())).into());
         }
         self.with_arguments(config)
     }
@@ -153,23 +169,69 @@ impl Serve {
     }
 
     async fn run(self) -> Result<ExitCode> {
-        if !self.dry_run {
-            // What it finds is told before it waits for the word to stop.
-            printing::outlive_readers();
-        }
         let file = self.file();
+        if self.dry_run {
+            return self.rehearse(file.as_deref()).await;
+        }
+        // What it finds is told before it waits for the word to stop.
+        printing::outlive_readers();
         let (config, later) = match &file {
             Some(file) => (self.read(file)?, None),
             None => {
-                let (config, later) = around::configuration(self.dry_run).await?;
+                let (config, later) = around::configuration(false).await?;
                 (self.with_arguments(config)?, Some(later))
             }
         };
-        if self.dry_run {
-            around::say(&config);
-            return Ok(ExitCode::SUCCESS);
-        }
         self.serve(config, file, later).await
+    }
+
+    /// Says what a start would do, and everything that it would stumble over.
+    async fn rehearse(&self, file: Option<&Path>) -> Result<ExitCode> {
+        let (config, mut wrong) = match file {
+            Some(file) => {
+                let config = parse(file)?;
+                let lacks = lacks(&config);
+                (config, lacks)
+            }
+            None => (around::configuration(true).await?.0, Vec::new()),
+        };
+        let mut config = self.with_arguments(config)?;
+        config.dialer = Some(Arc::new(dial::Dialer::new(gateway::is_public)));
+        let context = Context::system()?;
+        let found = gateway::problems(&config, &self.dir, &context);
+        wrong.extend(found.iter().map(ToString::to_string));
+        if let Err(error) = recorder::check(&self.dir, &*context.random) {
+            wrong.push(error.to_string());
+        }
+        let home = match &config.log {
+            Some(log) => home_log::check(log.vkey.as_deref(), &self.dir),
+            None => home_log::refuse_forgotten(&self.dir, Named::Configuration).map(|()| false),
+        };
+        let asks_for_key = home.unwrap_or_else(|error| {
+            wrong.push(format!("log: {error:#}"));
+            false
+        });
+        around::say(&config);
+        if let (true, Some(log)) = (asks_for_key, &config.log) {
+            println!(
+                "would ask the log for its key at {}, and remember it",
+                log.url
+            );
+        }
+        // One key may be wrong in two ways, and two checks may find one thing.
+        let mut told = BTreeSet::new();
+        wrong.retain(|why| told.insert(why.clone()));
+        for why in &wrong {
+            match file {
+                Some(file) => eprintln!("longrun: {}: {why}", file.display()),
+                None => eprintln!("longrun: {why}"),
+            }
+        }
+        Ok(if wrong.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(2)
+        })
     }
 
     async fn serve(
@@ -190,11 +252,12 @@ impl Serve {
         signer.spool.pending_bytes = config.spool.max_bytes;
         if let Some(log) = &mut config.log {
             let url = log.url.to_string();
-            let home = home_log::find(&url, log.vkey.as_deref(), &self.dir).await?;
+            let home = home_log::find(&url, log.vkey.as_deref(), &self.dir, Named::Configuration);
+            let home = home.await?;
             log.vkey = Some(home.vkey.clone());
             signer.home_log = Some(home);
         } else {
-            home_log::refuse_forgotten(&self.dir)?;
+            home_log::refuse_forgotten(&self.dir, Named::Configuration)?;
         }
         let recorder = signer::open(&signer, context.clone())?;
         if let Some(home) = &signer.home_log {

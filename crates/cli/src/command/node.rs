@@ -17,6 +17,7 @@ use recorder::Config;
 
 use crate::command::provider;
 use crate::files::Unusable;
+use crate::home_log::Named;
 use crate::{home_log, hub, listening, progress, running, signer};
 
 mod by_key;
@@ -108,9 +109,11 @@ impl Arguments {
             &self.dir,
         ));
         if let Some(url) = self.log.as_ref().or(self.join.join.as_ref()) {
-            config.home_log = Some(home_log::find(url, self.log_vkey.as_deref(), &self.dir).await?);
+            config.home_log = Some(
+                home_log::find(url, self.log_vkey.as_deref(), &self.dir, Named::Options).await?,
+            );
         } else {
-            home_log::refuse_forgotten(&self.dir)?;
+            home_log::refuse_forgotten(&self.dir, Named::Options)?;
         }
         let recorder = signer::open(&config, recorder::Context::system()?)?;
         if let Some(home) = &config.home_log {

@@ -12,6 +12,7 @@ use recorder::{Config, Context, ID_FILE, Succession};
 use ring::rand::SystemRandom;
 
 use crate::files::{self, Unusable};
+use crate::home_log::Named;
 use crate::log_files::LogFiles;
 use crate::{home_log, running, signer};
 
@@ -258,7 +259,7 @@ async fn config_of(dir: &Path, log: Option<&str>, vkey: Option<&str>) -> Result<
     let mut config = Config::new(dir, "", "provider");
     let known = home_log::remembered_url(dir)?;
     if let Some(url) = log.map(str::to_owned).or(known) {
-        config.home_log = Some(home_log::find(&url, vkey, dir).await?);
+        config.home_log = Some(home_log::find(&url, vkey, dir, Named::Options).await?);
     }
     Ok(config)
 }
@@ -339,7 +340,7 @@ impl Recover {
         };
         // The key that this directory remembers goes before what the log says of itself.
         let vkey = self.log_vkey.as_deref();
-        let home = running::block_on(home_log::find(&self.log, vkey, &self.dir))?;
+        let home = running::block_on(home_log::find(&self.log, vkey, &self.dir, Named::Options))?;
         let log = LogFiles::open_public(&home.url, Some(&home.vkey))?;
         let story = Story::of(id, &story::from_log(&log, id)?)?;
         let unusable =

@@ -133,6 +133,92 @@ fn a_plan_names_what_was_found_and_no_key() {
     );
 }
 
+/// A plan that says all is well is one for a start that works.
+#[test]
+fn a_plan_reads_what_a_start_reads_and_names_all_that_is_wrong() {
+    let dir = dir();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+    let plan = || run_in(dir.path(), &["gateway", "--dry-run"], &[]);
+    let endpoint = "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\n";
+    let policies = "[imported]\ndir = \"imported\"\npolicy_file = \"theirs.json\"\n\
+                    [merged]\ndir = \"merged\"\npolicy_file = \"policy.json\"\n";
+    let tls = "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
+    let log = "[log]\nurl = \"http://127.0.0.1:1\"\nvkey = \"no key\"\n";
+    let listen = "listen = \"0.0.0.0:7499\"\n";
+    write("longrun.toml", &[listen, endpoint, log, tls, policies].concat());
+    write("policy.json", "{}");
+    std::fs::create_dir(dir.path().join("longrun-gateway")).expect("made");
+    write("longrun-gateway/VERSION", "something else 7\n");
+    write("longrun-gateway/client.secret", "short");
+    write("longrun-gateway/checks.jsonl", "no checks");
+    let before = listing(dir.path());
+    let planned = plan();
+    let said = text(&planned.stderr);
+    assert_eq!(planned.status.code(), Some(2), "{said}");
+    for words in [
+        "listen: 0.0.0.0:7499",
+        "tls: cert_file",
+        "cert.pem",
+        "merged: policy.json: ",
+        "imported: theirs.json: ",
+        "log: vkey: ",
+        "something else 7",
+        "client.secret: it does not hold 32 bytes",
+        "checks: longrun-gateway/checks.jsonl: line 1",
+    ] {
+        assert!(said.contains(words), "{words}: {said}");
+    }
+    let wrong = said.lines().filter(|line| line.starts_with("longrun: longrun.toml: "));
+    assert_eq!(wrong.count(), said.lines().count(), "each with its file: {said}");
+    assert_eq!(said.lines().count(), 8, "and each once: {said}");
+    assert_eq!(listing(dir.path()), before, "a plan changes nothing");
+
+    write("longrun.toml", &[endpoint, "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n"].concat());
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    write("cert.pem", &made.cert.pem());
+    write("key.pem", &made.signing_key.serialize_pem());
+    std::fs::remove_dir_all(dir.path().join("longrun-gateway")).expect("removed");
+    let planned = plan();
+    let said = text(&planned.stderr) + &text(&planned.stdout);
+    assert!(planned.status.success(), "{said}");
+    assert!(said.contains("https://127.0.0.1:7411"), "{said}");
+    assert!(!dir.path().join("longrun-gateway").exists());
+
+    // What was begun without a log stays without one, and a log is not asked before the start.
+    write("longrun.toml", &[endpoint, "[log]\nurl = \"http://127.0.0.1:1\"\n"].concat());
+    let planned = plan();
+    let said = text(&planned.stdout);
+    assert!(planned.status.success() && said.contains("would ask the log for its key"), "{said}");
+    write("longrun.toml", endpoint);
+    let mut gateway = Server::start_command(
+        longrun()
+            .args(["gateway", "--listen", "127.0.0.1:0"])
+            .current_dir(dir.path()),
+    );
+    gateway.url("gateway");
+    let beside = plan();
+    assert!(beside.status.success(), "beside a running one: {}", text(&beside.stderr));
+    assert!(gateway.interrupt().success());
+    write("longrun.toml", &[endpoint, "[log]\nurl = \"http://127.0.0.1:1\"\n"].concat());
+    let said = text(&plan().stderr);
+    assert!(said.contains("first started without a log"), "{said}");
+}
+
+/// Names and lengths of everything below a directory.
+fn listing(dir: &Path) -> Vec<(std::path::PathBuf, u64)> {
+    let mut all = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("readable") {
+        let path = entry.expect("readable").path();
+        let about = std::fs::metadata(&path).expect("readable");
+        if about.is_dir() {
+            all.extend(listing(&path));
+        }
+        all.push((path, about.len()));
+    }
+    all.sort();
+    all
+}
+
 #[test]
 fn where_to_listen_may_be_a_name() {
     let dir = dir();
@@ -220,7 +306,10 @@ fn the_history_of_a_gateway_without_a_log_is_shown() {
     let nowhere = run_in(dir.path(), &["history", "show"], &[]);
     let said = text(&nowhere.stderr);
     assert_eq!(nowhere.status.code(), Some(2), "{said}");
-    assert!(said.contains("--log") && said.contains("--gateway"), "{said}");
+    assert!(
+        said.contains("--log") && said.contains("--gateway"),
+        "{said}"
+    );
 
     let mut gateway = Server::start_command(
         longrun()

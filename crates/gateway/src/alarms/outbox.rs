@@ -37,16 +37,6 @@ impl Outbox {
     /// What the file holds, or nothing yet. One that cannot be read is set aside: then what lies
     /// before is no news again, which is better than not to start.
     pub(crate) fn open(file: Option<PathBuf>) -> Self {
-        let read = |path: &Path| -> Result<Self, String> {
-            let text = match std::fs::read(path) {
-                Ok(text) => text,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    return Ok(Self::default());
-                }
-                Err(error) => return Err(error.to_string()),
-            };
-            serde_json::from_slice(&text).map_err(|error| error.to_string())
-        };
         let held = file.as_deref().map_or_else(|| Ok(Self::default()), read);
         let held = held.unwrap_or_else(|why| {
             let path = file.as_deref().unwrap_or(Path::new(""));
@@ -108,6 +98,18 @@ impl Outbox {
         });
         (kept, self.fresh)
     }
+}
+
+/// What a file holds; nothing yet where there is none.
+pub(crate) fn read(path: &Path) -> Result<Outbox, String> {
+    let text = match std::fs::read(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return Ok(Outbox::default());
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    serde_json::from_slice(&text).map_err(|error| error.to_string())
 }
 
 /// The state of an outbox, on its way to the disk.

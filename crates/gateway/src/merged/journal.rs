@@ -128,6 +128,18 @@ impl Journal {
         Ok((journal, lines))
     }
 
+    /// What is wrong with the journal of a directory, if there is one: it may be in use.
+    pub(super) fn check(dir: &Path, bucket_ms: u64) -> Result<(), JournalError> {
+        let path = dir.join(FILE);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(source) => return Err(JournalError::File { path, source }),
+        };
+        parse(&path, &file, bucket_ms)?;
+        Ok(())
+    }
+
     /// Writes a line through to the disk. After an error nothing of it counts.
     pub(super) fn append(&mut self, line: &Line) -> Result<(), JournalError> {
         let mut bytes = serde_json::to_vec(line).expect("names, numbers and texts have JSON");

@@ -94,19 +94,11 @@ impl Merging {
         config: &MergedConfig,
         told_time: &Arc<ToldTime>,
     ) -> Result<Self, MergedError> {
-        let path = &config.policy_file;
-        let wrong = |why: &dyn std::fmt::Display| MergedError::Policy {
-            path: path.clone(),
-            why: why.to_string(),
-        };
-        let policy_trace = trace(path);
-        let (_, length) = policy_trace.ok_or_else(|| wrong(&"it cannot be read"))?;
-        if length > POLICY_BYTES_MAX as u64 {
-            return Err(wrong(&format!("more than {POLICY_BYTES_MAX} bytes")));
-        }
-        let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
-        let policy = Arc::new(TrustPolicy::parse(&bytes).map_err(|e| wrong(&e))?);
-        let sources = sources(&policy, config, told_time).map_err(|why| wrong(&why))?;
+        let Named {
+            policy,
+            policy_trace,
+            sources,
+        } = named(config, told_time)?;
         let origins: Vec<_> = sources.iter().map(|it| it.origin.clone()).collect();
         let (journal, lines) = Journal::open(&config.dir, config.rule.bucket_ms)?;
         // What the policy no longer names, or was refused, takes no part in the fold.
@@ -166,6 +158,15 @@ impl Merging {
             is_outdated: false,
             error: None,
         })
+    }
+
+    /// What [`Merging::open`] would refuse, without making or taking anything.
+    pub(super) fn check(
+        config: &MergedConfig,
+        told_time: &Arc<ToldTime>,
+    ) -> Result<(), MergedError> {
+        named(config, told_time)?;
+        Ok(Journal::check(&config.dir, config.rule.bucket_ms)?)
     }
 
     /// Nothing is merged, and this is why.
@@ -497,6 +498,34 @@ impl Merging {
             not_waited_for: missed.copied().unwrap_or(0),
         }
     }
+}
+
+/// What a configuration names.
+struct Named {
+    policy: Arc<TrustPolicy>,
+    policy_trace: Option<(SystemTime, u64)>,
+    sources: Vec<Source>,
+}
+
+/// Reads the policy, and finds its logs.
+fn named(config: &MergedConfig, told_time: &Arc<ToldTime>) -> Result<Named, MergedError> {
+    let path = &config.policy_file;
+    let wrong = |why: &dyn std::fmt::Display| MergedError::Policy {
+        path: path.clone(),
+        why: why.to_string(),
+    };
+    let policy_trace = trace(path);
+    if policy_trace.is_some_and(|(_, length)| length > POLICY_BYTES_MAX as u64) {
+        return Err(wrong(&format!("more than {POLICY_BYTES_MAX} bytes")));
+    }
+    let bytes = std::fs::read(path).map_err(|e| wrong(&e))?;
+    let policy = Arc::new(TrustPolicy::parse(&bytes).map_err(|e| wrong(&e))?);
+    let sources = sources(&policy, config, told_time).map_err(|why| wrong(&why))?;
+    Ok(Named {
+        policy,
+        policy_trace,
+        sources,
+    })
 }
 
 /// The logs of a policy, each with its address and what opens its bodies.

@@ -106,7 +106,7 @@ pub(super) fn say(config: &GatewayConfig) {
             println!("would answer programs of this machine without a key");
         }
         None if config.open => println!("would answer anyone who reaches it, without a key"),
-        None => println!("would not start: beyond this machine it needs keys, or --open"),
+        None => println!("would answer nobody: beyond this machine it needs keys, or --open"),
     }
     for endpoint in &config.endpoints {
         println!("would forward to {}", described(endpoint));

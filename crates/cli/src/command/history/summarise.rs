@@ -18,6 +18,7 @@ use recorder::{Config, Recorder};
 use tlog::summary::{Maker, Stretch};
 
 use super::source::Source;
+use crate::home_log::Named;
 use crate::log_files::LogFiles;
 use crate::{home_log, running, signer};
 
@@ -67,7 +68,7 @@ impl Summarise {
     }
 
     async fn summarise(self, to: String) -> Result<ExitCode> {
-        let home = home_log::find(&to, None, &self.signer).await?;
+        let home = home_log::find(&to, None, &self.signer, Named::Options).await?;
         let mut config = Config::new(&self.signer, "summariser", "summariser");
         config.home_log = Some(home.clone());
         let context = recorder::Context::system()?;
