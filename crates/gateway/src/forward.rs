@@ -112,7 +112,8 @@ fn prepare<'a>(
     let endpoints = catalog
         .model(&head.model)
         .ok_or_else(|| no_model(gateway, &catalog, &asked.caller, &head.model))?;
-    let order = order(gateway, settings, endpoints, &head, asked)?;
+    let tries = (settings, wishes.attempts_max);
+    let order = order(gateway, tries, endpoints, &head, asked)?;
     let shot = Shot {
         gateway,
         config: &settings.config,
@@ -218,7 +219,7 @@ fn candidates(
 /// Endpoints to ask, best first, and what to warn of.
 fn order(
     gateway: &Gateway,
-    settings: &Settings,
+    (settings, attempts_max): (&Settings, usize),
     endpoints: &[Arc<Live>],
     head: &Head<'_>,
     asked: &Asked,
@@ -279,8 +280,9 @@ fn order(
     let warning = warned.map(|first| asks::warning(&first.figures, &wish));
     let ordered = candidates.iter().map(|c| Arc::clone(&endpoints[c.place]));
     let mut ordered: Vec<Arc<Live>> = ordered.collect();
-    // Whoever has wishes of his own is asked for no favour.
-    if !preferences.any
+    // Whoever has wishes of his own is asked for no favour, nor who allows one attempt alone.
+    if attempts_max > 1
+        && !preferences.any
         && !preferences.asks.demands()
         && let Some(place) = pick_trial(gateway, settings, (endpoints, asked.surface), on_trial)
     {
@@ -307,7 +309,7 @@ fn pick_trial(
     mut on_trial: Vec<usize>,
 ) -> Option<usize> {
     let (config, now_ms) = (&settings.config, gateway.uptime_ms());
-    if config.limits.attempts_max < 2 || config.retry.extra_load_ppm == 0 {
+    if config.retry.extra_load_ppm == 0 {
         return None;
     }
     on_trial.retain(|place| endpoints[*place].may_be_tried(surface, now_ms));

@@ -16,7 +16,8 @@ use crate::offers::{
     PATIENCE, Party, canned, gateway_config, log, log_that_stops, now_ms, offer, port, send, serve,
     serve_with, takes, until,
 };
-use crate::support::{MODEL, Running, chat};
+use crate::support::faulty::{Fault, Faulty, Script};
+use crate::support::{MODEL, Running, chat, endpoint};
 
 /// A port where nobody listens, and an address for it.
 async fn nobody() -> String {
@@ -106,6 +107,38 @@ async fn the_addresses_of_an_offer_are_tried_in_order() {
         answer.header("x-longrun-endpoint"),
         format!("{}/{MODEL}", honest.id)
     );
+    gateway.stop().await;
+}
+
+/// A trial may fail, and then somebody else is to answer: a call that is not tried twice is none.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_allows_one_attempt_is_no_trial() {
+    let (log, _directory) = log().await;
+    let honest = Party::new("honest");
+    let address = serve(honest.clone()).await;
+    let offered = honest.offers(offer(1, &address, honest.manifest.record_id()));
+    takes(&log, &honest, &[&offered]).await;
+    let upstream = Faulty::api(MODEL, Script::Always(Fault::None)).await;
+    let mut config = gateway_config(&log, true);
+    config.endpoints = vec![endpoint(&upstream)];
+    config.routing.trial_ppm = 200_000;
+    let gateway = Running::start(config, None).await;
+    until(&gateway, |network| network["trying"] == 1).await;
+    let at_node = format!("{}/{MODEL}", honest.id);
+    let asks_it = async |headers: &[(&str, &str)]| {
+        let path = "/v1/chat/completions";
+        let answer = gateway.post_to(path, &chat(false), headers).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        answer.header("x-longrun-endpoint") == at_node
+    };
+    for _ in 0..20 {
+        assert!(!asks_it(&[("x-longrun-attempts-max", "1")]).await);
+    }
+    let mut calls = 0;
+    while !asks_it(&[]).await {
+        calls += 1;
+        assert!(calls < 20, "one of five is a trial");
+    }
     gateway.stop().await;
 }
 
