@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use engine::http::Client;
-use engine::upstream::{ConnectFailure, connect_failure};
+use engine::upstream::{ConnectFailure, UpstreamError, connect_failure};
 use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full, Limited};
 use record::leaf::Leaf;
@@ -82,7 +82,13 @@ impl LogClient {
                 if connect_failure(&error) == ConnectFailure::Expired {
                     self.told_time.expired();
                 }
-                failed(&error)
+                // The client's own words are "client error (Connect)", whatever it was.
+                match UpstreamError::from_client(&error) {
+                    UpstreamError::Connect { detail, .. } | UpstreamError::Cut { detail, .. } => {
+                        failed(&detail)
+                    }
+                    other => failed(&other),
+                }
             })?;
             let date = answer.headers().get(header::DATE);
             let date = date.and_then(|it| httpdate::parse_http_date(it.to_str().ok()?).ok());
