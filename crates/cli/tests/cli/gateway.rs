@@ -137,7 +137,8 @@ fn a_plan_names_what_was_found_and_no_key() {
 #[test]
 fn a_plan_reads_what_a_start_reads_and_names_all_that_is_wrong() {
     let dir = dir();
-    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+    let write =
+        |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
     let plan = || run_in(dir.path(), &["gateway", "--dry-run"], &[]);
     let endpoint = "[[endpoint]]\nurl = \"http://127.0.0.1:1\"\nkind = \"openai\"\n";
     let policies = "[imported]\ndir = \"imported\"\npolicy_file = \"theirs.json\"\n\
@@ -145,7 +146,10 @@ fn a_plan_reads_what_a_start_reads_and_names_all_that_is_wrong() {
     let tls = "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n";
     let log = "[log]\nurl = \"http://127.0.0.1:1\"\nvkey = \"no key\"\n";
     let listen = "listen = \"0.0.0.0:7499\"\n";
-    write("longrun.toml", &[listen, endpoint, log, tls, policies].concat());
+    write(
+        "longrun.toml",
+        &[listen, endpoint, log, tls, policies].concat(),
+    );
     write("policy.json", "{}");
     std::fs::create_dir(dir.path().join("longrun-gateway")).expect("made");
     write("longrun-gateway/VERSION", "something else 7\n");
@@ -168,12 +172,25 @@ fn a_plan_reads_what_a_start_reads_and_names_all_that_is_wrong() {
     ] {
         assert!(said.contains(words), "{words}: {said}");
     }
-    let wrong = said.lines().filter(|line| line.starts_with("longrun: longrun.toml: "));
-    assert_eq!(wrong.count(), said.lines().count(), "each with its file: {said}");
+    let wrong = said
+        .lines()
+        .filter(|line| line.starts_with("longrun: longrun.toml: "));
+    assert_eq!(
+        wrong.count(),
+        said.lines().count(),
+        "each with its file: {said}"
+    );
     assert_eq!(said.lines().count(), 8, "and each once: {said}");
     assert_eq!(listing(dir.path()), before, "a plan changes nothing");
 
-    write("longrun.toml", &[endpoint, "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n"].concat());
+    write(
+        "longrun.toml",
+        &[
+            endpoint,
+            "[tls]\ncert_file = \"cert.pem\"\nkey_file = \"key.pem\"\n",
+        ]
+        .concat(),
+    );
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
     write("cert.pem", &made.cert.pem());
     write("key.pem", &made.signing_key.serialize_pem());
@@ -185,10 +202,16 @@ fn a_plan_reads_what_a_start_reads_and_names_all_that_is_wrong() {
     assert!(!dir.path().join("longrun-gateway").exists());
 
     // What was begun without a log stays without one, and a log is not asked before the start.
-    write("longrun.toml", &[endpoint, "[log]\nurl = \"http://127.0.0.1:1\"\n"].concat());
+    write(
+        "longrun.toml",
+        &[endpoint, "[log]\nurl = \"http://127.0.0.1:1\"\n"].concat(),
+    );
     let planned = plan();
     let said = text(&planned.stdout);
-    assert!(planned.status.success() && said.contains("would ask the log for its key"), "{said}");
+    assert!(
+        planned.status.success() && said.contains("would ask the log for its key"),
+        "{said}"
+    );
     write("longrun.toml", endpoint);
     let mut gateway = Server::start_command(
         longrun()
@@ -197,9 +220,16 @@ fn a_plan_reads_what_a_start_reads_and_names_all_that_is_wrong() {
     );
     gateway.url("gateway");
     let beside = plan();
-    assert!(beside.status.success(), "beside a running one: {}", text(&beside.stderr));
+    assert!(
+        beside.status.success(),
+        "beside a running one: {}",
+        text(&beside.stderr)
+    );
     assert!(gateway.interrupt().success());
-    write("longrun.toml", &[endpoint, "[log]\nurl = \"http://127.0.0.1:1\"\n"].concat());
+    write(
+        "longrun.toml",
+        &[endpoint, "[log]\nurl = \"http://127.0.0.1:1\"\n"].concat(),
+    );
     let said = text(&plan().stderr);
     assert!(said.contains("first started without a log"), "{said}");
 }
