@@ -91,7 +91,7 @@ struct Anywhere;
 
 impl Surroundings for Anywhere {
     fn variable(&self, name: &str) -> Option<String> {
-        (!name.starts_with("OTEL_")).then(|| "a-key".to_owned())
+        (!name.starts_with("OTEL_")).then(|| "a-key-of-some-length".to_owned())
     }
 
     fn file(&self, _: &Path) -> std::io::Result<String> {

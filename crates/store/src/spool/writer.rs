@@ -65,7 +65,7 @@ impl Op {
         match self {
             Op::Append { done, .. } => done(Err(SpoolError::Closed)),
             Op::Settle { done, .. } | Op::Flush { done } | Op::Close { done, .. } => {
-                done(Err(SpoolError::Closed))
+                done(Err(SpoolError::Closed));
             }
             Op::Lease { done, .. } => done(Err(SpoolError::Closed)),
             Op::Stop => {}
