@@ -60,10 +60,13 @@ pub(crate) struct Asked {
     pub(crate) trace: Option<Arc<CallTrace>>,
 }
 
-/// Answers one request.
+/// Answers one request. What few calls need is boxed on the way: the state of a call is moved more than
+/// once before it runs, and is as large as the largest thing that may happen to it.
 pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: Asked) -> Answer {
     let call = asked.call;
-    await_model(gateway, &asked).await;
+    if !gateway.has_looked_around() {
+        Box::pin(await_model(gateway, &asked)).await;
+    }
     match prepare(gateway, settings, &asked) {
         Err(error) => Answer::error(&error, Some(call), None),
         Ok((shot, (order, warning), wishes)) => {
@@ -83,9 +86,6 @@ pub(crate) async fn answer(gateway: &Arc<Gateway>, settings: &Settings, asked: A
 
 /// Right after the start: a model is not unknown while those who may serve it have not been heard.
 async fn await_model(gateway: &Gateway, asked: &Asked) {
-    if gateway.has_looked_around() {
-        return;
-    }
     if let Ok(head) = Head::parse(asked.surface, &asked.body) {
         let is_served = |catalog: &Catalog| catalog.model(&head.model).is_some();
         gateway.first_finds(is_served).await;
@@ -378,7 +378,7 @@ impl Shot<'_> {
         let limit_bytes = self.config.limits.response_max_bytes;
         if head.streamed {
             let kind = (asked.surface, head.choices);
-            stream::attempt(attempt, kind, body, (limit_bytes, reserve)).await
+            Box::pin(stream::attempt(attempt, kind, body, (limit_bytes, reserve))).await
         } else {
             plain::attempt(attempt, asked.surface, body, limit_bytes).await
         }
@@ -427,7 +427,9 @@ impl Course<'_> {
         loop {
             let next = match self.free(Among::Well) {
                 Some(next) => Some(next),
-                None => self.wait().await.or_else(|| self.free(Among::All)),
+                None => Box::pin(self.wait())
+                    .await
+                    .or_else(|| self.free(Among::All)),
             };
             let Some((at, place)) = next else {
                 return match failure {
@@ -502,7 +504,7 @@ impl Course<'_> {
     async fn attempt(&mut self, live: Arc<Live>, place: Option<Place>) -> Result<Answer, Failure> {
         // A call that may go on elsewhere is not hedged: both would number the same attempts.
         if let Some(after) = self.wishes.hedge.filter(|_| !self.wishes.continues) {
-            return self.hedged((live, place), after).await;
+            return Box::pin(self.hedged((live, place), after)).await;
         }
         self.attempts += 1;
         let (number, outrun) = (self.attempts, Outrun::default());
