@@ -156,7 +156,7 @@ enum Step {
 fn places(value: &toml::Value) -> Vec<Vec<Step>> {
     let below = |step: Step, value: &toml::Value| {
         let below = places(value).into_iter();
-        below.map(move |place| [&[step.clone()], &place[..]].concat())
+        below.map(move |place| [std::slice::from_ref(&step), &place[..]].concat())
     };
     match value {
         toml::Value::Table(table) => {
@@ -189,7 +189,7 @@ fn known_keys(whole: &toml::Table, place: &[Step]) -> Option<Vec<String>> {
     table.insert(STRANGE.to_owned(), toml::Value::Boolean(true));
     let text = toml::to_string(&whole).expect("it was TOML");
     let error = GatewayConfig::parse(&text, Path::new("longrun.toml"), &Anywhere);
-    let error = error.err().expect("the key is unknown").message;
+    let error = error.expect_err("the key is unknown").message;
     let (found, expected) = error.split_once(", expected ")?;
     if !found.contains("unknown field") {
         return None;
