@@ -106,6 +106,11 @@ async fn every_operation_answers_as_described() {
                 let wrong = request(other, &real).await;
                 assert_eq!(wrong.status, 405, "{other} {path}");
                 assert_eq!(wrong.json()["error"]["code"], "method_not_allowed");
+                let allowed = wrong.header("allow").to_lowercase();
+                assert!(
+                    allowed.split(',').any(|it| it == method),
+                    "{path}: {allowed}"
+                );
             }
         }
     }
