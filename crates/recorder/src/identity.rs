@@ -5,8 +5,6 @@
 //! that others can read is refused. An instance key belongs to its spool, because the spool knows
 //! which numbers it has used: without its spool, a key is set aside and another one delegated.
 
-use std::fs;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use record::bucket::start_ms;
@@ -15,7 +13,7 @@ use record::{
     Envelope, KeyId, Predicate, PublicKey, Record, Seq, Signer, SignerId, SigningKey, Statement,
 };
 use ring::rand::SecureRandom;
-use store::spool::dir::{Claim, VERSION_FILE};
+use store::spool::dir::{self, Claim};
 use store::spool::{Row, SPOOL_FILE};
 
 use crate::config::{Config, Context, HomeLog, NO_HOME_LOG};
@@ -264,18 +262,8 @@ pub fn root_key_id(directory: &Path, random: &dyn SecureRandom) -> Result<KeyId,
 /// # Errors
 /// [`RecorderError`] naming the file.
 pub fn check(directory: &Path, random: &dyn SecureRandom) -> Result<(), RecorderError> {
-    let found = match fs::read(directory.join(VERSION_FILE)) {
-        Ok(found) => String::from_utf8_lossy(&found).into_owned(),
-        Err(error) if error.kind() == ErrorKind::NotFound => return is_free(directory),
-        Err(error) => return Err(refuse(directory, &format!("cannot be read: {error}"))),
-    };
-    if found != VERSION {
-        let why = format!(
-            "holds {:?}, this program needs {:?}; use the program that made it, or another directory",
-            found.trim_end(),
-            VERSION.trim_end()
-        );
-        return Err(refuse(directory, &why));
+    if !dir::check(directory, VERSION)? {
+        return Ok(());
     }
     let keys = directory.join("keys");
     key_files::read_if_there(&keys.join(ROOT), random)?;
@@ -286,20 +274,6 @@ pub fn check(directory: &Path, random: &dyn SecureRandom) -> Result<(), Recorder
         demand(&instance)?;
     }
     Ok(())
-}
-
-/// Whether a signer could be made here: there is nothing, or nothing in it.
-fn is_free(directory: &Path) -> Result<(), RecorderError> {
-    let first = match fs::read_dir(directory) {
-        Ok(mut entries) => entries.next(),
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(refuse(directory, &format!("cannot be read: {error}"))),
-    };
-    if first.is_none() {
-        return Ok(());
-    }
-    let why = "is not empty and has no VERSION file, so it belongs to something else; use another directory";
-    Err(refuse(directory, why))
 }
 
 /// The origin that a first control record names.

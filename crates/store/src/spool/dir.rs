@@ -44,17 +44,7 @@ impl Claim {
             Err(error) => return Err(unusable(path, &format!("cannot be read: {error}"))),
         };
         let found = read_version(&existing).map_err(|error| unusable(&file, &error.to_string()))?;
-        if found != version {
-            return Err(unusable(
-                path,
-                &format!(
-                    "holds {:?}, this program needs {:?}; use the program that made it, or another \
-                 directory",
-                    found.trim_end(),
-                    version.trim_end()
-                ),
-            ));
-        }
+        refuse_other(path, &found, version)?;
         lock(path, &existing)?;
         probe(path)?;
         Ok(Claim {
@@ -68,6 +58,48 @@ impl Claim {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// Refuses a directory that [`Claim::take`] would refuse, as far as its files say without being taken or
+/// changed. Whether there is one already: one that is absent or empty can be made.
+pub fn check(path: &Path, version: &str) -> Result<bool, SpoolError> {
+    let file = path.join(VERSION_FILE);
+    let found = match File::open(&file) {
+        Ok(existing) => read_version(&existing),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            if path.exists() {
+                refuse_occupied(path)?;
+            }
+            return Ok(false);
+        }
+        Err(error) => return Err(unusable(path, &format!("cannot be read: {error}"))),
+    };
+    let found = found.map_err(|error| unusable(&file, &error.to_string()))?;
+    refuse_other(path, &found, version)?;
+    Ok(true)
+}
+
+fn refuse_other(path: &Path, found: &str, version: &str) -> Result<(), SpoolError> {
+    if found == version {
+        return Ok(());
+    }
+    let why = format!(
+        "holds {:?}, this program needs {:?}; use the program that made it, or another directory",
+        found.trim_end(),
+        version.trim_end()
+    );
+    Err(unusable(path, &why))
+}
+
+/// Refuses a directory without a `VERSION` in which there is something.
+fn refuse_occupied(path: &Path) -> Result<(), SpoolError> {
+    let mut entries =
+        fs::read_dir(path).map_err(|error| unusable(path, &format!("cannot be read: {error}")))?;
+    if entries.next().is_none() {
+        return Ok(());
+    }
+    let why = "is not empty and has no VERSION file, so it belongs to something else; use another directory";
+    Err(unusable(path, why))
 }
 
 /// Waits a moment: a process that is just ending, or that was forked and has not yet started its
@@ -101,15 +133,7 @@ fn create(path: &Path, version: &str) -> Result<(), SpoolError> {
     builder
         .create(path)
         .map_err(|error| unusable(path, &format!("cannot be created: {error}")))?;
-    let mut entries =
-        fs::read_dir(path).map_err(|error| unusable(path, &format!("cannot be read: {error}")))?;
-    if entries.next().is_some() {
-        return Err(unusable(
-            path,
-            "is not empty and has no VERSION file, so it belongs to something else; use another \
-             directory",
-        ));
-    }
+    refuse_occupied(path)?;
     // Whoever loses a race here finds the other's file when renaming over it: same content.
     let temporary = path.join(format!("{VERSION_FILE}.{}", std::process::id()));
     let written = File::create(&temporary)
