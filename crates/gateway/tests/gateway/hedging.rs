@@ -4,24 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::support::faulty::{Fault, Faulty, Script};
-use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint};
+use crate::support::{MODEL, PATIENCE, chat, start, upstream};
 use gateway::config::{EndpointConfig, EndpointKind, GatewayConfig};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
 const PATH: &str = "/v1/chat/completions";
-
-async fn upstream(fault: Fault) -> Faulty {
-    Faulty::api(MODEL, Script::Always(fault)).await
-}
-
-async fn start(upstreams: &[&Faulty], adjust: impl FnOnce(&mut GatewayConfig)) -> Running {
-    let mut config = config();
-    config.endpoints = upstreams.iter().map(|one| endpoint(one)).collect();
-    adjust(&mut config);
-    Running::start(config, None).await
-}
 
 /// Whoever says nothing is waited for as long as a test waits for anything.
 fn patient(config: &mut GatewayConfig) {

@@ -4,19 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::support::faulty::{Fault, Faulty, Script};
-use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint};
+use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint, start, upstream};
 use gateway::config::{EndpointConfig, GatewayConfig};
-
-async fn upstream(fault: Fault) -> Faulty {
-    Faulty::api(MODEL, Script::Always(fault)).await
-}
-
-async fn start(upstreams: &[&Faulty], adjust: impl FnOnce(&mut GatewayConfig)) -> Running {
-    let mut config = config();
-    config.endpoints = upstreams.iter().map(|one| endpoint(one)).collect();
-    adjust(&mut config);
-    Running::start(config, None).await
-}
 
 fn breaker_of(status: &serde_json::Value, upstream: &Faulty) -> String {
     let endpoints = status["endpoints"].as_array().expect("endpoints");

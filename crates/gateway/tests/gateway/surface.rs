@@ -1,20 +1,13 @@
 //! Every surface: bytes in both directions, names of models, preferences and wishes.
 
 use crate::support::faulty::{Fault, Faulty, Script, Surface, TOKENS};
-use crate::support::{MODEL, Running, chat, config, endpoint, in_front_of};
-use gateway::config::{DataCollection, GatewayConfig, Price, Quantization};
+use crate::support::{MODEL, chat, in_front_of, start};
+use gateway::config::{DataCollection, Price, Quantization};
 use record::content::{Part, without_longrun_member};
 use serde_json::Value;
 
 async fn upstream(model: &str) -> Faulty {
     Faulty::api(model, Script::Always(Fault::None)).await
-}
-
-async fn start(upstreams: &[&Faulty], adjust: impl FnOnce(&mut GatewayConfig)) -> Running {
-    let mut config = config();
-    config.endpoints = upstreams.iter().map(|one| endpoint(one)).collect();
-    adjust(&mut config);
-    Running::start(config, None).await
 }
 
 /// A request that few clients send: odd spacing and escapes, numbers in every spelling (some of

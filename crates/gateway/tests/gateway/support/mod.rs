@@ -17,7 +17,7 @@ use recorder::{Config, Context, Recorder};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use faulty::Faulty;
+use faulty::{Fault, Faulty, Script};
 
 /// Longest wait for something that should happen soon.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -55,13 +55,21 @@ pub fn endpoint(upstream: &Faulty) -> EndpointConfig {
     endpoint
 }
 
+/// An upstream that always behaves like this.
+pub async fn upstream(fault: Fault) -> Faulty {
+    Faulty::api(MODEL, Script::Always(fault)).await
+}
+
 /// A gateway in front of these upstreams, without a log.
 pub async fn in_front_of(upstreams: &[&Faulty]) -> Running {
+    start(upstreams, |_| {}).await
+}
+
+/// The same, configured further.
+pub async fn start(upstreams: &[&Faulty], adjust: impl FnOnce(&mut GatewayConfig)) -> Running {
     let mut config = config();
-    config.endpoints = upstreams
-        .iter()
-        .map(|upstream| endpoint(upstream))
-        .collect();
+    config.endpoints = upstreams.iter().map(|one| endpoint(one)).collect();
+    adjust(&mut config);
     Running::start(config, None).await
 }
 
