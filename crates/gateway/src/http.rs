@@ -38,8 +38,8 @@ fn named(path: Named) -> String {
     path.map_or_else(|_| "\u{fffd}".to_owned(), |Path(name)| name)
 }
 
-/// Calls of models: what a gateway is for. They do not go through the router, whose layers would cost
-/// them more than all else on their way in.
+/// Calls of models: what a gateway is for. They do not go through the router, whose layers would box and
+/// move the state of each several times.
 const SURFACES: [(&str, Surface); 4] = [
     ("/v1/chat/completions", Surface::Chat),
     ("/v1/completions", Surface::Completions),
