@@ -433,7 +433,11 @@ impl Course<'_> {
             };
             let Some((at, place)) = next else {
                 return match failure {
-                    Some(failure) => failure.answer(call, self.attempts),
+                    Some(failure) => {
+                        // The attempt that was paid for is not made.
+                        lock(&self.shot.gateway.budget).grant();
+                        failure.answer(call, self.attempts)
+                    }
                     None => Answer::error(&busy(), Some(call), None),
                 };
             };

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::support::faulty::{Fault, Faulty, Script};
 use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint, start, upstream};
 use gateway::config::{EndpointConfig, GatewayConfig};
+use serde_json::{Value, json};
 
 fn breaker_of(status: &serde_json::Value, upstream: &Faulty) -> String {
     let endpoints = status["endpoints"].as_array().expect("endpoints");
@@ -230,6 +231,52 @@ async fn an_outage_is_not_answered_with_a_storm() {
     let most = CALLS / 5 + 10 * (10 + seconds);
     assert!(extra <= most, "{extra} extra attempts, {most} allowed");
     assert!(extra >= 100, "{extra}: it does try");
+}
+
+/// A call that finds no place for its second attempt takes nothing from the budget of others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_attempt_that_is_not_made_costs_nothing() {
+    // More than the budget holds: without a share of the calls, 100 and 10 a second.
+    const CALLS: usize = 150;
+    let (bad, narrow) = (
+        upstream(Fault::Status(408)).await,
+        upstream(Fault::Stall(1)).await,
+    );
+    let gateway = start(&[&bad, &narrow], |config| {
+        config.retry.extra_load_ppm = 1;
+        config.endpoints[0].name = Some("bad".to_owned());
+        config.endpoints[1].name = Some("narrow".to_owned());
+        config.endpoints[1].offer.concurrency_max = Some(1);
+        config.endpoints[1].offer.queue = Duration::ZERO;
+        config.endpoints[1].timeouts.gap = PATIENCE;
+        config.endpoints[1].timeouts.total = PATIENCE;
+    })
+    .await;
+    let asking = |streamed: bool, provider: Value| {
+        let mut body: Value = serde_json::from_str(&chat(streamed)).expect("JSON");
+        body["provider"] = provider;
+        body.to_string()
+    };
+    let in_turn = asking(false, json!({"order": ["bad", "narrow"]}));
+    let narrow_alone = json!({"only": ["narrow"]});
+    let held = gateway.open(asking(true, narrow_alone.clone())).await;
+    for _ in 0..CALLS {
+        let answer = gateway.post(in_turn.clone()).await;
+        assert_eq!(answer.status, 408, "{}", answer.text());
+    }
+    assert_eq!((bad.requests().len(), narrow.requests().len()), (CALLS, 1));
+    drop(held);
+    narrow.now(Script::Always(Fault::None));
+    let begun = Instant::now();
+    while gateway
+        .post(asking(false, narrow_alone.clone()))
+        .await
+        .status
+        != 200
+    {
+        assert!(begun.elapsed() < PATIENCE, "the place is lost");
+    }
+    assert_eq!(gateway.post(in_turn).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
