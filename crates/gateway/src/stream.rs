@@ -17,6 +17,7 @@ use engine::sse::{self, Event};
 use engine::upstream::{Events, Reply, Stage, UpstreamError, UpstreamEvent};
 use futures_util::stream::{self, Stream};
 use http::{HeaderMap, StatusCode};
+use tokio::time::Instant;
 
 use crate::answer::{Answer, marked_event};
 use crate::attempt::Attempt;
@@ -93,9 +94,7 @@ pub(crate) async fn attempt(
     let mut relay = Relay::new(attempt, kind.0, events, limit_bytes);
     relay.reserve = reserve;
     while !relay.is_ready() {
-        let step = tokio::time::timeout_at(deadline, relay.step()).await;
-        let step = step.unwrap_or_else(|_| Err(late(&live)));
-        if let Err(error) = step {
+        if let Err(error) = relay.step_by(deadline).await {
             return Err(match relay.attempt.take() {
                 Some(attempt) => Failure::upstream(attempt, &error),
                 None => Failure::over(&live, &error),
@@ -111,6 +110,7 @@ pub(crate) async fn attempt(
     ))
 }
 
+/// No token came in time.
 fn late(live: &Live) -> UpstreamError {
     let after = live.site.config.timeouts.first_token;
     let after_ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -164,6 +164,8 @@ struct Relay {
     reserve: Option<Box<Reserve>>,
     /// What the endpoint has still to write that the caller has already.
     behind: Option<Behind>,
+    /// When the endpoint that goes on has to have sent its first token, until it has.
+    begin_by: Option<Instant>,
 }
 
 impl Relay {
@@ -184,6 +186,7 @@ impl Relay {
             trouble: None,
             reserve: None,
             behind: None,
+            begin_by: None,
         }
     }
 
@@ -224,6 +227,12 @@ impl Relay {
         }
     }
 
+    /// The same, until the time at which the first token has to be there.
+    async fn step_by(&mut self, deadline: Instant) -> Result<(), UpstreamError> {
+        let step = tokio::time::timeout_at(deadline, self.step()).await;
+        step.unwrap_or_else(|_| Err(late(&self.live)))
+    }
+
     fn take(&mut self, UpstreamEvent { event, chunk }: UpstreamEvent) {
         let Some(attempt) = &mut self.attempt else {
             return;
@@ -253,6 +262,9 @@ impl Relay {
         };
         let text = chunk.as_ref().is_some_and(|chunk| chunk.has_content);
         attempt.event(data, text);
+        if text {
+            self.begin_by = None;
+        }
         // The first event of a response names it.
         if self.surface == Surface::Responses
             && self.passed == 0
@@ -372,9 +384,11 @@ impl Relay {
         };
         match next {
             None => self.ready.push_back(behind.last_words),
-            Some((attempt, events)) => {
+            Some((mut attempt, events)) => {
                 self.ready.push_back(Bytes::from_static(resume::COMMENT));
                 self.live = Arc::clone(attempt.live());
+                self.begin_by =
+                    Some(attempt.started() + self.live.site.config.timeouts.first_token);
                 self.attempt = Some(attempt);
                 self.events = Some(events);
                 self.behind = Some(behind).filter(|behind| !behind.is_level());
@@ -419,7 +433,10 @@ impl Relay {
                 break;
             }
             self.events.as_ref()?;
-            self.trouble = self.step().await.err();
+            self.trouble = match self.begin_by {
+                None => self.step().await.err(),
+                Some(deadline) => self.step_by(deadline).await.err(),
+            };
         }
         // The first goes out with the head of the answer, which would otherwise leave alone.
         if self.has_left {

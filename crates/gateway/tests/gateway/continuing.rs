@@ -1,9 +1,11 @@
 //! A stream that breaks off goes on at another endpoint where the caller allows it, and only with the
 //! text that he has already.
 
+use std::time::Instant;
+
 use crate::support::faulty::signer::{Flaw, Node};
 use crate::support::faulty::{Fault, Faulty, Script, TOKENS, token};
-use crate::support::{Answer, MODEL, Running, config, endpoint};
+use crate::support::{Answer, MODEL, PATIENCE, Running, config, endpoint};
 use serde_json::{Value, json};
 
 const ALLOWED: [(&str, &str); 1] = [("x-longrun-continue", "true")];
@@ -19,6 +21,7 @@ async fn in_turn(upstreams: &[&Faulty]) -> (Running, Value) {
     for (upstream, name) in upstreams.iter().zip(names) {
         let mut endpoint = endpoint(upstream);
         endpoint.name = Some(name.to_owned());
+        endpoint.timeouts.total = PATIENCE;
         config.endpoints.push(endpoint);
     }
     let body = json!({
@@ -108,6 +111,29 @@ async fn a_second_break_is_gone_on_with_too_within_the_attempts_of_a_call() {
     assert_eq!(read(&answer), (tokens(5), false), "{}", answer.text());
     assert!(answer.text().contains(r#""error""#), "{}", answer.text());
     assert_eq!(gateway.outcomes(&answer.call()).await, [cut(), cut()]);
+}
+
+/// Comments keep a connection alive, and are no answer: whoever goes on has as long to begin as whoever is
+/// asked first.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_goes_on_has_to_begin_in_time() {
+    let (cut, silent) = (api(Fault::Cut(4)).await, api(Fault::OnlyComments).await);
+    let whole = api(Fault::None).await;
+    let (gateway, body) = in_turn(&[&cut, &silent, &whole]).await;
+    let begun = Instant::now();
+    let answer = ask(&gateway, &body).await;
+    assert!(
+        begun.elapsed() < PATIENCE / 2,
+        "the time for all of an answer"
+    );
+    assert_eq!(read(&answer), (tokens(TOKENS), true), "{}", answer.text());
+    let outcomes = gateway.outcomes(&answer.call()).await;
+    let expected = [
+        pair("truncated", "provider"),
+        pair("timeout", "provider"),
+        pair("ok", "-"),
+    ];
+    assert_eq!(outcomes, expected);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
