@@ -14,6 +14,7 @@ use crate::answer::Answer;
 use crate::attempt::Attempt;
 use crate::catalog::Live;
 use crate::outcome::Seen;
+use crate::site::PERHAPS_TLS;
 
 /// An attempt that gave no answer; it is recorded by now.
 pub(crate) struct Failure {
@@ -140,6 +141,10 @@ pub(crate) fn explain(live: &Live, seen: Seen, error: &UpstreamError) -> ApiErro
         (Seen::Credentials, _) => credentials(live),
         (Seen::OddStatus, UpstreamError::Status { status, .. }) => ApiError::bad_gateway(format!(
             "{endpoint} answered with status {status}, which is not followed."
+        )),
+        (Seen::Scheme, UpstreamError::Status { status, .. }) => ApiError::bad_gateway(format!(
+            "{endpoint} cannot be reached: it answered {status}{PERHAPS_TLS} in the configuration of \
+             this gateway."
         )),
         (_, UpstreamError::Status { .. }) => error.to_api_error(),
         (Seen::Cut, _) => ApiError::bad_gateway(format!(

@@ -289,6 +289,11 @@ impl Seen {
                 Stage::Idle => Self::GapTimeout,
                 Stage::Total => Self::TotalTimeout,
             },
+            UpstreamError::Status { status, body, .. }
+                if crate::quirks::is_said_to_plain_http(*status, body) =>
+            {
+                Self::Scheme
+            }
             UpstreamError::Status { status, body, .. } => {
                 crate::quirks::seen(*status, body).unwrap_or_else(|| Self::status(*status))
             }

@@ -115,6 +115,22 @@ pub(crate) fn seen(status: u16, body: &[u8]) -> Option<Seen> {
     rows.find(fits).map(|row| row.seen)
 }
 
+/// What servers say to plain HTTP at a port of theirs that speaks TLS: Go's, nginx, Apache.
+const SAID_TO_PLAIN_HTTP: [&[u8]; 3] = [
+    b"Client sent an HTTP request to an HTTPS server",
+    b"The plain HTTP request was sent to HTTPS port",
+    b"You're speaking plain HTTP to an SSL-enabled server port",
+];
+
+/// Whether an answer is one of a port that speaks TLS to somebody who does not: text or a web page. An
+/// object may quote what the caller sent, and is none.
+pub(crate) fn is_said_to_plain_http(status: u16, body: &[u8]) -> bool {
+    let has = |words: &&[u8]| body.windows(words.len()).any(|it| it == *words);
+    status == 400
+        && !body.trim_ascii_start().starts_with(b"{")
+        && SAID_TO_PLAIN_HTTP.iter().any(has)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -141,6 +157,19 @@ mod tests {
             let elsewhere = seen(row.status + 1, body(row, "code").as_bytes());
             assert_ne!(elsewhere, Some(row.seen), "{row:?}: its status counts");
         }
+    }
+
+    #[test]
+    fn a_port_that_speaks_tls_is_known_by_a_page_and_not_by_what_a_caller_wrote() {
+        for said in SAID_TO_PLAIN_HTTP {
+            let said = str::from_utf8(said).expect("text");
+            let page = format!("<html><center>{said}</center></html>");
+            assert!(is_said_to_plain_http(400, page.as_bytes()));
+            assert!(!is_said_to_plain_http(404, page.as_bytes()));
+            let quoted = format!(r#"{{"error":{{"message":"not a role: {said}"}}}}"#);
+            assert!(!is_said_to_plain_http(400, quoted.as_bytes()));
+        }
+        assert!(!is_said_to_plain_http(400, b"<html>Bad Request</html>"));
     }
 
     #[test]

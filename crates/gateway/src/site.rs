@@ -23,6 +23,7 @@ use crate::domain::Claim;
 use crate::lock::{read, write};
 use crate::network::member::Member;
 use crate::places::Places;
+use crate::quirks;
 use crate::vitals::Memory;
 
 /// How long discovery waits for an answer.
@@ -372,8 +373,9 @@ impl Site {
     fn hint(&self, error: &UpstreamError) -> &'static str {
         let speaks_tls = match error {
             UpstreamError::Cut { received_bytes, .. } => *received_bytes == 0,
-            UpstreamError::Status { status, body, .. } => StatusCode::from_u16(*status)
-                .is_ok_and(|status| is_said_to_plain_http(status, body)),
+            UpstreamError::Status { status, body, .. } => {
+                quirks::is_said_to_plain_http(*status, body)
+            }
             _ => false,
         };
         if speaks_tls && self.is_asked_plainly() {
@@ -415,7 +417,7 @@ impl Site {
         if status.is_server_error() || is_passing.contains(&status) {
             return Err(unreachable(format!("it answered {status}")));
         }
-        if self.is_asked_plainly() && is_said_to_plain_http(status, &body) {
+        if self.is_asked_plainly() && quirks::is_said_to_plain_http(status.as_u16(), &body) {
             return Err(unreachable(format!("it answered {status}{PERHAPS_TLS}")));
         }
         if !status.is_success() {
@@ -431,20 +433,7 @@ impl Site {
 }
 
 /// What to change where a server speaks TLS only.
-const PERHAPS_TLS: &str = "; if it speaks TLS, its URL has to begin with https://";
-/// What servers say to plain HTTP at a port of theirs that speaks TLS: Go's, nginx, Apache.
-const SAID_TO_PLAIN_HTTP: [&[u8]; 3] = [
-    b"Client sent an HTTP request to an HTTPS server",
-    b"The plain HTTP request was sent to HTTPS port",
-    b"You're speaking plain HTTP to an SSL-enabled server port",
-];
-
-/// Whether an answer is one of a port that speaks TLS.
-fn is_said_to_plain_http(status: StatusCode, body: &[u8]) -> bool {
-    let has = |words: &&[u8]| body.windows(words.len()).any(|it| it == *words);
-    status == StatusCode::BAD_REQUEST && SAID_TO_PLAIN_HTTP.iter().any(has)
-}
-
+pub(crate) const PERHAPS_TLS: &str = "; if it speaks TLS, its URL has to begin with https://";
 /// Why a description of a node is of no use.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {

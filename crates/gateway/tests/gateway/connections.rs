@@ -311,6 +311,43 @@ async fn a_server_that_may_speak_tls_is_said_to() {
     }
 }
 
+/// The same where nobody asks what it serves: the 400 is no mistake of the caller's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_that_speaks_tls_is_not_the_callers_mistake() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await;
+    let listener = listener.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 4096]).await;
+            let page = "<html><h1>400 Bad Request</h1>\
+                        The plain HTTP request was sent to HTTPS port</html>";
+            let answer = format!(
+                "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: {}\r\n\
+                 Connection: close\r\n\r\n{page}",
+                page.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+        }
+    });
+    let mut asked = EndpointConfig::at(&format!("http://{address}")).expect("a URL");
+    asked.kind = EndpointKind::Openai;
+    asked.models = vec![MODEL.to_owned()];
+    let mut config = config();
+    config.endpoints = vec![asked];
+    let gateway = Running::start(config, None).await;
+    for streamed in [false, true] {
+        let answer = gateway.post(chat(streamed)).await;
+        assert_eq!(answer.status, 502, "{}", answer.text());
+        let hint = "its URL has to begin with https:// in the configuration of this gateway";
+        assert!(answer.text().contains(hint), "{}", answer.text());
+        let seen = gateway.outcomes(&answer.call()).await;
+        let last = seen.last().expect("an attempt");
+        assert_eq!(*last, ("connection".into(), "unknown".into()));
+    }
+    gateway.stop().await;
+}
+
 /// A listener whose queue is full takes no connection: the peer's packets are dropped, as by a
 /// machine that is gone.
 #[cfg(target_os = "linux")]
