@@ -236,7 +236,7 @@ fn print_endpoint(endpoint: &EndpointFigures) {
     let percent = |ppm: u32| format!("{:.2} %", f64::from(ppm) / 10_000.0);
     println!("\n{} / {}", endpoint.provider, endpoint.model);
     println!(
-        "  calls {}, served well {}, failed {} (the provider's fault), 429 {}",
+        "  attempts {}, served well {}, failed {} (the provider's fault), 429 {}",
         endpoint.calls, endpoint.successes, endpoint.failures, endpoint.rate_limited
     );
     let [low, high] = endpoint.interval_ppm;

@@ -254,7 +254,7 @@ function draw() {
   const left = account.endpoints_left_out;
   const chapters = account.endpoints.map((it) => chapter(account, it, nameIn(status, it), width));
   if (!chapters.length) chapters.push(element("p", "No call is on record yet. The first one begins a history."));
-  if (left) chapters.push(element("p", `${count(left)} endpoints with fewer calls are left out.`, "soft"));
+  if (left) chapters.push(element("p", `${count(left)} endpoints with fewer attempts are left out.`, "soft"));
   place.replaceChildren(...chapters);
   concentration(status);
 }

@@ -51,11 +51,11 @@ function meter(low, high, label, point) {
 
 function summary(status, history) {
   const log = status.log;
-  const calls = history.endpoints.reduce((sum, e) => sum + e.calls, 0);
+  const attempts = history.endpoints.reduce((sum, e) => sum + e.calls, 0);
   const rows = [
-    ["Calls on record", count(calls), count(history.records) + " records folded"],
+    ["Attempts on record", count(attempts), count(history.records) + " records folded"],
     [log ? "Records waiting for the log" : "Records kept here", count(status.spool.waiting),
-      status.spool.unrecorded ? count(status.spool.unrecorded) + " calls went unrecorded" : "none unrecorded"],
+      status.spool.unrecorded ? count(status.spool.unrecorded) + " attempts went unrecorded" : "none unrecorded"],
   ];
   if (log) {
     rows.push(["Records in the log", log.size === null ? "–" : count(log.size), log.origin || log.url]);

@@ -23,7 +23,7 @@ pub(super) fn print(endpoint: &EndpointFigures) {
         );
     }
     if endpoint.checks > 0 {
-        println!("  {} of the calls were checks", endpoint.checks);
+        println!("  {} of the attempts were checks", endpoint.checks);
     }
     let incidents = &endpoint.incidents;
     if incidents.count > 0 {

@@ -21,7 +21,7 @@ fn percents([low, high]: [u32; 2]) -> String {
 fn lines(group: &GroupFigures) -> Vec<String> {
     let mut lines = vec![
         format!(
-            "calls {}, served well {}, failed {} (the provider's fault), 429 {}",
+            "attempts {}, served well {}, failed {} (the provider's fault), 429 {}",
             group.calls, group.successes, group.failures, group.rate_limited
         ),
         format!(

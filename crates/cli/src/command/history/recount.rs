@@ -460,7 +460,7 @@ fn print_chain((signer, ..): &ChainKey, chain: &ChainOf, size: u64) {
         chain.covers_to()
     );
     println!(
-        "  calls {}, served well {}, failed {} (the provider's fault), 429 {}",
+        "  attempts {}, served well {}, failed {} (the provider's fault), 429 {}",
         counts.calls, counts.good, counts.bad, counts.rate_limited
     );
     let [low, high] = interval_ppm(counts.good, counts.bad).map(percent);
