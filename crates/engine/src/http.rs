@@ -1,7 +1,8 @@
 //! HTTP plumbing that every shell shares: a client and a server loop.
 //!
 //! Both set `TCP_NODELAY`. Without it Nagle's algorithm and delayed acknowledgements hold each
-//! small server-sent event back for about 40 ms; `axum::serve` leaves it off.
+//! small server-sent event back for about 40 ms; `axum::serve` leaves it off. Both let TCP find out when the
+//! other machine is gone without a word.
 //!
 //! The client is `hyper-util`'s pooled one over rustls with the `ring` provider. Certificates are
 //! the machine's; where it has none (a bare container), Mozilla's list is used. It follows no
@@ -24,6 +25,7 @@ use hyper_rustls::HttpsConnectorBuilder;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
@@ -59,7 +61,7 @@ pub fn client() -> Client {
     client_with(Duration::from_millis(CONNECT_TIMEOUT_MS))
 }
 
-/// A client that waits at most `connect_timeout` for a TCP connection.
+/// A client that waits at most `connect_timeout` for a connection, its name and handshake included.
 pub fn client_with(connect_timeout: Duration) -> Client {
     client_from(tls_config(), connect_timeout, |_| true)
 }
@@ -78,6 +80,9 @@ fn client_from(
 ) -> Client {
     let mut tcp = HttpConnector::new_with_resolver(Screened::new(allowed));
     tcp.set_nodelay(true);
+    tcp.set_keepalive(Some(KEEPALIVE_AFTER));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
     tcp.set_connect_timeout(Some(connect_timeout));
     tcp.enforce_http(false);
     let https = HttpsConnectorBuilder::new()
@@ -85,7 +90,7 @@ fn client_from(
         .https_or_http()
         .enable_http1()
         .wrap_connector(tcp);
-    client_over(Connector::web(https))
+    client_over(Connector::web(https, connect_timeout))
 }
 
 /// A client whose connections all go to the holder of one key, whatever the URL says.
@@ -119,11 +124,26 @@ fn tls_config() -> rustls::ClientConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Turns on `TCP_NODELAY`. For those who run their own accept loop, or
-/// `axum::serve(listener.tap_io(|stream| http::nodelay(stream)), …)`.
-pub fn nodelay(stream: &TcpStream) {
+/// How long a connection is silent before the other side is asked whether it is still there: the machine
+/// of a caller or an endpoint may be gone without a word, and routers forget what is silent for minutes.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// Between two such questions.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// So many without an answer end the connection: a minute after its last sign.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// Turns on `TCP_NODELAY` and TCP's keep-alive. For those who run their own accept loop, or
+/// `axum::serve(listener.tap_io(|stream| http::set_up(stream)), …)`.
+pub fn set_up(stream: &TcpStream) {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    if let Err(error) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+        tracing::debug!(%error, "SO_KEEPALIVE could not be set");
     }
 }
 

@@ -238,6 +238,18 @@ impl Upstream {
         &self,
         surface: Surface,
         body: Bytes,
+        headers: HeaderMap,
+    ) -> Result<Reply, UpstreamError> {
+        let wait = self.deadlines.head;
+        self.post_within(wait, surface, body, headers).await
+    }
+
+    /// The same with another time until the head of the answer.
+    pub async fn post_within(
+        &self,
+        wait: Duration,
+        surface: Surface,
+        body: Bytes,
         mut headers: HeaderMap,
     ) -> Result<Reply, UpstreamError> {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -252,7 +264,7 @@ impl Upstream {
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.surfaces[surface as usize].clone();
         *request.headers_mut() = headers;
-        self.send(request).await
+        self.send(request, wait).await
     }
 
     /// The names of the models that the upstream says it has. Only names are read: what else a list
@@ -262,7 +274,8 @@ impl Upstream {
         if let (Some(key), Some(host)) = (&self.key, request.uri().host().map(str::to_owned)) {
             key.sign_listing(&host, request.headers_mut());
         }
-        let body = self.send(request).await?.bytes(MAX_ANSWER_BYTES).await?;
+        let reply = self.send(request, self.deadlines.head).await?;
+        let body = reply.bytes(MAX_ANSWER_BYTES).await?;
         model_names(&body).map_err(|error| UpstreamError::Malformed {
             detail: format!("the list of models does not parse: {error}"),
         })
@@ -288,9 +301,13 @@ impl Upstream {
         Ok(request)
     }
 
-    async fn send(&self, request: Request<Full<Bytes>>) -> Result<Reply, UpstreamError> {
+    async fn send(
+        &self,
+        request: Request<Full<Bytes>>,
+        wait: Duration,
+    ) -> Result<Reply, UpstreamError> {
         let started = Instant::now();
-        let wait = self.deadlines.head.min(self.deadlines.total);
+        let wait = wait.min(self.deadlines.total);
         let answer = tokio::time::timeout(wait, self.client.request(request))
             .await
             .map_err(|_| UpstreamError::timeout(Stage::Head, wait))?
@@ -475,6 +492,10 @@ impl ReplyBody {
         let alarm = self
             .alarm
             .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+        if alarm.deadline() > until {
+            // Less time is given from here on than before.
+            alarm.as_mut().reset(until);
+        }
         while alarm.as_mut().poll(context).is_ready() {
             if alarm.deadline() >= until {
                 return Poll::Ready(None);

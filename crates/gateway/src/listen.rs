@@ -13,7 +13,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::response::Response;
-use engine::http::nodelay;
+use engine::http::set_up;
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -66,7 +66,7 @@ pub(crate) async fn serve(
                 }
             },
         };
-        nodelay(&stream);
+        set_up(&stream);
         let service = Arc::clone(&service);
         let service = hyper::service::service_fn(move |request: Request<Incoming>| {
             let service = Arc::clone(&service);

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use super::{Channel, Dialed, nodelay};
+use super::{Channel, Dialed, set_up};
 
 /// A source of connections.
 pub trait Accept: Send {
@@ -26,7 +26,7 @@ impl Accept for TcpListener {
 
     async fn accept(&mut self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         let (stream, peer) = TcpListener::accept(self).await?;
-        nodelay(&stream);
+        set_up(&stream);
         Ok((stream, Some(peer)))
     }
 }

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::io::{Error, ErrorKind};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use http::Uri;
 use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
@@ -30,13 +31,14 @@ pub struct Connector(Way);
 
 #[derive(Clone)]
 enum Way {
-    Web(HttpsConnector<HttpConnector<Screened>>),
+    /// How long name, connection and handshake may take together.
+    Web(HttpsConnector<HttpConnector<Screened>>, Duration),
     Key(ByKey),
 }
 
 impl Connector {
-    pub(super) fn web(https: HttpsConnector<HttpConnector<Screened>>) -> Self {
-        Self(Way::Web(https))
+    pub(super) fn web(https: HttpsConnector<HttpConnector<Screened>>, wait: Duration) -> Self {
+        Self(Way::Web(https, wait))
     }
 
     pub(super) fn by_key(way: ByKey) -> Self {
@@ -51,17 +53,17 @@ impl Service<Uri> for Connector {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         match &mut self.0 {
-            Way::Web(https) => https.poll_ready(context),
+            Way::Web(https, _) => https.poll_ready(context),
             Way::Key(_) => Poll::Ready(Ok(())),
         }
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         match &mut self.0 {
-            Way::Web(https) => {
-                let connecting = https.call(uri);
+            Way::Web(https, wait) => {
+                let connecting = tokio::time::timeout(*wait, https.call(uri));
                 Box::pin(async move {
-                    let stream = connecting.await?;
+                    let stream = connecting.await.map_err(|_| not_in_time())??;
                     Ok(Noted {
                         key: key_of(&stream),
                         is_unheard: matches!(stream, MaybeHttpsStream::Http(_)),
@@ -82,6 +84,12 @@ impl Service<Uri> for Connector {
             }
         }
     }
+}
+
+/// Somebody accepts connections and never shakes hands, or a name server is silent: the connector has a
+/// bound for the TCP connection alone.
+fn not_in_time() -> Error {
+    Error::new(ErrorKind::TimedOut, "no connection came about in time")
 }
 
 fn key_of(stream: &MaybeHttpsStream<TokioIo<TcpStream>>) -> Option<TlsKey> {

@@ -43,8 +43,12 @@ struct Head {
 struct Choice {
     #[serde(default)]
     index: Option<u64>,
-    #[serde(default, alias = "message")]
+    #[serde(default)]
     delta: Option<Delta>,
+    /// What a whole answer has in the place of a delta. Perplexity's chunks have both: what is new, and all
+    /// there is so far (<https://docs.perplexity.ai/api-reference/chat-completions-post>).
+    #[serde(default)]
+    message: Option<Delta>,
     /// What `/completions` sends in the place of a delta.
     #[serde(default)]
     text: Option<Anything>,
@@ -101,7 +105,7 @@ impl ChunkSummary {
         let mut is_error = head.error.is_some();
         let mut plain = None;
         for choice in choices {
-            let delta = choice.delta.as_ref();
+            let delta = choice.delta.as_ref().or(choice.message.as_ref());
             let content = delta.and_then(|delta| delta.content.as_ref());
             let text = content.or(choice.text.as_ref());
             plain = plain.or(text.and_then(|text| text.plain));

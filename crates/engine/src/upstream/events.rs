@@ -61,6 +61,11 @@ impl Events {
         self.body.received_bytes()
     }
 
+    /// From the next piece on, so much time may lie between two.
+    pub fn set_idle(&mut self, idle: Duration) {
+        self.body.idle = idle;
+    }
+
     /// The next event; `None` at the end. After an error nothing more comes.
     pub async fn next(&mut self) -> Option<Result<UpstreamEvent, UpstreamError>> {
         if self.done {
