@@ -129,6 +129,13 @@ pub(crate) struct Spent {
     pub(crate) nano: u64,
 }
 
+impl Spent {
+    /// Whether it still counts.
+    pub(crate) fn is_of(&self, now: Now) -> bool {
+        self.day == now.unix_ms / DAY_MS
+    }
+}
+
 /// Two clocks: one that never runs back, for buckets, and the calendar's, for days.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Now {

@@ -49,6 +49,8 @@ pub(crate) struct Attempt {
     /// Its place at the endpoint, where there are only so many.
     place: Option<Place>,
     outrun: Outrun,
+    /// A 404 was about something in this request.
+    lacks_nothing: bool,
     /// Taken when it ends.
     open: Option<Open>,
 }
@@ -80,7 +82,6 @@ impl Attempt {
             call,
             attempt: number,
             request: secret.map(|s| s.commit(Part::Request, request.body)),
-            request_bytes: request.body.len() as u64,
             client: gateway.clients.cluster(&request.ticket.caller, start_ms),
             ticket: Arc::clone(request.ticket),
             streamed: request.streamed,
@@ -92,6 +93,7 @@ impl Attempt {
             start_ms,
             response: None,
             whole: false,
+            answer_bytes: None,
             status: None,
             tls_key: None,
             first_token_us: None,
@@ -120,6 +122,7 @@ impl Attempt {
             surface: request.surface,
             place: None,
             outrun: Outrun::default(),
+            lacks_nothing: false,
             open: Some(open),
         }
     }
@@ -213,7 +216,9 @@ impl Attempt {
 
     /// The whole body of an answer in one piece arrived.
     pub(crate) fn body(&mut self, bytes: &[u8]) {
+        let is_text = self.surface != Surface::Embeddings;
         let open = self.open();
+        open.facts.answer_bytes = is_text.then_some(bytes.len() as u64);
         if let Some(trace) = &mut open.facts.trace {
             trace.read(bytes);
         }
@@ -261,6 +266,11 @@ impl Attempt {
         self.gateway.pins.keep(id, self.live());
     }
 
+    /// What was not found is something that this request named, so it says nothing of the endpoint.
+    pub(crate) fn lacks_nothing(&mut self) {
+        self.lacks_nothing = true;
+    }
+
     /// The endpoint said when it wants to be asked again.
     pub(crate) fn pause(&mut self, seen: Seen, seconds: u32) {
         let now_ms = self.gateway.uptime_ms();
@@ -296,6 +306,7 @@ impl Attempt {
         let row = seen.row();
         let failed = row.outcome.counts_against_endpoint(row.fault);
         let sign = match seen {
+            Seen::NotFound if self.lacks_nothing => Sign::None,
             Seen::NotFound => facts.live.not_found(self.surface, now_ms),
             _ => seen.sign(),
         };

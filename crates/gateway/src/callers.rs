@@ -6,6 +6,7 @@
 //! keys were all revoked must not fall open. The file is followed while the gateway runs; one that
 //! cannot be read, or went away, leaves the keys as they were.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,6 +74,25 @@ impl Caller {
         holder.is_none_or(|holder| holder.entry.grant.allows(model))
     }
 
+    /// Lets a request name further models, by which some APIs go on when the first does not answer: only
+    /// those that its key may use. `names` is the JSON of such a member.
+    ///
+    /// # Errors
+    /// 403, also for what cannot be read: the endpoint may make more of it.
+    pub(crate) fn admit_further(&self, param: &str, names: &str) -> Result<(), ApiError> {
+        let Some(holder) = self.holder.as_ref() else {
+            return Ok(());
+        };
+        if holder.entry.grant.models.is_empty() || names == "null" {
+            return Ok(());
+        }
+        let named: Result<Vec<Cow<'_, str>>, _> = serde_json::from_str(names);
+        if named.is_ok_and(|names| names.iter().all(|name| holder.entry.grant.allows(name))) {
+            return Ok(());
+        }
+        Err(not_allowed(holder, param))
+    }
+
     /// What people call it.
     pub(crate) fn name(&self) -> Option<&str> {
         self.holder
@@ -81,7 +101,8 @@ impl Caller {
     }
 
     /// Lets a call in, or says why not: the model is not among those of the key, or a limit is
-    /// reached. `answer_tokens_max` is what the request itself allows the answer.
+    /// reached. `request_bytes` are those of its text ([`text_bytes`](crate::request::text_bytes)),
+    /// `answer_tokens_max` is what the request itself allows the answer.
     pub(crate) fn admit(
         &self,
         model: &str,
@@ -91,15 +112,16 @@ impl Caller {
     ) -> Result<Arc<Ticket>, ApiError> {
         let mut ticket = Ticket {
             caller: self.clone(),
+            prompt_tokens: tokens_of(request_bytes as u64),
             estimated: 0,
             used: AtomicU64::new(0),
             spent_nano: AtomicU64::new(0),
         };
         if let Some(holder) = &self.holder {
             if !self.may_use(model) {
-                return Err(not_allowed(holder));
+                return Err(not_allowed(holder, "model"));
             }
-            let estimated = tokens_of(request_bytes as u64).saturating_add(answer_tokens_max);
+            let estimated = ticket.prompt_tokens.saturating_add(answer_tokens_max);
             lock(&holder.allowance)
                 .admit(estimated, now)
                 .map_err(|what| exhausted(&holder.entry, what))?;
@@ -118,6 +140,8 @@ pub(crate) fn tokens_of(bytes: u64) -> u64 {
 /// call really used.
 pub(crate) struct Ticket {
     pub(crate) caller: Caller,
+    /// About as many as are in the request.
+    pub(crate) prompt_tokens: u64,
     estimated: u64,
     used: AtomicU64,
     spent_nano: AtomicU64,
@@ -140,11 +164,11 @@ impl Drop for Ticket {
     }
 }
 
-fn not_allowed(holder: &Holder) -> ApiError {
+fn not_allowed(holder: &Holder, param: &str) -> ApiError {
     let models = holder.entry.grant.models.join(", ");
     let message = format!("This key may not use that model; it may use: {models}.");
     ApiError::new(403, "invalid_request_error", message)
-        .with_param("model")
+        .with_param(param)
         .with_code("model_not_allowed")
 }
 
@@ -230,6 +254,8 @@ struct Table {
     needed: bool,
     by_digest: HashMap<Digest, (Arc<Holder>, Option<u64>)>,
     holders: Vec<Arc<Holder>>,
+    /// What those had spent who are in the file no more, by their ids: whoever comes back, comes back to it.
+    gone: BTreeMap<String, Spent>,
 }
 
 impl Callers {
@@ -249,16 +275,20 @@ impl Callers {
 
     /// Puts another file in force. Callers that are in both go on with what they had left.
     pub(crate) fn replace(&self, file: KeyFile, now: Now) {
-        self.replace_with(file, &BTreeMap::new(), now);
+        let spent = self.spent();
+        self.replace_with(file, &spent, now);
     }
 
     fn replace_with(&self, file: KeyFile, spent: &BTreeMap<String, Spent>, now: Now) {
         let mut table = write(&self.table);
         let mut next = Table {
             needed: true,
+            gone: spent.clone(),
             ..Table::default()
         };
+        next.gone.retain(|_, spent| spent.is_of(now));
         for entry in file.keys {
+            next.gone.remove(&entry.id.to_string());
             let before = table.holders.iter().find(|old| old.entry.id == entry.id);
             let allowance = match before {
                 Some(before) => {
@@ -285,6 +315,14 @@ impl Callers {
     /// Whether a request needs a key.
     pub(crate) fn are_needed(&self) -> bool {
         read(&self.table).needed
+    }
+
+    /// The name of a key that has a limit of spending, if one has.
+    pub(crate) fn limited_in_spending(&self) -> Option<String> {
+        let table = read(&self.table);
+        let mut holders = table.holders.iter();
+        let limited = holders.find(|holder| holder.entry.grant.spend_per_day_micro.is_some());
+        limited.map(|holder| holder.entry.name.clone())
     }
 
     /// How many there are; `None` where no key is needed.
@@ -336,7 +374,9 @@ impl Callers {
             .holders
             .iter()
             .map(|h| (h.entry.id.to_string(), spent(h)));
-        all.filter(|(_, spent)| spent.nano > 0).collect()
+        all.filter(|(_, spent)| spent.nano > 0)
+            .chain(table.gone.iter().map(|(id, spent)| (id.clone(), *spent)))
+            .collect()
     }
 }
 

@@ -171,11 +171,13 @@ pub enum EndpointKind {
 pub struct Timeouts {
     /// Until the connection (with TLS) stands.
     pub connect: Duration,
-    /// From the request until the first token of a streamed answer. An answer in one piece shows
-    /// nothing before its end, so only `total` bounds it.
+    /// From the request until the first token of a streamed answer.
     pub first_token: Duration,
-    /// Between two pieces of a streamed answer.
+    /// Between two pieces of a streamed answer, from its first token on.
     pub gap: Duration,
+    /// From the request until an answer in one piece begins, which is when it is ready, as long as another
+    /// endpoint can be asked after this one. The last has until `total`: a long answer is better than none.
+    pub whole: Duration,
     /// From the request until the end of the answer.
     pub total: Duration,
 }
@@ -186,6 +188,7 @@ impl Timeouts {
         connect: Duration::from_secs(5),
         first_token: Duration::from_secs(60),
         gap: Duration::from_secs(30),
+        whole: Duration::from_secs(120),
         total: Duration::from_secs(600),
     };
 }

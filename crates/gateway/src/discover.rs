@@ -6,15 +6,17 @@
 //! other place than the one it is for. A variable is named by what it is called, never by what it
 //! holds.
 
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use engine::http::Client;
-use http::Request;
+use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::Deserialize;
 use tokio::sync::mpsc;
 
 use crate::config::{EndpointConfig, EndpointKind, Secret, Surroundings, UrlError};
+use crate::keys::KEY_PREFIX;
 
 /// A hosted API that speaks OpenAI's.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -156,15 +158,22 @@ pub struct Found {
 }
 
 /// The hosted APIs whose keys are in the environment. A variable that is empty, or holds what no
-/// header can carry, is as good as not set; a base URL that is none is an error.
+/// header can carry, is as good as not set; a base URL that is none is an error. Whoever points programs at
+/// this gateway by these variables has its address (`listen`) and perhaps a key of it in them: neither is taken
+/// for an API's.
 ///
 /// # Errors
 /// [`UrlError`], with the variable's name.
-pub fn hosted_apis(around: &dyn Surroundings) -> Result<Vec<Found>, (&'static str, UrlError)> {
+pub fn hosted_apis(
+    around: &dyn Surroundings,
+    listen: SocketAddr,
+) -> Result<Vec<Found>, (&'static str, UrlError)> {
     let mut found = Vec::new();
     for api in HOSTED {
         let key = |name: &&'static str| {
-            let secret = Secret::new(&around.variable(name)?).ok()?;
+            let value = around.variable(name)?;
+            let is_own = value.trim_start().starts_with(KEY_PREFIX);
+            let secret = Secret::new(&value).ok().filter(|_| !is_own)?;
             Some((*name, secret))
         };
         let Some((variable, secret)) = api.key_variables.iter().find_map(key) else {
@@ -172,7 +181,7 @@ pub fn hosted_apis(around: &dyn Surroundings) -> Result<Vec<Found>, (&'static st
         };
         let elsewhere = api.url_variable.and_then(|name| {
             let url = around.variable(name)?;
-            (!url.trim().is_empty()).then_some((name, url))
+            (!url.trim().is_empty() && !is_at(&url, listen)).then_some((name, url))
         });
         let mut endpoint = match &elsewhere {
             Some((name, url)) => EndpointConfig::at(url).map_err(|error| (*name, error))?,
@@ -189,6 +198,19 @@ pub fn hosted_apis(around: &dyn Surroundings) -> Result<Vec<Found>, (&'static st
         });
     }
     Ok(found)
+}
+
+/// Whether a URL names the gateway that listens here, as programs of the same machine do.
+fn is_at(url: &str, listen: SocketAddr) -> bool {
+    let Ok(url) = url.trim().parse::<Uri>() else {
+        return false;
+    };
+    let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let is_here = match host.parse::<IpAddr>() {
+        Ok(ip) => ip == listen.ip() || ip.is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    };
+    is_here && url.port_u16() == Some(listen.port())
 }
 
 /// The model servers that answer on `ports` of this machine: those that list models, whatever
@@ -293,6 +315,8 @@ mod tests {
         }
     }
 
+    const OWN: SocketAddr = SocketAddr::new(IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 7411);
+
     #[test]
     fn what_is_set_is_found_and_never_printed() {
         let room = Room(BTreeMap::from([
@@ -301,7 +325,7 @@ mod tests {
             ("OPENAI_API_KEY", "   "),
             ("MISTRAL_API_KEY", "bad\nkey"),
         ]));
-        let found = hosted_apis(&room).expect("nothing wrong");
+        let found = hosted_apis(&room, OWN).expect("nothing wrong");
         let names: Vec<_> = found.iter().map(|f| (f.name, f.key_variable)).collect();
         assert_eq!(
             names,
@@ -315,16 +339,35 @@ mod tests {
         assert_eq!(key.reveal(), "gsk-secret-1");
     }
 
+    /// Whoever changes one variable to use the gateway may start it from the same shell the next time.
+    #[test]
+    fn the_gateway_does_not_find_itself() {
+        for own in [
+            "http://localhost:7411/v1",
+            "http://127.0.0.1:7411",
+            "http://[::1]:7411/v1/",
+        ] {
+            let room = Room(BTreeMap::from([
+                ("OPENAI_API_KEY", "sk-x"),
+                ("OPENAI_BASE_URL", own),
+                ("GROQ_API_KEY", "sk-longrun-not-of-groq"),
+            ]));
+            let found = hosted_apis(&room, OWN).expect("nothing wrong");
+            let urls: Vec<_> = found.iter().map(|f| f.endpoint.api.to_string()).collect();
+            assert_eq!(urls, ["https://api.openai.com/v1"], "{own}");
+        }
+    }
+
     #[test]
     fn a_key_for_elsewhere_goes_elsewhere() {
         let mut room = Room(BTreeMap::from([
             ("OPENAI_API_KEY", "sk-x"),
             ("OPENAI_BASE_URL", "http://127.0.0.1:9/v1/"),
         ]));
-        let found = hosted_apis(&room).expect("nothing wrong");
+        let found = hosted_apis(&room, OWN).expect("nothing wrong");
         assert_eq!(found[0].endpoint.api, "http://127.0.0.1:9/v1");
         room.0.insert("OPENAI_BASE_URL", "nonsense");
-        let (variable, _) = hosted_apis(&room).expect_err("no URL");
+        let (variable, _) = hosted_apis(&room, OWN).expect_err("no URL");
         assert_eq!(variable, "OPENAI_BASE_URL");
     }
 }

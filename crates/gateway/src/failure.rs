@@ -14,6 +14,7 @@ use crate::answer::Answer;
 use crate::attempt::Attempt;
 use crate::catalog::Live;
 use crate::outcome::Seen;
+use crate::quirks;
 use crate::site::PERHAPS_TLS;
 
 /// An attempt that gave no answer; it is recorded by now.
@@ -42,6 +43,9 @@ impl Failure {
         {
             attempt.head(*status, headers, *tls_key);
             attempt.body(body);
+            if seen == Seen::NotFound && !quirks::is_lacking(body) {
+                attempt.lacks_nothing();
+            }
             own = Some(body.clone());
             if let Some(seconds) = *retry_after_s {
                 attempt.pause(seen, seconds);
@@ -49,10 +53,17 @@ impl Failure {
         }
         attempt.finish(seen);
         let body = own.filter(|body| seen != Seen::Credentials && is_error_shape(body));
+        let mut told = explain(&live, seen, error);
+        if let UpstreamError::Status { status, .. } = error
+            && seen != Seen::status(*status)
+        {
+            // Clients go by the status: what passes has to look as if it did.
+            told.status = status_of(seen).unwrap_or(told.status);
+        }
         Self {
             seen,
             body,
-            error: explain(&live, seen, error),
+            error: told,
             live,
         }
     }
@@ -119,7 +130,7 @@ impl Failure {
 
 /// Whether an error body has the shape that clients expect; only then it goes to the caller as it
 /// is. (What an endpoint says about *our* key never does.)
-fn is_error_shape(body: &[u8]) -> bool {
+pub(crate) fn is_error_shape(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
     struct Shape {
         #[serde(rename = "error")]
@@ -207,13 +218,18 @@ fn inside(live: &Live, seen: Seen, mut error: ApiError) -> ApiError {
     if seen == Seen::Credentials {
         return credentials(live);
     }
-    error.status = match seen {
-        Seen::BadRequest => 400,
-        Seen::NotFound => 404,
-        Seen::RateLimited => 429,
-        Seen::Unavailable => 503,
-        Seen::UpstreamTimeout => 504,
-        _ => 502,
-    };
+    error.status = status_of(seen).unwrap_or(502);
     error
+}
+
+/// The status by which clients know what was seen, where there is one.
+fn status_of(seen: Seen) -> Option<u16> {
+    match seen {
+        Seen::BadRequest => Some(400),
+        Seen::NotFound => Some(404),
+        Seen::RateLimited => Some(429),
+        Seen::Unavailable => Some(503),
+        Seen::UpstreamTimeout => Some(504),
+        _ => None,
+    }
 }

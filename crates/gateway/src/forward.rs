@@ -32,7 +32,7 @@ use crate::lock::lock;
 use crate::network::member::{Asking, Member};
 use crate::places::Place;
 use crate::preferences::{self, Offered, nothing_left};
-use crate::request::Head;
+use crate::request::{self, Head};
 use crate::resume::{self, Reserve, Told};
 use crate::settings::Settings;
 use crate::traces::CallTrace;
@@ -104,7 +104,12 @@ fn prepare<'a>(
     if wishes.continues {
         resume::check(asked.surface, &head, &asked.body)?;
     }
-    let (model, length) = (&head.model, asked.body.len());
+    for (param, names) in head.further {
+        if let Some(names) = names {
+            asked.caller.admit_further(param, names.get())?;
+        }
+    }
+    let (model, length) = (&head.model, request::text_bytes(&asked.body));
     let ticket = asked
         .caller
         .admit(model, length, head.answer_max, gateway.now())?;
@@ -356,11 +361,10 @@ impl Shot<'_> {
     /// One attempt at one endpoint, from its number to its answer or failure.
     async fn fire(
         &self,
-        live: &Arc<Live>,
-        place: Option<Place>,
+        (live, place): (&Arc<Live>, Option<Place>),
         number: u32,
         outrun: Outrun,
-        reserve: Option<Box<Reserve>>,
+        further: Further,
     ) -> Result<Answer, Failure> {
         let Self { asked, head, .. } = self;
         let body = head.sent_to(&asked.body, live.id.model.as_str());
@@ -378,9 +382,16 @@ impl Shot<'_> {
         let limit_bytes = self.config.limits.response_max_bytes;
         if head.streamed {
             let kind = (asked.surface, head.choices);
-            Box::pin(stream::attempt(attempt, kind, body, (limit_bytes, reserve))).await
+            let bounds = (limit_bytes, further.reserve);
+            Box::pin(stream::attempt(attempt, kind, body, bounds)).await
         } else {
-            plain::attempt(attempt, asked.surface, body, limit_bytes).await
+            let timeouts = live.site.config.timeouts;
+            let wait = if further.is_possible {
+                timeouts.whole
+            } else {
+                timeouts.total
+            };
+            plain::attempt(attempt, asked.surface, body, (wait, limit_bytes)).await
         }
     }
 }
@@ -397,6 +408,14 @@ enum Among {
 /// Endpoints that one call is asked of at once: the one, and the hedge. More would be more load than
 /// what is slow is worth.
 const ASKED_AT_ONCE: usize = 2;
+
+/// What may come after an attempt.
+struct Further {
+    /// Another endpoint can be asked if this one does not answer in time.
+    is_possible: bool,
+    /// Who may go on with its stream, where that is wished for.
+    reserve: Option<Box<Reserve>>,
+}
 
 /// An attempt that another one may outrun.
 struct Out {
@@ -458,8 +477,13 @@ impl Course<'_> {
     fn among(&self, among: Among) -> Vec<usize> {
         let now_ms = self.shot.gateway.uptime_ms();
         let surface = self.shot.asked.surface;
-        let well = |at: &usize| self.order[*at].readiness_for(surface, now_ms) == Readiness::Ready;
-        let all = 0..self.order.len();
+        let readiness = |at: &usize| self.order[*at].readiness_for(surface, now_ms);
+        let well = |at: &usize| readiness(at) == Readiness::Ready;
+        // Another call may have been told meanwhile when to come back. To ask the same endpoint again is a
+        // decision of its own, and has waited for as long as it asked for.
+        let is_further = self.attempts > 0 && self.again == 0;
+        let may = |at: &usize| !is_further || !matches!(readiness(at), Readiness::Paused { .. });
+        let all = (0..self.order.len()).filter(may);
         if among == Among::Well && all.clone().any(|at| well(&at)) {
             all.filter(well).collect()
         } else {
@@ -512,8 +536,18 @@ impl Course<'_> {
         }
         self.attempts += 1;
         let (number, outrun) = (self.attempts, Outrun::default());
-        let reserve = self.reserve();
-        self.shot.fire(&live, place, number, outrun, reserve).await
+        let further = self.further(&live);
+        self.shot
+            .fire((&live, place), number, outrun, further)
+            .await
+    }
+
+    fn further(&self, live: &Live) -> Further {
+        let whole = live.site.config.timeouts.whole;
+        Further {
+            is_possible: !self.order.is_empty() && !self.used_up(whole),
+            reserve: self.reserve(),
+        }
     }
 
     /// Who may go on with a stream, where that is wished for.
@@ -559,9 +593,11 @@ impl Course<'_> {
                     hedge_at: Instant::now() + after,
                     outrun: outrun.clone(),
                 });
-                asked.push(
-                    async move { (number, shot.fire(&live, place, number, outrun, None).await) },
-                );
+                let further = self.further(&live);
+                asked.push(async move {
+                    let fired = shot.fire((&live, place), number, outrun, further).await;
+                    (number, fired)
+                });
             }
             let is_hedged = out.len() == ASKED_AT_ONCE;
             let hedge_at = out.first().filter(|_| may_hedge && !is_hedged);

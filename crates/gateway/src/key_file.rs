@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::allowance::{Now, Spent};
 use crate::callers::Callers;
+use crate::config::Price;
 use crate::follow::Followed;
 use crate::gateway::{Gateway, StartError};
 use crate::keys::KeyFile;
@@ -63,7 +64,7 @@ impl KeyFileInForce {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Callers::open()),
             Err(error) => return Err(unusable(&error)),
         };
-        let keys = KeyFile::parse(&text).map_err(|error| unusable(&error))?;
+        let keys = parse(&text).map_err(|error| unusable(&error))?;
         self.spent = read_spent(&spent_path(&path));
         Ok(Callers::new(keys, &self.spent, now))
     }
@@ -73,6 +74,7 @@ impl KeyFileInForce {
         let Some(mut file) = self.file.take() else {
             return;
         };
+        warn_of_unpriced(&gateway);
         // Until a changed file could be read: a key may have been revoked in it.
         let mut pending = false;
         loop {
@@ -104,12 +106,13 @@ pub(crate) fn keep_spent(gateway: &Gateway) {
 fn adopt(path: &Path, gateway: &Gateway) -> bool {
     let keys = std::fs::read_to_string(path)
         .map_err(|error| error.to_string())
-        .and_then(|text| KeyFile::parse(&text).map_err(|error| error.to_string()));
+        .and_then(|text| parse(&text));
     let path = path.display();
     match keys {
         Ok(keys) => {
             tracing::info!(%path, keys = keys.keys.len(), "the keys changed");
             gateway.callers.replace(keys, gateway.now());
+            warn_of_unpriced(gateway);
             true
         }
         Err(why) => {
@@ -117,6 +120,33 @@ fn adopt(path: &Path, gateway: &Gateway) -> bool {
             false
         }
     }
+}
+
+/// A limit of spending holds nobody to anything where there is no price to count by.
+fn warn_of_unpriced(gateway: &Gateway) {
+    let limited = gateway.callers.limited_in_spending();
+    let settings = gateway.settings();
+    let unpriced = settings.config.endpoints.iter();
+    let unpriced: Vec<String> = unpriced
+        .filter(|endpoint| endpoint.offer.price == Price::default())
+        .map(|endpoint| endpoint.api.to_string())
+        .collect();
+    if let (Some(key), false) = (limited, unpriced.is_empty()) {
+        tracing::warn!(
+            key,
+            endpoints = unpriced.join(", "),
+            "keys are limited in what they spend, and these endpoints have no price: what they answer counts as nothing"
+        );
+    }
+}
+
+/// A file with nothing in it is one that somebody is writing: taken at its word it would lock everybody out,
+/// and forget what they have spent.
+fn parse(text: &str) -> Result<KeyFile, String> {
+    if text.trim().is_empty() {
+        return Err("it is empty; `longrun gateway key add` makes keys".to_owned());
+    }
+    KeyFile::parse(text).map_err(|error| error.to_string())
 }
 
 fn spent_path(keys: &Path) -> PathBuf {

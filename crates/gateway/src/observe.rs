@@ -46,11 +46,12 @@ pub(crate) struct Facts {
     pub(crate) number: Option<Numbered>,
     /// Commitment to the request.
     pub(crate) request: Option<Digest>,
-    pub(crate) request_bytes: u64,
     /// Commitment to what arrived of the response.
     pub(crate) response: Option<Digest>,
     /// Whether that was all of it.
     pub(crate) whole: bool,
+    /// Length of an answer in one piece that is text.
+    pub(crate) answer_bytes: Option<u64>,
     pub(crate) client: Digest,
     /// Charged when the last attempt of the call is recorded.
     pub(crate) ticket: Arc<Ticket>,
@@ -101,14 +102,19 @@ impl Facts {
     fn used(&self) -> Option<(u64, u64)> {
         let left = matches!(
             self.seen,
-            Seen::CallerGone | Seen::Outrun | Seen::Diverged | Seen::Stopped
+            Seen::CallerGone
+                | Seen::Outrun
+                | Seen::Diverged
+                | Seen::Stopped
+                | Seen::FirstTokenTimeout
         );
         let answered = |status| (200..300).contains(&status);
         let taken = self.status.map_or(left, answered);
         // A piece of a stream is a token, nearly always; the first of them began no gap.
-        let pieces = self.gaps.as_ref().map_or(0, |gaps| gaps.total) + 1;
+        let pieces = || self.gaps.as_ref().map_or(0, |gaps| gaps.total) + 1;
+        let written = || self.answer_bytes.map_or_else(pieces, tokens_of);
         self.usage
-            .or_else(|| taken.then(|| (tokens_of(self.request_bytes), pieces)))
+            .or_else(|| taken.then(|| (self.ticket.prompt_tokens, written())))
     }
 
     /// What the endpoint's declared prices make of the tokens, in billionths of a dollar; 0 where
@@ -397,7 +403,7 @@ fn draft(
     .to_bytes();
     let prompt_tokens = facts
         .usage
-        .map_or(tokens_of(facts.request_bytes), |(prompt, _)| prompt);
+        .map_or(facts.ticket.prompt_tokens, |(prompt, _)| prompt);
     let observation = Observation {
         stream: number.place(),
         call: facts.call,

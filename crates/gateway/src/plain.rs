@@ -1,6 +1,7 @@
 //! An attempt whose answer comes in one piece.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use engine::openai::{ApiError, Surface};
@@ -10,16 +11,21 @@ use crate::attempt::Attempt;
 use crate::failure::Failure;
 use crate::whole::{self, Unfit, Whole};
 
-/// Sends the request and reads the whole answer.
+/// Sends the request and reads the whole answer, which has to begin within `wait`.
 pub(crate) async fn attempt(
     mut attempt: Attempt,
     surface: Surface,
     body: Bytes,
-    limit_bytes: usize,
+    (wait, limit_bytes): (Duration, usize),
 ) -> Result<Answer, Failure> {
     let headers = attempt.headers();
     let live = Arc::clone(attempt.live());
-    let reply = match live.site.plain.post(surface, body, headers).await {
+    let reply = match live
+        .site
+        .plain
+        .post_within(wait, surface, body, headers)
+        .await
+    {
         Ok(reply) => reply,
         Err(error) => return Err(Failure::upstream(attempt, &error)),
     };

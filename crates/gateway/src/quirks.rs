@@ -9,6 +9,7 @@
 
 use engine::openai::ApiError;
 
+use crate::failure::is_error_shape;
 use crate::outcome::Seen;
 
 /// Where a row looks.
@@ -113,6 +114,22 @@ pub(crate) fn seen(status: u16, body: &[u8]) -> Option<Seen> {
         Place::Message => lower.contains(row.sign),
     };
     rows.find(fits).map(|row| row.seen)
+}
+
+/// Words of an error that says what a server does not have at all, for anybody.
+const LACKING: [&str; 4] = ["model", "url", "path", "route"];
+
+/// Whether a 404 may be about more than what one request named (a file, a prompt, a tool): it is no error
+/// object, as frameworks and proxies send it, or says that there is no such model or path.
+pub(crate) fn is_lacking(body: &[u8]) -> bool {
+    if !is_error_shape(body) {
+        return true;
+    }
+    let error = ApiError::from_body(404, body);
+    let said = [Some(error.message), error.code].into_iter().flatten();
+    let said: Vec<String> = said.map(|words| words.to_lowercase()).collect();
+    let says = |word: &&str| said.iter().any(|words| words.contains(*word));
+    LACKING.iter().any(says)
 }
 
 /// What servers say to plain HTTP at a port of theirs that speaks TLS: Go's, nginx, Apache.

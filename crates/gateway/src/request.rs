@@ -30,6 +30,9 @@ pub(crate) struct Head<'a> {
     pub(crate) answer_max: u64,
     /// The response that this one follows.
     pub(crate) previous: Option<Cow<'a, str>>,
+    /// Members that name further models to an API that goes on by itself, with their names: OpenRouter's
+    /// (<https://openrouter.ai/docs/guides/routing/model-fallbacks>) and LiteLLM's.
+    pub(crate) further: [(&'static str, Option<&'a RawValue>); 2],
     /// What the caller prefers.
     pub(crate) preferences: Preferences,
     /// Where the model's name stands, with its quotes.
@@ -48,6 +51,10 @@ struct Chat<'a> {
     n: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "even_null")]
     provider: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    models: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    fallbacks: Option<&'a RawValue>,
     /// Only counted: an endpoint judges what is in them.
     messages: Vec<IgnoredAny>,
     // Looked at for their types alone, so that a mistake is named here and at once.
@@ -55,10 +62,11 @@ struct Chat<'a> {
     _temperature: Option<f64>,
     #[serde(default, rename = "top_p")]
     _top_p: Option<f64>,
+    // Local servers take -1 for "as many as there are".
     #[serde(default)]
-    max_tokens: Option<u64>,
+    max_tokens: Option<i64>,
     #[serde(default)]
-    max_completion_tokens: Option<u64>,
+    max_completion_tokens: Option<i64>,
 }
 
 /// A request to any other surface.
@@ -72,6 +80,10 @@ struct Other<'a> {
     n: Option<&'a RawValue>,
     #[serde(default, borrow, deserialize_with = "even_null")]
     provider: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    models: Option<&'a RawValue>,
+    #[serde(default, borrow)]
+    fallbacks: Option<&'a RawValue>,
     #[serde(default, borrow)]
     prompt: Option<&'a RawValue>,
     #[serde(default)]
@@ -101,7 +113,7 @@ impl<'a> Head<'a> {
             _ => named(body, &error),
         };
         let count = |value: Option<&RawValue>| serde_json::from_str(value?.get()).ok();
-        let (model, stream, n, provider, answer_max);
+        let (model, stream, n, provider, answer_max, further);
         let mut prompts = 1;
         let mut previous = None;
         if surface == Surface::Chat {
@@ -110,7 +122,9 @@ impl<'a> Head<'a> {
                 let message = "'messages' is empty; it needs at least one message.";
                 return Err(ApiError::invalid("messages", message));
             }
-            answer_max = read.max_completion_tokens.or(read.max_tokens);
+            let said = read.max_completion_tokens.or(read.max_tokens);
+            answer_max = said.and_then(|most| u64::try_from(most).ok());
+            further = [("models", read.models), ("fallbacks", read.fallbacks)];
             (model, stream, n, provider) = (read.model, read.stream, read.n, read.provider);
         } else {
             let read: Other<'a> = serde_json::from_slice(body).map_err(wrong)?;
@@ -128,6 +142,7 @@ impl<'a> Head<'a> {
                 previous = read.previous_response_id.and_then(borrowed);
             }
             answer_max = count(read.max_output_tokens.or(read.max_tokens));
+            further = [("models", read.models), ("fallbacks", read.fallbacks)];
             (model, stream, n, provider) = (read.model, read.stream, read.n, read.provider);
         }
         let name: Cow<'a, str> = borrowed(model).ok_or_else(|| {
@@ -140,6 +155,7 @@ impl<'a> Head<'a> {
             choices: count(n).unwrap_or(1).saturating_mul(prompts),
             answer_max: answer_max.unwrap_or(0),
             previous,
+            further,
             preferences: provider
                 .filter(|value| value.get() != "null")
                 .map_or_else(|| Ok(Preferences::default()), Preferences::parse)?,
@@ -173,6 +189,31 @@ impl<'a> Head<'a> {
         sent.extend_from_slice(&body[from..]);
         sent.freeze()
     }
+}
+
+/// A string at least this long without a space in it, and of ASCII alone, is something attached: an image, a
+/// sound or a file in base64.
+const ATTACHED_BYTES_MIN: usize = 4096;
+/// What something attached counts for, as bytes of text: providers take some hundreds to a few thousand
+/// tokens for an image, whatever its size in bytes.
+const ATTACHED_AS_BYTES: usize = 4096;
+
+/// How long the text of a request is, about: the length of its body, without what is attached.
+pub(crate) fn text_bytes(body: &[u8]) -> usize {
+    if body.len() < ATTACHED_BYTES_MIN {
+        return body.len();
+    }
+    let is_attached = |part: &&[u8]| {
+        part.len() >= ATTACHED_BYTES_MIN && part.is_ascii() && memchr::memchr(b' ', part).is_none()
+    };
+    // Between two quotes there is a string, a name or what separates them, none of which is long.
+    let mut from = 0;
+    let quotes = memchr::memchr_iter(b'"', body);
+    let parts = quotes.map(|at| &body[std::mem::replace(&mut from, at + 1)..at]);
+    let less = parts
+        .filter(is_attached)
+        .map(|part| part.len() - ATTACHED_AS_BYTES);
+    body.len() - less.sum::<usize>()
 }
 
 /// A member that is there, be it `null`: it has to be taken out as well.

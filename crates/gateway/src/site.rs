@@ -153,7 +153,11 @@ impl Site {
                 timeouts.gap.max(timeouts.first_token),
                 timeouts.total,
             )?,
-            streamed: upstream(timeouts.first_token, timeouts.gap, timeouts.total)?,
+            streamed: upstream(
+                timeouts.first_token,
+                timeouts.gap.max(timeouts.first_token),
+                timeouts.total,
+            )?,
             asked: upstream(DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT, DISCOVERY_TIMEOUT)?,
             places: config.offer.concurrency_max.map(Places::new),
             memory: Arc::default(),

@@ -101,6 +101,10 @@ pub(crate) async fn attempt(
             });
         }
     }
+    // Until now the time to the first token alone counted.
+    if let Some(events) = &mut relay.events {
+        events.set_idle(live.site.config.timeouts.gap);
+    }
     Ok(Answer::stream(
         status,
         &headers,
@@ -262,8 +266,11 @@ impl Relay {
         };
         let text = chunk.as_ref().is_some_and(|chunk| chunk.has_content);
         attempt.event(data, text);
-        if text {
-            self.begin_by = None;
+        if text
+            && self.begin_by.take().is_some()
+            && let Some(events) = &mut self.events
+        {
+            events.set_idle(self.live.site.config.timeouts.gap);
         }
         // The first event of a response names it.
         if self.surface == Surface::Responses

@@ -178,7 +178,7 @@ impl Serve {
         let (config, later) = match &file {
             Some(file) => (self.read(file)?, None),
             None => {
-                let (config, later) = around::configuration(false).await?;
+                let (config, later) = around::configuration(self.listen, false).await?;
                 (self.with_arguments(config)?, Some(later))
             }
         };
@@ -193,7 +193,10 @@ impl Serve {
                 let lacks = lacks(&config);
                 (config, lacks)
             }
-            None => (around::configuration(true).await?.0, Vec::new()),
+            None => (
+                around::configuration(self.listen, true).await?.0,
+                Vec::new(),
+            ),
         };
         let mut config = self.with_arguments(config)?;
         config.dialer = Some(Arc::new(dial::Dialer::new(gateway::is_public)));

@@ -137,6 +137,7 @@ struct TimeoutsTable {
     connect_ms: Option<Spanned<u64>>,
     first_token_ms: Option<Spanned<u64>>,
     gap_ms: Option<Spanned<u64>>,
+    whole_ms: Option<Spanned<u64>>,
     total_ms: Option<Spanned<u64>>,
 }
 
@@ -440,6 +441,7 @@ fn timeouts(
             inherited.first_token,
         )?,
         gap: pick(&table.gap_ms, "gap_ms", inherited.gap)?,
+        whole: pick(&table.whole_ms, "whole_ms", inherited.whole)?,
         total: pick(&table.total_ms, "total_ms", inherited.total)?,
     })
 }

@@ -31,7 +31,7 @@ impl Retry {
     pub const DEFAULT: Self = Self {
         extra_load_ppm: 200_000,
         again_max: 1,
-        window: Duration::from_secs(120),
+        window: Duration::from_secs(180),
         hedge: None,
     };
 }

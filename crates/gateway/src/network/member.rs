@@ -34,6 +34,7 @@ pub(super) const TIMEOUTS: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
     first_token: Duration::from_secs(10),
     gap: Duration::from_secs(15),
+    whole: Duration::from_secs(60),
     total: Duration::from_secs(300),
 };
 

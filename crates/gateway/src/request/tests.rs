@@ -70,7 +70,7 @@ fn every_mistake_names_its_field() {
             Some("temperature"),
         ),
         (
-            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":-1}"#,
+            r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":"many"}"#,
             Some("max_tokens"),
         ),
         (

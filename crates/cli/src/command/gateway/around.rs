@@ -1,5 +1,6 @@
 //! A gateway that nobody configured: it looks around, and says what it found and what it will do.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -21,8 +22,13 @@ pub(super) type Later = UnboundedReceiver<Found>;
 
 /// A configuration of what is there, told as it is found. A model server that takes its time is not
 /// waited for if there is anything else, or `wait` says so.
-pub(super) async fn configuration(wait: bool) -> Result<(GatewayConfig, Later)> {
-    let mut found = discover::hosted_apis(&Process)
+pub(super) async fn configuration(
+    listen: Option<SocketAddr>,
+    wait: bool,
+) -> Result<(GatewayConfig, Later)> {
+    let default = || LISTEN_DEFAULT.parse().expect("the default is an address");
+    let listen = listen.unwrap_or_else(default);
+    let mut found = discover::hosted_apis(&Process, listen)
         .map_err(|(variable, error)| Unusable(format!("{variable}: {error}")))?;
     let mut later = discover::local_servers_as_they_answer(LOCAL);
     let at_once = async {
@@ -44,7 +50,6 @@ pub(super) async fn configuration(wait: bool) -> Result<(GatewayConfig, Later)> 
     }
     println!("There is no longrun.toml, so this is what was found:");
     found.iter().for_each(tell);
-    let listen = LISTEN_DEFAULT.parse().expect("the default is an address");
     let mut config = GatewayConfig::listening_on(listen);
     config.endpoints = found.into_iter().map(|found| found.endpoint).collect();
     Ok((config, later))

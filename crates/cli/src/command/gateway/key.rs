@@ -95,6 +95,12 @@ impl Command {
                     .place
                     .change(|file| file.add(&add.name, grant, add.operator, now_ms, &random))?;
                 show(&key);
+                if add.spend_per_day.is_some() {
+                    eprintln!(
+                        "Spending is counted by the prices of the endpoints (`price` in longrun.toml): what one \
+                         without a price answers counts as nothing."
+                    );
+                }
             }
             Self::Rotate(rotate) => {
                 let overlap = Duration::from_secs(rotate.overlap_hours.saturating_mul(3600));

@@ -63,7 +63,9 @@ pub(super) fn head(told: &Told) -> Vec<String> {
         lines.push("Nobody called in this span, so it says nothing about anyone.".to_owned());
     }
     if let Some(left @ 1..) = account["endpoints_left_out"].as_u64() {
-        lines.push(format!("{left} endpoints with fewer attempts are left out."));
+        lines.push(format!(
+            "{left} endpoints with fewer attempts are left out."
+        ));
     }
     lines
 }

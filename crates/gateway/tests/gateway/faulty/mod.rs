@@ -314,8 +314,9 @@ impl Connection {
     }
 
     async fn status(&mut self, request: &Request, status: u16, seconds: u32) -> Io {
+        let what = if status == 404 { ": no such path" } else { "" };
         let body = format!(
-            "{{\"error\":{{\"message\":\"made to fail with {status}\",\"type\":\
+            "{{\"error\":{{\"message\":\"made to fail with {status}{what}\",\"type\":\
              \"test_error\",\"param\":null,\"code\":\"made_to_fail\"}}}}"
         );
         let mut more = self.receipt_header(request, status, body.as_bytes());

@@ -29,6 +29,7 @@ pub const QUICK: Timeouts = Timeouts {
     connect: Duration::from_millis(1000),
     first_token: Duration::from_millis(700),
     gap: Duration::from_millis(700),
+    whole: Duration::from_millis(2500),
     total: Duration::from_millis(2500),
 };
 
