@@ -19,7 +19,7 @@ use crate::health::Sign;
 pub enum Seen {
     /// A whole, well-formed answer.
     Complete,
-    /// A whole answer whose text a filter held back.
+    /// A whole answer whose text a filter held back, or a refusal where there is no answer.
     Filtered,
     /// 400 and other refusals of the request itself.
     BadRequest,

@@ -2,8 +2,8 @@
 //!
 //! One table, [`TABLE`]; whatever it does not list means what its status says
 //! ([`crate::outcome::Seen::status`]). A row looks at the status and at words of the error object
-//! (its `code`, its `type`, or its `message`), so an answer that is no error object is never
-//! reinterpreted. Messages may quote what the caller sent; so a row that makes the *provider* at
+//! (its `code`, its `type`, or its `message`); of a body that is no such object, the first bytes are
+//! the message. Messages may quote what the caller sent; so a row that makes the *provider* at
 //! fault for a 4xx looks for a whole sentence of that provider, which no caller puts there by
 //! accident, or for a word of its own.
 
@@ -66,11 +66,17 @@ pub const TABLE: &[Quirk] = &[
     ),
     message(
         400,
-        "api key not valid. please pass a valid api key",
+        "please pass a valid api key",
         Seen::Credentials,
         "Gemini",
     ),
     word(400, "model_not_found", Seen::NotFound, "several"),
+    message(
+        403,
+        "your input was flagged",
+        Seen::Filtered,
+        "OpenRouter: moderation refused what the caller sent",
+    ),
     message(
         403,
         "quota",
@@ -173,6 +179,186 @@ mod tests {
             assert_eq!(row.sign, row.sign.to_lowercase(), "{row:?}");
             let elsewhere = seen(row.status + 1, body(row, "code").as_bytes());
             assert_ne!(elsewhere, Some(row.seen), "{row:?}: its status counts");
+        }
+    }
+
+    /// What providers are known to send, by their documentation or by what their users report; ids and
+    /// links that say nothing are left out.
+    const SENT: &[(u16, &str, Seen)] = &[
+        // OpenAI: no credit; and a limit, which passes.
+        (
+            429,
+            r#"{
+    "error": {
+        "message": "You exceeded your current quota, please check your plan and billing details.",
+        "type": "insufficient_quota",
+        "param": null,
+        "code": "insufficient_quota"
+    }
+}"#,
+            Seen::Credentials,
+        ),
+        (
+            429,
+            r#"{
+    "error": {
+        "message": "Rate limit reached for gpt-4o on tokens per min (TPM): Limit 30000, Used 29000.",
+        "type": "tokens",
+        "param": null,
+        "code": "rate_limit_exceeded"
+    }
+}"#,
+            Seen::RateLimited,
+        ),
+        // Gemini, whose errors stand in a list: a key that is none, in its older words and its newer ones,
+        // and a mistake of the caller's.
+        (
+            400,
+            r#"[{
+  "error": {
+    "code": 400,
+    "message": "API key not valid. Please pass a valid API key.",
+    "status": "INVALID_ARGUMENT",
+    "details": [
+      {
+        "@type": "type.googleapis.com/google.rpc.ErrorInfo",
+        "reason": "API_KEY_INVALID",
+        "domain": "googleapis.com",
+        "metadata": {"service": "generativelanguage.googleapis.com"}
+      }
+    ]
+  }
+}
+]"#,
+            Seen::Credentials,
+        ),
+        (
+            400,
+            r#"[{
+  "error": {
+    "code": 400,
+    "message": "Please pass a valid API key",
+    "status": "INVALID_ARGUMENT"
+  }
+}
+]"#,
+            Seen::Credentials,
+        ),
+        (
+            400,
+            r#"[{
+  "error": {
+    "code": 400,
+    "message": "Invalid value of n: should be between 1 and 8, got 10",
+    "status": "INVALID_ARGUMENT"
+  }
+}
+]"#,
+            Seen::BadRequest,
+        ),
+        // Anthropic has no room.
+        (
+            529,
+            r#"{
+  "type": "error",
+  "error": {"type": "overloaded_error", "message": "Overloaded"},
+  "request_id": "req_1"
+}"#,
+            Seen::Unavailable,
+        ),
+        (
+            500,
+            r#"{"type": "error", "error": {"type": "api_error", "message": "Overloaded"}}"#,
+            Seen::Unavailable,
+        ),
+        // NVIDIA, in no error object.
+        (
+            400,
+            r#"{
+  "status": 400,
+  "title": "Bad Request",
+  "detail": "Function id '3b9748d8-1d85-40e8-8573-0eeaa63a4b70': DEGRADED function cannot be invoked"
+}"#,
+            Seen::Unavailable,
+        ),
+        // Azure filters a prompt; the caller has to change it.
+        (
+            400,
+            r#"{
+  "error": {
+    "message": "The response was filtered due to the prompt triggering Azure OpenAI's content management policy. Please modify your prompt and retry.",
+    "type": null,
+    "param": "prompt",
+    "code": "content_filter",
+    "status": 400,
+    "innererror": {
+      "code": "ResponsibleAIPolicyViolation",
+      "content_filter_result": {"sexual": {"filtered": true, "severity": "high"}}
+    }
+  }
+}"#,
+            Seen::BadRequest,
+        ),
+        // Groq's flex tier is full.
+        (
+            498,
+            r#"{
+  "error": {
+    "message": "Flex tier capacity exceeded. Please try again later.",
+    "type": "server_error",
+    "code": "capacity_exceeded"
+  }
+}"#,
+            Seen::Unavailable,
+        ),
+        // Moonshot: its engine is busy; and a limit of the account.
+        (
+            429,
+            r#"{"error":{"message":"The engine is currently overloaded, please try again later","type":"engine_overloaded_error"}}"#,
+            Seen::Unavailable,
+        ),
+        (
+            429,
+            r#"{"error":{"message":"Organization-level RPM limit reached","type":"rate_limit_reached_error"}}"#,
+            Seen::RateLimited,
+        ),
+        // OpenRouter: no credit; moderation, as documented and as sent; and a key that may not.
+        (
+            402,
+            r#"{"error":{"message":"Insufficient credits. Add more using https://openrouter.ai/settings/credits","code":402}}"#,
+            Seen::Credentials,
+        ),
+        (
+            403,
+            r#"{"error":{"code":403,"message":"Your chosen model requires moderation and your input was flagged"}}"#,
+            Seen::Filtered,
+        ),
+        (403, FLAGGED, Seen::Filtered),
+        (
+            403,
+            r#"{"error":{"code":403,"message":"Only management keys can perform this operation"}}"#,
+            Seen::Credentials,
+        ),
+    ];
+
+    const FLAGGED: &str = r#"{
+  "error": {
+    "message": "openai/gpt-4o requires moderation on OpenRouter. Your input was flagged for \"harassment\". No credits were charged.",
+    "code": 403,
+    "metadata": {
+      "reasons": ["harassment"],
+      "flagged_input": "what the caller wrote",
+      "provider_name": "OpenRouter",
+      "model_slug": "openai/gpt-4o"
+    }
+  }
+}"#;
+
+    #[test]
+    fn what_providers_send_is_read() {
+        for (status, body, means) in SENT {
+            let read = seen(*status, body.as_bytes()).unwrap_or_else(|| Seen::status(*status));
+            assert_eq!(read, *means, "{status} {body}");
         }
     }
 

@@ -171,10 +171,10 @@ impl ApiError {
         Bytes::from(serde_json::to_vec(&wire).expect("four strings always serialise"))
     }
 
-    /// Reads a foreign error body. A body in another shape becomes a message that quotes its
-    /// first [`MAX_QUOTED_BYTES`] bytes.
+    /// Reads a foreign error body, also where it stands in a list, as Google sends it. A body in
+    /// another shape becomes a message that quotes its first [`MAX_QUOTED_BYTES`] bytes.
     pub fn from_body(status: u16, body: &[u8]) -> Self {
-        let Ok(wire) = serde_json::from_slice::<Wire>(body) else {
+        let Some(error) = WireError::of(body) else {
             let quoted = String::from_utf8_lossy(&body[..body.len().min(MAX_QUOTED_BYTES)]);
             let quoted = quoted.trim();
             let message = if quoted.is_empty() {
@@ -186,13 +186,10 @@ impl ApiError {
         };
         Self {
             status,
-            message: wire
-                .error
-                .message
-                .unwrap_or_else(|| format!("status {status}")),
-            kind: wire.error.kind.unwrap_or_else(|| "server_error".to_owned()),
-            param: wire.error.param,
-            code: wire.error.code.and_then(|code| match code {
+            message: error.message.unwrap_or_else(|| format!("status {status}")),
+            kind: error.kind.unwrap_or_else(|| "server_error".to_owned()),
+            param: error.param,
+            code: error.code.and_then(|code| match code {
                 serde_json::Value::Null => None,
                 serde_json::Value::String(word) => Some(word),
                 other => Some(other.to_string()),
@@ -217,4 +214,17 @@ struct WireError {
     /// A string with OpenAI, a number with some others.
     #[serde(default)]
     code: Option<serde_json::Value>,
+}
+
+impl WireError {
+    /// The error object of a body. A list is read as one: else it would pass for an object with its
+    /// members in order, and what it says be lost.
+    fn of(body: &[u8]) -> Option<Self> {
+        if body.trim_ascii_start().starts_with(b"[") {
+            let list: Vec<Wire> = serde_json::from_slice(body).ok()?;
+            return list.into_iter().next().map(|wire| wire.error);
+        }
+        let wire: Wire = serde_json::from_slice(body).ok()?;
+        Some(wire.error)
+    }
 }

@@ -231,3 +231,18 @@ fn errors_go_out_and_come_back() {
     );
     assert_eq!(numbered.code.as_deref(), Some("429"));
 }
+
+/// Google's OpenAI-compatible endpoint puts its errors into a list.
+#[test]
+fn an_error_in_a_list_is_read_too() {
+    let listed = ApiError::from_body(
+        400,
+        br#"[{"error":{"code":400,"message":"Please pass a valid API key"}}]"#,
+    );
+    assert_eq!(listed.message, "Please pass a valid API key");
+    assert_eq!(listed.code.as_deref(), Some("400"));
+    for other in ["[]", "[\"busy\"]", "[{\"message\":\"busy\"}]"] {
+        let quoted = ApiError::from_body(503, other.as_bytes());
+        assert_eq!(quoted.message, format!("status 503: {other}"));
+    }
+}

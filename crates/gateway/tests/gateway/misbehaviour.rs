@@ -2,7 +2,8 @@
 //! record as what it was, and none is waited for longer than the deadlines allow.
 
 use crate::support::faulty::{Fault, Faulty, Script, Surface};
-use crate::support::{MODEL, config, endpoint};
+use crate::support::{MODEL, chat, config, endpoint, in_front_of, upstream};
+use serde_json::json;
 
 /// What becomes of a misbehaviour: outcome and fault in an answer in one piece, and in a stream.
 /// `None`: the answer is good.
@@ -204,6 +205,55 @@ async fn an_error_before_the_first_token_is_answered_by_another() {
         }
     }
     assert!(!bad.requests().is_empty());
+}
+
+/// As OpenRouter sends it.
+const FLAGGED: &str = r#"{"error": {"message": "openai/gpt-4o requires moderation on OpenRouter. Your input was flagged for \"harassment\".", "code": 403}}"#;
+/// As Gemini sends it.
+const NO_KEY: &str = r#"[{
+  "error": {
+    "code": 400,
+    "message": "Please pass a valid API key",
+    "status": "INVALID_ARGUMENT"
+  }
+}
+]"#;
+
+/// What a moderation refuses it refuses again, and it says why: the caller is told that, and the endpoint
+/// stays as well as it was. A key that is not accepted comes with the same kind of status, and is none of
+/// the caller's business.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_is_the_callers_and_a_bad_key_is_not() {
+    let says = |status, body| upstream(Fault::Says { status, body });
+    let (refusing, keyless) = (says(403, FLAGGED).await, says(400, NO_KEY).await);
+    let good = upstream(Fault::None).await;
+    let gateway = in_front_of(&[&refusing, &keyless, &good]).await;
+    let in_order = |order: [&Faulty; 2], streamed: bool| {
+        let order = order.map(Faulty::origin);
+        let preferences = json!({"only": order, "order": order}).to_string();
+        let provider = format!("{{\"provider\":{preferences},");
+        chat(streamed).replacen('{', &provider, 1)
+    };
+    // More often than what opens a breaker.
+    for number in 0..=gateway::breaker::IN_A_ROW {
+        let refused = gateway
+            .post(in_order([&refusing, &good], number % 2 == 0))
+            .await;
+        assert_eq!((refused.status, refused.text().as_str()), (403, FLAGGED));
+        let outcomes = gateway.outcomes(&refused.call()).await;
+        assert_eq!(outcomes, [("refused".into(), "unknown".into())]);
+    }
+    assert!(good.requests().is_empty(), "nobody else was asked");
+    let status = gateway.status().await;
+    assert_eq!(status["endpoints"][0]["breaker"], "closed", "{status:#}");
+
+    for streamed in [false, true] {
+        let answer = gateway.post(in_order([&keyless, &good], streamed)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let outcomes = gateway.outcomes(&answer.call()).await;
+        let rejected = ("client_error".to_owned(), "gateway".to_owned());
+        assert_eq!(outcomes, [rejected, ("ok".to_owned(), "-".to_owned())]);
+    }
 }
 
 /// Ten seeds of everything at once: whatever happens, every call gets an answer or an error, and

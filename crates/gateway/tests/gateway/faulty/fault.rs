@@ -51,6 +51,8 @@ pub enum Fault {
     Status(u16),
     /// This status, with an error body and this `Retry-After`.
     After { status: u16, seconds: u32 },
+    /// This status and these words of a real provider; it has no name for the command line.
+    Says { status: u16, body: &'static str },
     /// 307 to another origin.
     Redirect,
     /// A single event larger than any reader should take.

@@ -299,6 +299,10 @@ impl Connection {
             }
             Fault::Status(status) => return self.status(request, status, 7).await,
             Fault::After { status, seconds } => return self.status(request, status, seconds).await,
+            Fault::Says { status, body } => {
+                let body = body.as_bytes();
+                return self.plain(status, "application/json", body, &[]).await;
+            }
             Fault::WebPage => {
                 let page = b"<html><body>busy</body></html>";
                 return self.plain(200, "text/html", page, &[]).await;
