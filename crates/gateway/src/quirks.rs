@@ -70,6 +70,13 @@ pub const TABLE: &[Quirk] = &[
         Seen::Credentials,
         "Gemini",
     ),
+    message(400, "incorrect api key provided", Seen::Credentials, "xAI"),
+    message(
+        400,
+        "your credit balance is too low to access the anthropic api",
+        Seen::Credentials,
+        "Anthropic: no credit",
+    ),
     word(400, "model_not_found", Seen::NotFound, "several"),
     message(
         403,
@@ -89,6 +96,12 @@ pub const TABLE: &[Quirk] = &[
         "insufficient_quota",
         Seen::Credentials,
         "OpenAI: no credit; waiting does not help",
+    ),
+    word(
+        429,
+        "exceeded_current_quota_error",
+        Seen::Credentials,
+        "Moonshot: no credit; waiting does not help",
     ),
     word(
         429,
@@ -256,7 +269,30 @@ mod tests {
 ]"#,
             Seen::BadRequest,
         ),
-        // Anthropic has no room.
+        // xAI, in an object whose error is a word: a key that is none, and a mistake of the caller's.
+        (
+            400,
+            r#"{"code":"Client specified an invalid argument","error":"Incorrect API key provided: xa***ey. You can obtain an API key from https://console.x.ai."}"#,
+            Seen::Credentials,
+        ),
+        (
+            400,
+            r#"{"code":"Client specified an invalid argument","error":"The model expects a single `text` element per message."}"#,
+            Seen::BadRequest,
+        ),
+        // Anthropic: no credit, which says that the request is wrong; and no room.
+        (
+            400,
+            r#"{
+  "type": "error",
+  "error": {
+    "type": "invalid_request_error",
+    "message": "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits."
+  },
+  "request_id": "req_1"
+}"#,
+            Seen::Credentials,
+        ),
         (
             529,
             r#"{
@@ -311,7 +347,12 @@ mod tests {
 }"#,
             Seen::Unavailable,
         ),
-        // Moonshot: its engine is busy; and a limit of the account.
+        // Moonshot: no credit; its engine is busy; and a limit of the account.
+        (
+            429,
+            r#"{"error":{"message":"Your account is suspended due to insufficient balance, please recharge your account or check your plan and billing details","type":"exceeded_current_quota_error"}}"#,
+            Seen::Credentials,
+        ),
         (
             429,
             r#"{"error":{"message":"The engine is currently overloaded, please try again later","type":"engine_overloaded_error"}}"#,
@@ -322,7 +363,7 @@ mod tests {
             r#"{"error":{"message":"Organization-level RPM limit reached","type":"rate_limit_reached_error"}}"#,
             Seen::RateLimited,
         ),
-        // OpenRouter: no credit; moderation, as documented and as sent; and a key that may not.
+        // OpenRouter: no credit; moderation, as documented and as sent; and a key at its limit.
         (
             402,
             r#"{"error":{"message":"Insufficient credits. Add more using https://openrouter.ai/settings/credits","code":402}}"#,
@@ -336,7 +377,7 @@ mod tests {
         (403, FLAGGED, Seen::Filtered),
         (
             403,
-            r#"{"error":{"code":403,"message":"Only management keys can perform this operation"}}"#,
+            r#"{"error":{"message":"Key limit exceeded (total limit). Manage it using https://openrouter.ai/settings/keys","code":403}}"#,
             Seen::Credentials,
         ),
     ];
