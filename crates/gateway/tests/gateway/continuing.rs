@@ -4,8 +4,9 @@
 use std::time::Instant;
 
 use crate::support::faulty::signer::{Flaw, Node};
-use crate::support::faulty::{Fault, Faulty, Script, TOKENS, token};
+use crate::support::faulty::{Fault, Faulty, Script, Surface, TOKENS, token};
 use crate::support::{Answer, MODEL, PATIENCE, Running, config, endpoint};
+use gateway::config::GatewayConfig;
 use serde_json::{Value, json};
 
 const ALLOWED: [(&str, &str); 1] = [("x-longrun-continue", "true")];
@@ -16,6 +17,14 @@ async fn api(fault: Fault) -> Faulty {
 
 /// A gateway that asks these in this order, and the request that says so.
 async fn in_turn(upstreams: &[&Faulty]) -> (Running, Value) {
+    in_turn_with(upstreams, |_| {}).await
+}
+
+/// The same, configured further.
+async fn in_turn_with(
+    upstreams: &[&Faulty],
+    adjust: impl FnOnce(&mut GatewayConfig),
+) -> (Running, Value) {
     let names = ["first", "second", "third"];
     let mut config = config();
     for (upstream, name) in upstreams.iter().zip(names) {
@@ -24,6 +33,7 @@ async fn in_turn(upstreams: &[&Faulty]) -> (Running, Value) {
         endpoint.timeouts.total = PATIENCE;
         config.endpoints.push(endpoint);
     }
+    adjust(&mut config);
     let body = json!({
         "model": MODEL,
         "messages": [{"role": "user", "content": "hello"}],
@@ -48,9 +58,9 @@ fn read(answer: &Answer) -> (String, bool) {
         .filter_map(|line| line.strip_prefix("data: "));
     for payload in payloads.filter(|payload| *payload != "[DONE]") {
         let chunk: Value = serde_json::from_str(payload).expect("JSON");
-        text += chunk["choices"][0]["delta"]["content"]
-            .as_str()
-            .unwrap_or("");
+        let choice = &chunk["choices"][0];
+        let piece = [&choice["delta"]["content"], &choice["text"]];
+        text += piece.iter().find_map(|it| it.as_str()).unwrap_or("");
     }
     (text, frames.trim_end().ends_with("data: [DONE]"))
 }
@@ -92,6 +102,58 @@ async fn the_caller_has_the_whole_text_and_the_second_endpoint_vouches_for_all_o
     let mark = text.split_once(r#""longrun":"#).expect("a mark").1;
     let endpoint = mark.split_once(r#""endpoint":""#).expect("an endpoint").1;
     assert!(!endpoint.starts_with(&cut.origin()), "{endpoint}");
+}
+
+/// In whatever way a stream breaks off after its first token: what it was is on record, and the caller
+/// sees nothing of it but a comment.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_way_to_break_off_is_gone_on_from() {
+    for (surface, fault, outcome) in [
+        (Surface::Chat, Fault::Stall(4), "timeout"),
+        (Surface::Chat, Fault::EndEarly(4), "truncated"),
+        (Surface::Chat, Fault::BadChunk(4), "truncated"),
+        (Surface::Chat, Fault::BadJson, "malformed"),
+        (Surface::Chat, Fault::ErrorAfter(4), "provider_error"),
+        (Surface::Completions, Fault::Cut(4), "truncated"),
+    ] {
+        let broken = api(fault).await;
+        let node = Node::new(MODEL, "log.test", Flaw::None);
+        let whole = Faulty::node(MODEL, Script::Always(Fault::None), node).await;
+        let (gateway, mut body) = in_turn_with(&[&broken, &whole], |config| {
+            for endpoint in &mut config.endpoints {
+                endpoint.timeouts.first_token = PATIENCE;
+                // Only a stall is to run into a deadline.
+                if !matches!(fault, Fault::Stall(_)) {
+                    endpoint.timeouts.gap = PATIENCE;
+                }
+            }
+            config.endpoints[1].timeouts.gap = PATIENCE;
+        })
+        .await;
+        if surface == Surface::Completions {
+            let members = body.as_object_mut().expect("an object");
+            members.remove("messages");
+            members.insert("prompt".to_owned(), json!("hello"));
+        }
+        let asked = body.to_string();
+        let answer = gateway.post_to(surface.path(), &asked, &ALLOWED).await;
+        let text = answer.text();
+        let what = format!("{fault:?}, {surface:?}: {text}");
+        assert_eq!(answer.status, 200, "{what}");
+        assert_eq!(read(&answer), (tokens(TOKENS), true), "{what}");
+        assert!(!text.contains(r#""error""#), "{what}");
+        assert!(text.contains("\n: the endpoint broke off"), "{what}");
+        let call = gateway.call(&answer.call()).await;
+        let attempts = call["attempts"].as_array().expect("attempts").iter();
+        let told: Value = attempts
+            .map(|a| json!([a["outcome"], a["fault"], a["receipt_check"]]))
+            .collect();
+        let expected = json!([
+            [outcome, "provider", "not_joined"],
+            ["ok", null, "verified"]
+        ]);
+        assert_eq!(told, expected, "{what}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
