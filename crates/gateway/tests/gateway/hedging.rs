@@ -191,6 +191,39 @@ async fn one_that_is_not_well_keeps_no_other_from_being_a_hedge() {
     assert_eq!((full.requests().len(), good.requests().len()), (1, 1));
 }
 
+/// 300 calls to an endpoint that is slow to begin, each of which would be hedged: what the budget holds at
+/// the start, what the calls earn and what time adds is all that may be added.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hedges_take_no_more_than_the_budget_has() {
+    const CALLS: usize = 300;
+    // Each has three connections, and a process may have so many files open.
+    const AT_ONCE: usize = 50;
+    let slow = Fault::Slow {
+        head_ms: 400,
+        gap_ms: 1,
+    };
+    let (slow, good) = (upstream(slow).await, upstream(Fault::None).await);
+    let gateway = start(&[&slow, &good], |config| {
+        patient(config);
+        config.retry.extra_load_ppm = 100_000;
+    })
+    .await;
+    let body = in_order(&[&slow], false);
+    let hedge = [("x-longrun-hedge-ms", "10")];
+    let begun = Instant::now();
+    for _ in 0..CALLS / AT_ONCE {
+        let calls = (0..AT_ONCE).map(|_| gateway.post_to(PATH, &body, &hedge));
+        let answers = futures_util::future::join_all(calls).await;
+        assert!(answers.iter().all(|answer| answer.status == 200));
+    }
+    let seconds = usize::try_from(begun.elapsed().as_secs()).expect("short") + 1;
+    // Nobody is asked there but beside the first.
+    let extra = good.requests().len();
+    let most = CALLS / 10 + 10 * (10 + seconds);
+    assert!(extra <= most, "{extra} extra attempts, {most} allowed");
+    assert!(extra >= 50, "{extra}: it does hedge");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nothing_is_hedged_without_a_wish_or_a_budget() {
     let slow = Fault::Slow {

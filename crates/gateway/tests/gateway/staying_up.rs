@@ -44,6 +44,41 @@ async fn an_endpoint_that_keeps_failing_is_left_alone_and_probed_until_it_is_wel
     assert_eq!(bad.requests().len(), asked + 1, "one probe was enough");
 }
 
+/// Every third answer fails, which neither opens a breaker in a row nor among the remembered ones. What
+/// opens it is that the other one does well; where that one fails as often, nothing does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_endpoint_that_does_worse_than_its_peer_is_ejected_and_one_that_does_not_is_not() {
+    const CALLS: usize = 60;
+    let every_third = || {
+        let turns = [Fault::Status(500), Fault::None, Fault::None];
+        Script::InTurn(turns.into_iter().cycle().take(CALLS).collect())
+    };
+    for (peer, ejects) in [(Script::Always(Fault::None), true), (every_third(), false)] {
+        let (bad, peer) = (
+            Faulty::api(MODEL, every_third()).await,
+            Faulty::api(MODEL, peer).await,
+        );
+        let gateway = start(&[&bad, &peer], |_| {}).await;
+        let mut is_ejected = false;
+        for _ in 0..CALLS {
+            for upstream in [&peer, &bad] {
+                let mut body: Value = serde_json::from_str(&chat(false)).expect("JSON");
+                body["provider"] = json!({"only": [upstream.origin()]});
+                gateway.post(body.to_string()).await;
+            }
+            let status = gateway.status().await;
+            assert_eq!(breaker_of(&status, &peer), "closed", "{status:#}");
+            is_ejected = breaker_of(&status, &bad) != "closed";
+            if is_ejected {
+                break;
+            }
+        }
+        assert_eq!(is_ejected, ejects);
+        let asked = bad.requests().len() as u64;
+        assert!(asked >= gateway::outlier::ATTEMPTS_MIN, "{asked}: too soon");
+    }
+}
+
 /// One that hangs keeps nobody waiting who does not need it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gateway_answers_while_an_endpoint_has_not_said_who_it_is() {
