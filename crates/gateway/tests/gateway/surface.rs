@@ -255,6 +255,65 @@ async fn no_fallback_means_none() {
     assert_eq!((bad.requests().len(), good.requests().len()), (2, 1));
 }
 
+/// How an endpoint comes to be asked that was not the first: what the first does, the header, whether the
+/// answer is streamed, and what becomes of a call that may go nowhere else.
+const SECOND_CHANCES: [(Fault, &[(&str, &str)], bool, u16); 3] = [
+    (Fault::Status(500), &[], false, 500),
+    (
+        Fault::Slow {
+            head_ms: 300,
+            gap_ms: 1,
+        },
+        &[("x-longrun-hedge-ms", "10")],
+        false,
+        200,
+    ),
+    (Fault::Cut(4), &[("x-longrun-continue", "true")], true, 200),
+];
+
+/// Whom a caller rules out gets nothing of the call, neither as a fallback nor as a hedge nor to go on with
+/// a stream: it fails, or waits, instead.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whom_a_caller_rules_out_is_no_second_chance() {
+    for (fault, headers, streamed, status) in SECOND_CHANCES {
+        let allowed = Faulty::api(MODEL, Script::Always(fault)).await;
+        let other = upstream(MODEL).await;
+        let gateway = start(&[&allowed, &other], |config| {
+            config.endpoints[0].name = Some("allowed".to_owned());
+            config.endpoints[1].name = Some("other".to_owned());
+            let offer = &mut config.endpoints[0].offer;
+            offer.data_collection = Some(DataCollection::Deny);
+            offer.price.prompt = Some(100_000);
+        })
+        .await;
+        let ask = async |provider: Value| {
+            let mut body: Value = serde_json::from_str(&chat(streamed)).expect("JSON");
+            body["temperature"] = 0.into();
+            body["provider"] = provider;
+            let path = Surface::Chat.path();
+            gateway.post_to(path, &body.to_string(), headers).await
+        };
+        let answer = ask(serde_json::json!({"order": ["allowed"]})).await;
+        assert_eq!(answer.status, 200, "{fault:?}: {}", answer.text());
+        assert_eq!(other.requests().len(), 1, "{fault:?}: it is the next");
+        for provider in [
+            serde_json::json!({"only": ["allowed"]}),
+            serde_json::json!({"ignore": ["other"]}),
+            serde_json::json!({"data_collection": "deny"}),
+            serde_json::json!({"max_price": {"prompt": 0.2}}),
+        ] {
+            let what = format!("{fault:?}, {provider}");
+            let answer = ask(provider).await;
+            assert_eq!(answer.status, status, "{what}: {}", answer.text());
+            let is_whole = !answer.text().contains(r#""error""#);
+            assert_eq!(is_whole, !streamed && status == 200, "{what}");
+            let outcomes = gateway.outcomes(&answer.call()).await;
+            assert_eq!(outcomes.len(), 1, "{what}: {outcomes:?}");
+            assert_eq!(other.requests().len(), 1, "{what}: it was ruled out");
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_follow_up_goes_to_the_endpoint_that_gave_the_response() {
     let (one, other) = (upstream(MODEL).await, upstream(MODEL).await);
