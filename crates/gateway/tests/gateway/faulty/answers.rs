@@ -62,6 +62,32 @@ impl Surface {
         }
     }
 
+    /// An event that says that the key is none, in these words, which are JSON already.
+    pub fn error(self, message: &str) -> Event {
+        let (name, data) = match self {
+            Self::Responses => (
+                Some("error"),
+                format!(
+                    "{{\"type\":\"error\",\"code\":\"invalid_api_key\",\"message\":{message},\
+                     \"param\":null,\"sequence_number\":9}}"
+                ),
+            ),
+            _ => (
+                None,
+                format!(
+                    "{{\"error\":{{\"message\":{message},\"type\":\"invalid_request_error\",\
+                     \"param\":null,\"code\":\"invalid_api_key\"}}}}"
+                ),
+            ),
+        };
+        Event {
+            name,
+            data,
+            is_token: false,
+            is_end: true,
+        }
+    }
+
     /// Whether streams end in `[DONE]`.
     pub fn has_done(self) -> bool {
         self != Self::Responses

@@ -53,6 +53,11 @@ pub enum Fault {
     After { status: u16, seconds: u32 },
     /// This status and these words of a real provider; it has no name for the command line.
     Says { status: u16, body: &'static str },
+    /// This status, and an error about the key that quotes it and all of the request; with 200, a good
+    /// answer that does.
+    Echo(u16),
+    /// The same error as an event after this many tokens; in one piece, instead of the answer.
+    EchoAfter(usize),
     /// 307 to another origin.
     Redirect,
     /// A single event larger than any reader should take.
@@ -122,7 +127,7 @@ impl Fault {
 pub const SYNTAX: &str = "none hang stall:TOKENS cut:TOKENS end-early:TOKENS one-choice one-choice-done \
     no-done garbage bad-json web-page wrong-type hollow error-inside error-after:TOKENS endless \
     slow:HEAD_MS:GAP_MS only-comments pair long:TOKENS:GAP_US bad-chunk:TOKENS status:STATUS \
-    after:STATUS:SECONDS redirect huge-event slam";
+    after:STATUS:SECONDS redirect huge-event slam echo:STATUS echo-after:TOKENS";
 
 impl FromStr for Fault {
     type Err = String;
@@ -172,6 +177,8 @@ impl FromStr for Fault {
             ("redirect", 0) => Self::Redirect,
             ("huge-event", 0) => Self::HugeEvent,
             ("slam", 0) => Self::Slam,
+            ("echo", 1) => Self::Echo(status(0)),
+            ("echo-after", 1) => Self::EchoAfter(count(0)),
             _ => return Err(unknown()),
         })
     }

@@ -43,6 +43,19 @@ impl Request {
     fn path(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or("")
     }
+
+    /// What no upstream should say again: the key and all that was asked, as a JSON string.
+    fn quoted(&self) -> String {
+        let key = self.header("authorization").unwrap_or("none");
+        let body = String::from_utf8_lossy(&self.body);
+        serde_json::Value::from(format!("Incorrect API key provided: {key}. Sent: {body}"))
+            .to_string()
+    }
+
+    /// An object with what was asked in front of its members.
+    fn echoing(&self, object: &str) -> String {
+        format!("{{\"echo\":{},{}", self.quoted(), &object[1..])
+    }
 }
 
 /// A running upstream; it stops when the runtime does.
@@ -303,6 +316,12 @@ impl Connection {
                 let body = body.as_bytes();
                 return self.plain(status, "application/json", body, &[]).await;
             }
+            Fault::Echo(status) if status != 200 => {
+                let body = Surface::Chat.error(&request.quoted()).data;
+                return self
+                    .plain(status, "application/json", body.as_bytes(), &[])
+                    .await;
+            }
             Fault::WebPage => {
                 let page = b"<html><body>busy</body></html>";
                 return self.plain(200, "text/html", page, &[]).await;
@@ -340,6 +359,12 @@ impl Connection {
             Fault::BadJson => b"{\"id\":\"c-1\", oops".to_vec(),
             Fault::Hollow => b"{\"id\":\"c-1\",\"object\":\"something\"}".to_vec(),
             Fault::ErrorInside | Fault::ErrorAfter(_) => ERROR_INSIDE.as_bytes().to_vec(),
+            Fault::EchoAfter(_) => Surface::Chat.error(&request.quoted()).data.into_bytes(),
+            Fault::Echo(_) => {
+                let answer = surface.plain(&self.state.made.model, choices);
+                let answer = String::from_utf8(answer).expect("UTF-8");
+                request.echoing(&answer).into_bytes()
+            }
             _ => surface.plain(&self.state.made.model, choices),
         };
         match fault {
@@ -416,6 +441,15 @@ impl Connection {
                     self.chunk(token.as_bytes()).await?;
                 }
                 events.retain(|event| !event.is_token);
+            }
+            Fault::Echo(_) => {
+                for event in &mut events {
+                    event.data = request.echoing(&event.data);
+                }
+            }
+            Fault::EchoAfter(after) => {
+                events.truncate(first + after);
+                events.push(surface.error(&request.quoted()));
             }
             Fault::Pair => {
                 for event in [events[first].clone(), events[first + 1].clone()] {
