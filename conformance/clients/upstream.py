@@ -3,6 +3,9 @@
 Standard library only. Prints its URL, then serves until it is killed. It calls the tool that it is
 given, fills in the JSON schema that it is given, and counts callers that left before the end.
 A prompt that says "slowly" is answered at ten tokens a second; one that says "fail" with 500.
+Three prompts break a stream after two words: "break off" closes the connection, which over HTTP is
+an end like any other, "stall" holds it and sends nothing more, "garbled" sends an event that is no
+JSON and then ends as usual.
 """
 
 import base64
@@ -31,6 +34,10 @@ def instance(schema):
 def logprobs(words):
     return {"content": [{"token": w, "logprob": -0.5, "bytes": list(w.encode()),
                          "top_logprobs": [{"token": w, "logprob": -0.5, "bytes": list(w.encode())}]} for w in words]}
+
+
+def break_in(prompt):
+    return next((how for how in ("break off", "stall", "garbled") if how in json.dumps(prompt)), None)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,6 +72,17 @@ class Handler(BaseHTTPRequestHandler):
         except OSError:
             with lock:
                 left += 1
+
+    def broken(self, events, how):
+        """The events up to the second word, and then what the prompt says."""
+        for event in events:
+            yield event
+            if WORDS[1] in json.dumps(event):
+                break
+        if how == "stall":
+            self.rfile.read(1)  # There is nothing to read: this ends when the caller hangs up.
+        elif how == "garbled":
+            self.wfile.write(b'data: {"choices": [\n\n')
 
     def do_GET(self):
         if self.path == "/v1/models":
@@ -131,7 +149,9 @@ class Handler(BaseHTTPRequestHandler):
             if (asked.get("stream_options") or {}).get("include_usage"):
                 yield {**base, "object": "chat.completion.chunk", "choices": [], "usage": usage}
 
-        self.events(chunks(), 0.1 if "slowly" in text else 0.0)
+        how = break_in(text)
+        events = self.broken(chunks(), how) if how else chunks()
+        self.events(events, 0.1 if "slowly" in text else 0.0, done=how in (None, "garbled"))
 
     def embeddings(self, asked):
         given = asked["input"] if isinstance(asked["input"], list) else [asked["input"]]
@@ -161,7 +181,9 @@ class Handler(BaseHTTPRequestHandler):
                    {"type": "response.content_part.done", **at, "part": text},
                    {"type": "response.output_item.done", "output_index": 0, "item": item},
                    {"type": "response.completed", "response": whole}]
-        self.events(({**event, "sequence_number": n} for n, event in enumerate(events)), done=False)
+        numbered = ({**event, "sequence_number": n} for n, event in enumerate(events))
+        how = break_in(asked["input"])
+        self.events(self.broken(numbered, how) if how else numbered, done=False)
 
 
 server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

@@ -30,13 +30,16 @@ impl Pair {
         let mut upstream = Server::start_command(
             Command::new(python()).arg(root().join("conformance/clients/upstream.py")),
         );
-        let endpoint = format!(
-            "[[endpoint]]\nurl = \"{}\"\nkind = \"openai\"\n",
-            upstream.url("upstream")
+        let url = upstream.url("upstream");
+        // A model of its own for streams that stall: no other test ends early on a slow machine.
+        let endpoints = format!(
+            "[[endpoint]]\nurl = \"{url}\"\nkind = \"openai\"\n\
+             [[endpoint]]\nname = \"impatient\"\nurl = \"{url}\"\nkind = \"openai\"\n\
+             models = [\"impatient\"]\ntimeouts = {{ gap_ms = 2000 }}\n"
         );
         // Before the start: a gateway that has seen no key file lets anyone in.
         let _operator = key(&place.dir().join("gateway"), &["ops", "--operator"]);
-        let mut gateway = place.gateway_with(&endpoint, variables);
+        let mut gateway = place.gateway_with(&endpoints, variables);
         let url = gateway.url("gateway");
         Self {
             upstream,
