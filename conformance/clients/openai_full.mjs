@@ -1,6 +1,7 @@
 // The unmodified `openai` package for Node.js: tools, schemas, logprobs, embeddings, responses,
-// errors, leaving, a crowd. Usage: node openai_full.mjs GATEWAY_URL UPSTREAM_URL KEY. One line a
-// check; exits 1 at the first failure.
+// errors, leaving, broken streams, a crowd. Usage: node openai_full.mjs GATEWAY_URL UPSTREAM_URL KEY.
+// One line a check; exits 1 at the first failure. The gateway waits only seconds for the next piece of
+// a stream of the model "impatient".
 import OpenAI from "openai";
 import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
@@ -83,6 +84,20 @@ for (const until = Date.now() + 60_000; (await left()) < 1; ) {
   await new Promise((done) => setTimeout(done, 100));
 }
 check("leaving: the endpoint is let go of", true);
+
+for (const [prompt, code] of Object.entries({ "break off": "answer_cut", stall: "timeout", garbled: "upstream_error" })) {
+  const of = { model: "impatient", stream: true };
+  let [chat, response] = ["", ""];
+  const ofChat = await refused(OpenAI.APIError, async () => {
+    const chunks = await client.chat.completions.create({ ...of, messages: [{ role: "user", content: prompt }] });
+    for await (const chunk of chunks) chat += chunk.choices[0].delta.content;
+  });
+  check(`${prompt}: after its two words the stream throws APIError, ${code}`, ofChat.code === code && chat === "the answer ");
+  const ofResponse = await refused(OpenAI.APIError, async () => {
+    for await (const event of await client.responses.create({ ...of, input: prompt })) response += event.delta ?? "";
+  });
+  check(`responses: ${prompt}: the same`, ofResponse.code === code && response === "the answer ");
+}
 
 const one = async (number) =>
   number % 2

@@ -1,7 +1,9 @@
-"""The unmodified `openai` package for Python: tools, schemas, logprobs, errors, leaving, a crowd.
+"""The unmodified `openai` package for Python: tools, schemas, logprobs, errors, leaving, broken
+streams, a crowd.
 
 Usage: openai_full.py GATEWAY_URL UPSTREAM_URL KEY LIMITED_KEY. One line a check; exits 1 at the
-first failure. LIMITED_KEY allows one call a minute and the model "scripted" alone.
+first failure. LIMITED_KEY allows one call a minute and the model "scripted" alone. The gateway waits
+only seconds for the next piece of a stream of the model "impatient".
 """
 
 import json
@@ -106,6 +108,19 @@ while json.load(urllib.request.urlopen(upstream.removesuffix("/v1") + "/left"))[
         check("leaving: the endpoint is let go of", False)
     time.sleep(0.1)
 check("leaving: the endpoint is let go of", True)
+
+
+def read(prompt, words):
+    messages = [{"role": "user", "content": prompt}]
+    for chunk in client.chat.completions.create(model="impatient", messages=messages, stream=True):
+        words.append(chunk.choices[0].delta.content)
+
+
+for prompt, code in {"break off": "answer_cut", "stall": "timeout", "garbled": "upstream_error"}.items():
+    words = []
+    error = refused(openai.APIError, lambda: read(prompt, words))
+    check(f"{prompt}: after its two words the stream raises APIError, {code}",
+          error.code == code and "".join(words) == "the answer ")
 
 failures = []
 

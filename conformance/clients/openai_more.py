@@ -1,6 +1,7 @@
 """The unmodified `openai` package for Python: embeddings and responses.
 
-Usage: openai_more.py GATEWAY_URL KEY. One line a check; exits 1 at the first failure.
+Usage: openai_more.py GATEWAY_URL KEY. One line a check; exits 1 at the first failure. The gateway
+waits only seconds for the next piece of a stream of the model "impatient".
 """
 
 import sys
@@ -27,3 +28,12 @@ check("responses: usage", answer.usage.total_tokens == 9)
 events = list(client.responses.create(model="scripted", input="What is 3 + 4?", stream=True))
 text = "".join(e.delta for e in events if e.type == "response.output_text.delta")
 check("responses: streamed", text == "the answer is seven" and events[-1].type == "response.completed")
+for prompt, code in {"break off": "answer_cut", "stall": "timeout", "garbled": "upstream_error"}.items():
+    text, raised = "", None
+    try:
+        for event in client.responses.create(model="impatient", input=prompt, stream=True):
+            text += event.delta if event.type == "response.output_text.delta" else ""
+    except openai.APIError as error:
+        raised = error.code
+    check(f"responses: {prompt}: after its two words the stream raises APIError, {code}",
+          raised == code and text == "the answer ")
