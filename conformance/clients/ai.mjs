@@ -1,10 +1,11 @@
 // The unmodified Vercel `ai` package with `@ai-sdk/openai-compatible` against a Longrun gateway.
-// Usage: node ai.mjs GATEWAY_URL KEY. One line a check; exits 1 at the first failure.
+// Usage: node ai.mjs GATEWAY_URL UPSTREAM_URL KEY. One line a check; exits 1 at the first failure.
+// The gateway waits only seconds for the next piece of a stream of the model "impatient".
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { APICallError, embed, generateText, Output, stepCountIs, streamText, tool } from "ai";
 import { z } from "zod";
 
-const [gateway, apiKey] = process.argv.slice(2);
+const [gateway, upstream, apiKey] = process.argv.slice(2);
 const provider = (key) =>
   createOpenAICompatible({ name: "longrun", baseURL: `${gateway}/v1`, apiKey: key, supportsStructuredOutputs: true });
 const model = provider(apiKey)("scripted");
@@ -43,6 +44,9 @@ const schema = z.object({ total: z.number().int(), words: z.string() });
 const made = await generateText({ model, prompt, output: Output.object({ schema }), maxRetries: 0 });
 check("schema: an object", made.output.total === 7 && made.output.words === "seven");
 
+const { embedding } = await embed({ model: provider(apiKey).embeddingModel("scripted"), value: "one", maxRetries: 0 });
+check("embeddings: as the endpoint made them", String(embedding) === "0.25,-0.5,1");
+
 const refused = async (how) => {
   try {
     await how();
@@ -62,5 +66,26 @@ for await (const _ of slow.textStream) {
   leaving.abort();
   break;
 }
+const left = async () => (await (await fetch(`${upstream.replace(/\/v1$/, "")}/left`)).json()).left;
+for (const until = Date.now() + 60_000; (await left()) < 1; ) {
+  if (Date.now() > until) check("leaving: the endpoint is let go of", false);
+  await new Promise((done) => setTimeout(done, 100));
+}
+check("leaving: the endpoint is let go of", true);
+
+// The package throws no error event: the text ends, and the error is told beside it.
+for (const [prompt, code] of Object.entries({ "break off": "answer_cut", stall: "timeout", garbled: "upstream_error" })) {
+  let [told, part, words] = [null, null, ""];
+  const onError = ({ error }) => (told = error);
+  const broken = streamText({ model: provider(apiKey)("impatient"), prompt, maxRetries: 0, onError });
+  for await (const piece of broken.stream) {
+    if (piece.type === "text-delta") words += piece.text;
+    if (piece.type === "error") part = piece.error;
+  }
+  check(`${prompt}: after its two words comes an error part, ${code}`, part?.code === code && words === "the answer ");
+  check(`${prompt}: onError is told the same`, told?.code === code && told.message === part.message);
+  check(`${prompt}: the finish reason is "error"`, (await broken.finishReason) === "error");
+}
+
 const crowd = await Promise.all(Array.from({ length: 50 }, () => generateText({ model, prompt, maxRetries: 0 })));
 check("fifty at once", crowd.every((one) => one.text === "the answer is seven"));

@@ -164,9 +164,10 @@ fn key_for_one_call(pair: &Pair) -> String {
 #[test]
 #[ignore = "needs conformance/.venv; scripts/test makes it"]
 fn the_ai_package_chats_streams_and_calls_tools() {
-    let pair = Pair::start();
+    let mut pair = Pair::start();
     let key = pair.key(&["app"]);
-    client("node", &["ai.mjs", &pair.url, &key]);
+    let upstream = pair.upstream.url("upstream");
+    client("node", &["ai.mjs", &pair.url, &upstream, &key]);
 }
 
 #[test]
