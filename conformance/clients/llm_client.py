@@ -1,6 +1,7 @@
 """The unmodified `llm` command against a Longrun gateway.
 
 Usage: llm_client.py GATEWAY_URL KEY DIRECTORY. One line a check; exits 1 at the first failure.
+The gateway waits only seconds for the next piece of a stream of the model "impatient".
 """
 
 import json
@@ -16,6 +17,7 @@ home.mkdir(parents=True, exist_ok=True)
 (home / "extra-openai-models.yaml").write_text(
     f"- model_id: longrun\n  model_name: scripted\n  api_base: {gateway}/v1\n  api_key_name: longrun\n"
     "  supports_tools: true\n  supports_schema: true\n"
+    f"- model_id: impatient\n  model_name: impatient\n  api_base: {gateway}/v1\n  api_key_name: longrun\n"
     f"- model_id: nothing\n  model_name: no-such\n  api_base: {gateway}/v1\n  api_key_name: longrun\n"
 )
 
@@ -43,3 +45,7 @@ done = llm("-m", "longrun", "--functions", "def add(a: int, b: int) -> int:\n   
 check("tools", done, done.stdout.strip().endswith("the answer is seven") and "add" in done.stderr)
 done = llm("-m", "nothing", "What is 3 + 4?")
 check("errors", done, done.returncode != 0 and "does not exist" in done.stderr)
+for prompt, error in {"break off": "broke off", "stall": "stalled", "garbled": "is not a JSON object"}.items():
+    done = llm("-m", "impatient", prompt)
+    check(f"{prompt}: after its two words an error on stderr and exit code 1", done,
+          done.stdout.strip() == "the answer" and "Error: " in done.stderr and error in done.stderr and done.returncode == 1)
