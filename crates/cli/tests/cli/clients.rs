@@ -292,3 +292,30 @@ fn curl_sees_statuses_headers_and_a_stream() {
     }
     assert_eq!(pair.curl("", "/metrics").0, 401);
 }
+
+#[test]
+#[ignore = "needs curl; scripts/test installs it"]
+fn curl_sees_why_a_stream_broke() {
+    let pair = Pair::start();
+    let key = pair.key(&["app"]);
+    for (prompt, code) in [
+        ("break off", "answer_cut"),
+        ("stall", "timeout"),
+        ("garbled", "upstream_error"),
+    ] {
+        let options = format!(
+            "-H 'authorization: Bearer {key}' -d '{{\"model\":\"impatient\",\"stream\":true,\
+             \"messages\":[{{\"role\":\"user\",\"content\":\"{prompt}\"}}]}}'"
+        );
+        let (status, stream) = pair.curl(&options, "/v1/chat/completions");
+        assert_eq!(status, 200, "{prompt}: {stream}");
+        assert!(stream.contains("\"answer \""), "{prompt}: {stream}");
+        let last = stream.trim_end().lines().next_back().unwrap_or_default();
+        assert!(last.starts_with("data: {\"error\":"), "{prompt}: {stream}");
+        assert!(
+            last.contains(&format!("\"code\":\"{code}\"")),
+            "{prompt}: {stream}"
+        );
+        assert!(!stream.contains("[DONE]"), "{prompt}: {stream}");
+    }
+}
