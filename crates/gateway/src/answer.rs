@@ -18,7 +18,7 @@ use record::CallId;
 
 use crate::catalog::Live;
 
-/// Names the call; on every answer.
+/// Names the call; on every answer to one.
 pub const CALL_HEADER: HeaderName = HeaderName::from_static("x-longrun-call");
 /// Names the endpoint that answered, `provider/model`.
 pub const ENDPOINT_HEADER: HeaderName = HeaderName::from_static("x-longrun-endpoint");
@@ -28,7 +28,7 @@ pub const WARNING_HEADER: HeaderName = HeaderName::from_static("x-longrun-warnin
 
 /// Headers of an endpoint that its callers may want. Whose account it is, as
 /// `openai-organization` says, is not among them.
-const PASSED_ON: &[&str] = &["x-request-id", "openai-processing-ms", "openai-version"];
+pub(crate) const PASSED_ON: &[&str] = &["x-request-id", "openai-processing-ms", "openai-version"];
 /// How those headers begin that tell what is left of a limit.
 pub(crate) const LIMIT_HEADERS: &str = "x-ratelimit-";
 

@@ -196,6 +196,14 @@ fn exhausted(entry: &Entry, what: Exhausted) -> ApiError {
         .with_retry_after(seconds)
 }
 
+/// What a key has limits of that headers tell.
+pub(crate) const LIMITED: [&str; 2] = ["requests", "tokens"];
+
+/// The headers that tell of a limit: what it is, what is left, and when all of it is there again.
+pub(crate) fn limit_headers(what: &str) -> [String; 3] {
+    ["limit", "remaining", "reset"].map(|part| format!("{LIMIT_HEADERS}{part}-{what}"))
+}
+
 /// Puts what is left of the caller's limits where clients look for it. What an endpoint said about
 /// *our* limits there goes no further once the caller has a key of its own.
 pub(crate) fn tell_limits(caller: &Caller, headers: &mut HeaderMap) {
@@ -211,9 +219,8 @@ pub(crate) fn tell_limits(caller: &Caller, headers: &mut HeaderMap) {
         headers.remove(name);
     }
     let (requests, tokens) = lock(&holder.allowance).left();
-    for (what, left) in [("requests", requests), ("tokens", tokens)] {
-        let names =
-            ["limit", "remaining", "reset"].map(|part| format!("x-ratelimit-{part}-{what}"));
+    for (what, left) in LIMITED.into_iter().zip([requests, tokens]) {
+        let names = limit_headers(what);
         let Some(Left {
             limit,
             remaining,

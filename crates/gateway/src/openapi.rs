@@ -10,6 +10,8 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+mod headers;
+
 /// What an operation answers with.
 #[derive(Clone, Copy)]
 enum Body {
@@ -43,6 +45,8 @@ struct Operation {
     method: &'static str,
     path: &'static str,
     who: Who,
+    /// Whether it is a call of a model, with the headers of one.
+    is_call: bool,
     summary: &'static str,
     /// Schema of the request's body.
     asks: Option<&'static str>,
@@ -57,6 +61,7 @@ const GET: Operation = Operation {
     method: "get",
     path: "",
     who: Who::Operators,
+    is_call: false,
     summary: "",
     asks: None,
     query: None,
@@ -74,6 +79,10 @@ const POST: Operation = Operation {
     errors: CALL,
     ..GET
 };
+const MODEL_CALL: Operation = Operation {
+    is_call: true,
+    ..POST
+};
 
 const TABLE: &[Operation] = &[
     Operation {
@@ -81,28 +90,28 @@ const TABLE: &[Operation] = &[
         summary: "A chat, plain or streamed",
         asks: Some("ChatRequest"),
         answers: &[(200, "The answer", Body::JsonOrEvents("ChatCompletion"))],
-        ..POST
+        ..MODEL_CALL
     },
     Operation {
         path: "/v1/completions",
         summary: "A completion, plain or streamed",
         asks: Some("CompletionRequest"),
         answers: &[(200, "The answer", Body::JsonOrEvents("Completion"))],
-        ..POST
+        ..MODEL_CALL
     },
     Operation {
         path: "/v1/embeddings",
         summary: "Embeddings",
         asks: Some("EmbeddingsRequest"),
         answers: &[(200, "The embeddings", Body::Json("Embeddings"))],
-        ..POST
+        ..MODEL_CALL
     },
     Operation {
         path: "/v1/responses",
         summary: "A response, plain or streamed",
         asks: Some("ResponseRequest"),
         answers: &[(200, "The response", Body::JsonOrEvents("Response"))],
-        ..POST
+        ..MODEL_CALL
     },
     Operation {
         path: "/v1/models",
@@ -294,6 +303,8 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas,
+            "parameters": headers::parameters(),
+            "headers": headers::answered(),
             "securitySchemes": {
                 "caller": {"type": "http", "scheme": "bearer", "description": "Any key"},
                 "operator": {"type": "http", "scheme": "bearer", "description": "An operator's key"},
@@ -362,7 +373,10 @@ impl Operation {
                 "schema": schema,
             })
         });
-        path.chain(query).collect()
+        let sent = self.is_call.then(headers::parameters_by_reference);
+        path.chain(query)
+            .chain(sent.into_iter().flatten())
+            .collect()
     }
 
     fn responses(&self) -> Value {
@@ -376,7 +390,8 @@ impl Operation {
                 }),
                 Body::Text(kind) => json!({*kind: {"schema": {"type": "string"}}}),
             };
-            let described = json!({"description": what, "content": content});
+            let mut described = json!({"description": what, "content": content});
+            self.add_headers(*status, &mut described);
             responses.insert(status.to_string(), described);
         }
         // The guard of the door answers 403 to web pages of others; 401 is for keys.
@@ -386,13 +401,27 @@ impl Operation {
             &[401, 403]
         };
         for status in self.errors.iter().chain(door) {
-            let error = json!({
+            let mut error = json!({
                 "description": reason(*status),
                 "content": {"application/json": {"schema": reference("Error")}},
             });
+            self.add_headers(*status, &mut error);
             responses.entry(status.to_string()).or_insert(error);
         }
         Value::Object(responses)
+    }
+
+    fn add_headers(&self, status: u16, response: &mut Value) {
+        // Of a call any error may have one: that of an endpoint keeps its own.
+        let comes_back = if self.is_call {
+            status >= 400 && status != 401
+        } else {
+            status == 503 && self.errors.contains(&status)
+        };
+        let headers = headers::of(status, self.is_call, comes_back);
+        if !headers.is_empty() {
+            response["headers"] = Value::Object(headers);
+        }
     }
 }
 
@@ -427,17 +456,18 @@ mod tests {
     }
 
     #[test]
-    fn every_schema_is_there_and_used() {
+    fn every_component_is_there_and_used() {
         let document = document();
         let mut used = BTreeSet::new();
         references(&document, &mut used);
-        let schemas = document["components"]["schemas"]
-            .as_object()
-            .expect("a map");
-        let there: BTreeSet<String> = schemas
-            .keys()
-            .map(|name| format!("#/components/schemas/{name}"))
-            .collect();
+        let mut there = BTreeSet::new();
+        for kind in ["schemas", "parameters", "headers"] {
+            let components = document["components"][kind].as_object().expect("a map");
+            let places = components
+                .keys()
+                .map(|name| format!("#/components/{kind}/{name}"));
+            there.extend(places);
+        }
         assert_eq!(used, there);
     }
 

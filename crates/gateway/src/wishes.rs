@@ -4,17 +4,13 @@
 use std::time::Duration;
 
 use engine::openai::ApiError;
-use http::{HeaderMap, HeaderValue};
+use http::HeaderMap;
 
 use crate::asks::{Asks, share_ppm};
 use crate::config::GatewayConfig;
 
 /// How the headers start that are for the gateway.
 const OURS: &str = "x-longrun-";
-/// A hedge after less than this would double the load on everything; ms.
-const HEDGE_MIN_MS: u64 = 10;
-/// A hedge after more than this is none; ms.
-const HEDGE_MAX_MS: u64 = 600_000;
 
 /// Wishes of a call, the configuration's where it has none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +25,111 @@ pub(crate) struct Wishes {
     pub(crate) asks: Asks,
 }
 
-/// The headers that there are.
-const KNOWN: &str = "there are x-longrun-hedge-ms, x-longrun-attempts-max, x-longrun-continue, x-longrun-safe, \
-                     x-longrun-min-success, x-longrun-max-latency-ms, x-longrun-min-throughput, \
-                     x-longrun-min-replayed-share and x-longrun-or-best";
+/// A header that there is.
+pub(crate) struct Header {
+    pub(crate) name: &'static str,
+    /// What it means, for the description of the API.
+    pub(crate) what: &'static str,
+    pub(crate) takes: Takes,
+}
+
+/// What the value of a header has to be, and the wish that it is.
+pub(crate) enum Takes {
+    /// `true` or `false`.
+    Flag(fn(&mut Wishes, bool)),
+    /// A number between 0 and 1; what is noted is ppm.
+    Share(fn(&mut Wishes, u32)),
+    /// A whole number within these bounds.
+    Whole {
+        least: u64,
+        most: u64,
+        set: fn(&mut Wishes, u64),
+    },
+    /// The same, or 0, which means never.
+    WholeOrNever {
+        least: u64,
+        most: u64,
+        set: fn(&mut Wishes, u64),
+    },
+}
+
+/// The headers that there are. They are read by this table and described by it.
+pub(crate) const HEADERS: &[Header] = &[
+    Header {
+        name: "x-longrun-hedge-ms",
+        what: "When nothing of the answer came after so long, another endpoint is asked beside the \
+               first; 0: never. Without it `retry.hedge_ms` of the configuration counts",
+        takes: Takes::WholeOrNever {
+            // A hedge after less than this would double the load on everything.
+            least: 10,
+            // A hedge after more than this is none.
+            most: 600_000,
+            set: |wishes, ms| {
+                wishes.hedge = Some(Duration::from_millis(ms)).filter(|after| !after.is_zero());
+            },
+        },
+    },
+    Header {
+        name: "x-longrun-attempts-max",
+        what: "No more attempts than this; it lowers `limits.attempts_max` of the configuration",
+        takes: Takes::Whole {
+            least: 1,
+            most: u64::MAX,
+            set: |wishes, most| {
+                let most = usize::try_from(most).unwrap_or(usize::MAX);
+                wishes.attempts_max = wishes.attempts_max.min(most);
+            },
+        },
+    },
+    Header {
+        name: "x-longrun-continue",
+        what: "Whether another endpoint may go on with a stream that broke off. For streams of chat \
+               and completions with one choice and with temperature 0 or a seed; others are refused",
+        takes: Takes::Flag(|wishes, flag| wishes.continues = flag),
+    },
+    Header {
+        name: "x-longrun-safe",
+        what: "Whether the lower end of the probability of success decides; `safe` of `provider` \
+               goes before it",
+        takes: Takes::Flag(|wishes, flag| wishes.asks.safe = Some(flag)),
+    },
+    Header {
+        name: "x-longrun-min-success",
+        what: "Lowest probability that the answer is served well; `min_success` of `provider` goes \
+               before it",
+        takes: Takes::Share(|wishes, ppm| wishes.asks.success_ppm_min = Some(ppm)),
+    },
+    Header {
+        name: "x-longrun-max-latency-ms",
+        what: "Longest median time to the first token; `max_latency_ms` of `provider` goes before it",
+        takes: Takes::Whole {
+            least: 0,
+            most: u64::MAX,
+            set: |wishes, ms| wishes.asks.latency_ms_max = Some(ms),
+        },
+    },
+    Header {
+        name: "x-longrun-min-throughput",
+        what: "Lowest throughput, tokens per second; `min_throughput` of `provider` goes before it",
+        takes: Takes::Whole {
+            least: 0,
+            most: u32::MAX as u64,
+            set: |wishes, rate| wishes.asks.throughput_min = u32::try_from(rate).ok(),
+        },
+    },
+    Header {
+        name: "x-longrun-min-replayed-share",
+        what: "Smallest share of an endpoint's answers of the last 7 days that somebody replayed \
+               with the same result; `min_replayed_share` of `provider` goes before it",
+        takes: Takes::Share(|wishes, ppm| wishes.asks.replayed_ppm_min = Some(ppm)),
+    },
+    Header {
+        name: "x-longrun-or-best",
+        what: "Whether the best endpoint answers, with a warning, where none meets what is asked \
+               for; `or_best` of `provider` goes before it",
+        takes: Takes::Flag(|wishes, flag| wishes.asks.or_best = Some(flag)),
+    },
+];
 
 impl Wishes {
     /// Reads the headers of a request.
@@ -47,66 +144,64 @@ impl Wishes {
             asks: Asks::default(),
         };
         for (name, value) in headers {
-            let Some(wish) = name.as_str().strip_prefix(OURS) else {
+            let name = name.as_str();
+            if !name.starts_with(OURS) {
                 continue;
+            }
+            let Some(header) = HEADERS.iter().find(|header| header.name == name) else {
+                return Err(unknown(name));
             };
-            if asked(&mut wishes.asks, wish, value).map_err(|range| refuse(name.as_str(), range))? {
-                continue;
-            }
-            if wish == "continue" {
-                let flag = value
-                    .to_str()
-                    .ok()
-                    .and_then(|text| text.trim().parse().ok());
-                wishes.continues = flag.ok_or_else(|| refuse(name.as_str(), "true or false"))?;
-                continue;
-            }
-            let number = value
-                .to_str()
-                .ok()
-                .and_then(|text| text.trim().parse().ok());
-            match (wish, number) {
-                ("hedge-ms", Some(0)) => wishes.hedge = None,
-                ("hedge-ms", Some(ms @ HEDGE_MIN_MS..=HEDGE_MAX_MS)) => {
-                    wishes.hedge = Some(Duration::from_millis(ms));
-                }
-                ("hedge-ms", _) => {
-                    let range = format!("a number, 0 (never) or {HEDGE_MIN_MS} to {HEDGE_MAX_MS}");
-                    return Err(refuse(name.as_str(), &range));
-                }
-                ("attempts-max", Some(most)) if most > 0 => {
-                    let most = usize::try_from(most).unwrap_or(usize::MAX);
-                    wishes.attempts_max = wishes.attempts_max.min(most);
-                }
-                ("attempts-max", _) => return Err(refuse(name.as_str(), "a number, 1 or more")),
-                _ => {
-                    let message = format!("The header {name} is not known here; {KNOWN}.");
-                    return Err(ApiError::bad_request(message).with_code("unknown_header"));
-                }
+            let text = value.to_str().unwrap_or("").trim();
+            if header.takes.read(text, &mut wishes).is_none() {
+                return Err(refuse(name, &header.takes.in_words()));
             }
         }
         Ok(wishes)
     }
 }
 
-/// Reads a header of [`Asks`]: whether it is one, or what it has to be.
-fn asked(asks: &mut Asks, wish: &str, value: &HeaderValue) -> Result<bool, &'static str> {
-    const SHARE: &str = "a share between 0 and 1";
-    const FLAG: &str = "true or false";
-    const WHOLE: &str = "a whole number";
-    let text = value.to_str().unwrap_or("").trim();
-    let share = || text.parse().ok().and_then(share_ppm).ok_or(SHARE);
-    let flag = || text.parse::<bool>().map_err(|_| FLAG);
-    match wish {
-        "safe" => asks.safe = Some(flag()?),
-        "or-best" => asks.or_best = Some(flag()?),
-        "min-success" => asks.success_ppm_min = Some(share()?),
-        "min-replayed-share" => asks.replayed_ppm_min = Some(share()?),
-        "max-latency-ms" => asks.latency_ms_max = Some(text.parse().map_err(|_| WHOLE)?),
-        "min-throughput" => asks.throughput_min = Some(text.parse().map_err(|_| WHOLE)?),
-        _ => return Ok(false),
+impl Takes {
+    /// Notes the wish; `None`: the header cannot have this value.
+    fn read(&self, text: &str, wishes: &mut Wishes) -> Option<()> {
+        match self {
+            Self::Flag(set) => set(wishes, text.parse().ok()?),
+            Self::Share(set) => set(wishes, text.parse().ok().and_then(share_ppm)?),
+            Self::Whole { least, most, set } => {
+                let number = text.parse::<u64>().ok()?;
+                (*least..=*most).contains(&number).then_some(())?;
+                set(wishes, number);
+            }
+            Self::WholeOrNever { least, most, set } => {
+                let number = text.parse::<u64>().ok()?;
+                (number == 0 || (*least..=*most).contains(&number)).then_some(())?;
+                set(wishes, number);
+            }
+        }
+        Some(())
     }
-    Ok(true)
+
+    fn in_words(&self) -> String {
+        match self {
+            Self::Flag(_) => "true or false".to_owned(),
+            Self::Share(_) => "a share between 0 and 1".to_owned(),
+            Self::Whole { least, most, .. } if *most == u64::MAX => {
+                format!("a whole number, {least} or more")
+            }
+            Self::Whole { least, most, .. } => format!("a whole number, {least} to {most}"),
+            Self::WholeOrNever { least, most, .. } => {
+                format!("a whole number, 0 (never) or {least} to {most}")
+            }
+        }
+    }
+}
+
+fn unknown(name: &str) -> ApiError {
+    let names: Vec<&str> = HEADERS.iter().map(|header| header.name).collect();
+    let message = format!(
+        "The header {name} is not known here; there are {}.",
+        names.join(", ")
+    );
+    ApiError::bad_request(message).with_code("unknown_header")
 }
 
 fn refuse(name: &str, range: &str) -> ApiError {
@@ -119,7 +214,7 @@ fn refuse(name: &str, range: &str) -> ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderName;
+    use http::{HeaderName, HeaderValue};
 
     fn read(headers: &[(&'static str, &'static str)]) -> Result<Wishes, ApiError> {
         let address = "127.0.0.1:0".parse().expect("an address");
@@ -188,6 +283,7 @@ mod tests {
             ("x-longrun-min-success", "99"),
             ("x-longrun-safe", "yes"),
             ("x-longrun-max-latency-ms", "0.5"),
+            ("x-longrun-min-throughput", "4294967296"),
         ] {
             let error = read(&[(name, value)]).expect_err(name);
             assert!(

@@ -21,7 +21,10 @@ async fn good() -> Faulty {
 }
 
 /// A gateway with a key file, and the keys of those in it.
-async fn with_keys(upstream: &Faulty, callers: &[(&str, Grant, bool)]) -> (Running, Vec<String>) {
+pub(crate) async fn with_keys(
+    upstream: &Faulty,
+    callers: &[(&str, Grant, bool)],
+) -> (Running, Vec<String>) {
     with_keys_at(endpoint(upstream), callers).await
 }
 
