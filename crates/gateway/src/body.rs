@@ -15,6 +15,9 @@ use http_body_util::BodyExt;
 const DISCARD_BYTES_MAX: usize = 64 << 20;
 /// How long that may take.
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(5);
+/// The same of a request that was refused by its head: whoever sent it may be anyone.
+const REFUSED_BYTES_MAX: usize = 1 << 20;
+const REFUSED_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Reads a body of at most `limit` bytes that arrives within `time`. One that comes in one piece
 /// is not copied.
@@ -31,7 +34,8 @@ pub(crate) async fn read(
         Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(Broken::TooLarge)) => {
             // Whatever becomes of this, the refusal is the same.
-            let _ = tokio::time::timeout(DISCARD_TIME_MAX, discard(&mut body)).await;
+            let discarded = discard(&mut body, DISCARD_BYTES_MAX);
+            let _ = tokio::time::timeout(DISCARD_TIME_MAX, discarded).await;
             Err(ApiError::body_too_large(limit))
         }
         Ok(Err(Broken::Cut)) => Err(ApiError::bad_request(
@@ -42,6 +46,12 @@ pub(crate) async fn read(
             Err(ApiError::new(408, "invalid_request_error", message).with_code("request_timeout"))
         }
     }
+}
+
+/// Reads the body of a request that is refused whatever it is.
+pub(crate) async fn let_go(mut body: impl Body<Data = Bytes> + Unpin) {
+    let discarded = discard(&mut body, REFUSED_BYTES_MAX);
+    let _ = tokio::time::timeout(REFUSED_TIME_MAX, discarded).await;
 }
 
 enum Broken {
@@ -77,8 +87,8 @@ async fn gather(
     Ok(whole.freeze())
 }
 
-async fn discard(body: &mut (impl Body<Data = Bytes> + Unpin)) {
-    let mut left = DISCARD_BYTES_MAX;
+async fn discard(body: &mut (impl Body<Data = Bytes> + Unpin), bytes_max: usize) {
+    let mut left = bytes_max;
     while let Some(Ok(frame)) = body.frame().await {
         let Some(after) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else {
             return;

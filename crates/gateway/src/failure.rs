@@ -46,7 +46,7 @@ impl Failure {
             if seen == Seen::NotFound && !quirks::is_lacking(body) {
                 attempt.lacks_nothing();
             }
-            own = Some(body.clone());
+            own = Some(body.clone()).filter(|body| !repeats_key(&live, body));
             if let Some(seconds) = *retry_after_s {
                 attempt.pause(seen, seconds);
             }
@@ -144,6 +144,24 @@ pub(crate) fn is_error_shape(body: &[u8]) -> bool {
     serde_json::from_slice::<Shape>(body).is_ok()
 }
 
+/// Whether an endpoint says the key again that this gateway holds for it; some quote what they refuse.
+pub(crate) fn repeats_key(live: &Live, said: &[u8]) -> bool {
+    let key = live.site.config.api_key.as_ref();
+    key.is_some_and(|key| memchr::memmem::find(said, key.reveal().as_bytes()).is_some())
+}
+
+/// The words of an endpoint, unless our key is among them.
+fn without_key(live: &Live, mut error: ApiError) -> ApiError {
+    if repeats_key(live, error.message.as_bytes()) {
+        error.message = format!(
+            "{} answered with an error that repeats the key which this gateway holds for it; its words \
+             are left out.",
+            live.id
+        );
+    }
+    error
+}
+
 /// What to tell the caller about a failure, without naming secrets or prompts.
 pub(crate) fn explain(live: &Live, seen: Seen, error: &UpstreamError) -> ApiError {
     let endpoint = &live.id;
@@ -157,7 +175,7 @@ pub(crate) fn explain(live: &Live, seen: Seen, error: &UpstreamError) -> ApiErro
             "{endpoint} cannot be reached: it answered {status}{PERHAPS_TLS} in the configuration of \
              this gateway."
         )),
-        (_, UpstreamError::Status { .. }) => error.to_api_error(),
+        (_, UpstreamError::Status { .. }) => without_key(live, error.to_api_error()),
         (Seen::Cut, _) => ApiError::bad_gateway(format!(
             "The answer of {endpoint} broke off before its end; what arrived is not complete."
         ))
@@ -219,7 +237,7 @@ fn inside(live: &Live, seen: Seen, mut error: ApiError) -> ApiError {
         return credentials(live);
     }
     error.status = status_of(seen).unwrap_or(502);
-    error
+    without_key(live, error)
 }
 
 /// The status by which clients know what was seen, where there is one.

@@ -81,7 +81,10 @@ impl Service {
         };
         let gateway = &self.gateway;
         let answer = match door::enter(gateway, route, request.headers(), peer.ip()) {
-            Err(refusal) => *refusal,
+            Err(refusal) => {
+                Box::pin(body::let_go(request.into_body())).await;
+                *refusal
+            }
             Ok(caller) if request.method() == Method::POST => {
                 ask(gateway, caller, *surface, request).await
             }

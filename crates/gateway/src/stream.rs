@@ -22,7 +22,7 @@ use tokio::time::Instant;
 use crate::answer::{Answer, marked_event};
 use crate::attempt::Attempt;
 use crate::catalog::Live;
-use crate::failure::{Failure, explain};
+use crate::failure::{Failure, explain, repeats_key};
 use crate::outcome::Seen;
 use crate::resume::{self, Behind, Reserve, Step};
 use crate::whole::{is_json, response_id};
@@ -420,7 +420,9 @@ impl Relay {
             // The endpoint's own words have the form that clients of this surface know.
             // What it says of the key that this gateway holds is not for callers.
             UpstreamError::InStream { raw, .. }
-                if self.surface == Surface::Responses && seen != Seen::Credentials =>
+                if self.surface == Surface::Responses
+                    && seen != Seen::Credentials
+                    && !repeats_key(&self.live, raw) =>
             {
                 raw.clone()
             }

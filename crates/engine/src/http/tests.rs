@@ -147,3 +147,45 @@ async fn every_answer_over_tls_names_the_key_of_its_connection() {
         answer.into_body().collect().await.expect("a body");
     }
 }
+
+/// The timers of TCP as the kernel shows them: 2 is that of keep-alive
+/// (<https://www.kernel.org/doc/html/latest/networking/proc_net_tcp.html>).
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn both_ends_find_out_when_the_other_is_gone() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let service = service_fn(|_: Request<Incoming>| async {
+        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"here"))))
+    });
+    let server = tokio::spawn(serve(
+        listener,
+        service,
+        std::future::pending(),
+        Duration::ZERO,
+    ));
+    let client = client();
+    let uri: http::Uri = format!("http://{address}/").parse().expect("a URI");
+    let answer = client.get(uri).await.expect("an answer");
+    answer.into_body().collect().await.expect("a whole body");
+    let port = format!(":{:04X}", address.port());
+    // Until the last byte of the answer is acknowledged another timer runs.
+    let begun = Instant::now();
+    loop {
+        let sockets = std::fs::read_to_string("/proc/net/tcp").expect("Linux");
+        let fields = sockets
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let ours: Vec<_> = fields
+            .filter(|field| {
+                field[3] == "01" && (field[1].ends_with(&port) || field[2].ends_with(&port))
+            })
+            .collect();
+        if ours.len() == 2 && ours.iter().all(|field| field[5].starts_with("02:")) {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(10), "{ours:?}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    server.abort();
+}

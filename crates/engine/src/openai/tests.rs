@@ -191,6 +191,13 @@ fn a_chunk_is_summed_up() {
     let odd = br#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]},"finish_reason":""}],"usage":{"prompt_tokens":null},"error":null}"#;
     let summary = ChunkSummary::parse(odd).expect("a chunk");
     assert!(summary.has_content && summary.finish_reason.is_none());
+    // Perplexity: what is new, and all there is so far.
+    let both = br#"{"choices":[{"index":0,"delta":{"content":" b"},"message":{"role":"assistant","content":"a b"}}]}"#;
+    let summary = ChunkSummary::parse(both).expect("a chunk");
+    assert!(summary.has_content && summary.ended.is_empty());
+    let ends = br#"{"choices":[{"index":0,"delta":{"content":""},"message":{"content":"a b"},"finish_reason":"stop"}]}"#;
+    let summary = ChunkSummary::parse(ends).expect("a chunk");
+    assert!(!summary.has_content && summary.ended == [0]);
     assert!(summary.usage.is_none() && !summary.is_error);
     for (delta, has) in [
         (r#"{"reasoning_content":"hm"}"#, true),

@@ -211,6 +211,65 @@ fn another_file_keeps_what_was_used() {
 }
 
 #[test]
+fn who_comes_back_comes_back_to_what_was_spent() {
+    let mut file = KeyFile::default();
+    let grant = Grant {
+        spend_per_day_micro: Some(10),
+        ..Grant::default()
+    };
+    let key = file.add("ci", grant, false, 0, &SystemRandom::new());
+    let key = key.expect("free");
+    let callers = Callers::new(file.clone(), &BTreeMap::new(), NOW);
+    let ticket = of(&callers, &key).admit("any", 4, 0, NOW).expect("within");
+    ticket.used(5, 10_000);
+    drop(ticket);
+    let spent = callers.spent();
+    callers.replace(KeyFile::default(), NOW);
+    assert_eq!(
+        callers.spent(),
+        spent,
+        "the file beside the keys keeps it, too"
+    );
+    callers.replace(file.clone(), NOW);
+    let again = of(&callers, &key).admit("any", 4, 0, NOW);
+    assert_eq!(again.err().map(|e| e.status), Some(429));
+    callers.replace(KeyFile::default(), NOW);
+    let tomorrow = Now {
+        unix_ms: NOW.unix_ms + 24 * 3_600_000,
+        ..NOW
+    };
+    callers.replace(KeyFile::default(), tomorrow);
+    assert!(callers.spent().is_empty(), "only the day counts");
+}
+
+/// An API that goes on by itself would otherwise answer with a model that the key may not use.
+#[test]
+fn further_models_are_held_to_those_of_the_key() {
+    let (file, keys) = file(&["ci", "ops"]);
+    let callers = Callers::new(file, &BTreeMap::new(), NOW);
+    let [limited, free] = [0, 1].map(|at| of(&callers, &keys[at]));
+    let nobody = Caller::keyless(ip("10.0.0.1"));
+    for names in [
+        r#"["large"]"#,
+        r#"["small","large"]"#,
+        r#"[{"model":"small"}]"#,
+        r#""large""#,
+        "{}",
+    ] {
+        let error = limited.admit_further("models", names).expect_err(names);
+        assert_eq!(
+            (error.status, error.param.as_deref()),
+            (403, Some("models"))
+        );
+        assert!(free.admit_further("models", names).is_ok(), "{names}");
+        assert!(nobody.admit_further("models", names).is_ok(), "{names}");
+    }
+    for names in [r#"["small"]"#, "[]", "null"] {
+        assert!(limited.admit_further("models", names).is_ok(), "{names}");
+    }
+}
+
+#[test]
 fn a_call_opens_for_whoever_made_it() {
     let (file, keys) = file(&["one", "two", "ops"]);
     let callers = Callers::new(file, &BTreeMap::new(), NOW);

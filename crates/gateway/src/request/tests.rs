@@ -207,3 +207,34 @@ fn preferences_are_taken_out_with_one_comma_and_nothing_else() {
         serde_json::from_slice::<Value>(&both).expect("still JSON");
     }
 }
+
+#[test]
+fn what_is_attached_is_no_text() {
+    let image = "iVBORw0KGgo+/".repeat(100_000);
+    let words = "a word and another ".repeat(5_000);
+    let body = |url: &str| {
+        format!(
+            r#"{{"model":"m","messages":[{{"role":"user","content":[{{"type":"text","text":"{words}"}},{{"type":"image_url","image_url":{{"url":"{url}"}}}}]}}]}}"#
+        )
+    };
+    let short = body("https://example.com/a.png");
+    assert_eq!(text_bytes(short.as_bytes()), short.len());
+    let long = body(&format!("data:image/png;base64,{image}"));
+    let counted = text_bytes(long.as_bytes());
+    assert!(
+        counted > words.len() && counted < words.len() + 8_000,
+        "{counted}"
+    );
+    // Text without spaces is text: no language but those of ASCII has none.
+    let chinese = body(&"\u{8bb0}\u{5f55}".repeat(3_000));
+    assert_eq!(text_bytes(chinese.as_bytes()), chinese.len());
+    assert_eq!(text_bytes(b""), 0);
+}
+
+#[test]
+fn a_request_for_as_many_tokens_as_there_are_is_taken() {
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":-1}"#;
+    assert_eq!(chat(body).expect("usable").answer_max, 0);
+    let body = r#"{"model":"m","messages":[{"role":"user","content":"x"}],"max_tokens":7}"#;
+    assert_eq!(chat(body).expect("usable").answer_max, 7);
+}

@@ -269,6 +269,60 @@ async fn a_stream_that_does_not_say_what_it_used_is_paid_for_all_the_same() {
     assert!(spent.expect("written").contains("nano = "));
 }
 
+/// Most clients look for an answer only after they have sent everything.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_has_no_key_learns_so_after_a_long_request_as_well() {
+    let upstream = good().await;
+    let (gateway, _) = with_keys(&upstream, &[("ci", Grant::default(), false)]).await;
+    let address = gateway.url.trim_start_matches("http://");
+    let body = vec![b'x'; 900_000];
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("connects");
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: {address}\r\ncontent-length: {}\r\n\
+         authorization: Bearer wrong\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes()).await.expect("written");
+    stream.write_all(&body).await.expect("read by the gateway");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
+}
+
+/// The same of an answer in one piece: it is as long as it is.
+#[tokio::test]
+async fn an_answer_that_does_not_say_what_it_used_is_paid_for_by_its_length() {
+    // 50 tokens, about.
+    const BODY: &str = r#"{"id":"a","object":"chat.completion","created":1,"model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Twelve words that say nothing, so that there is something here to count."},"finish_reason":"stop"}]}"#;
+    let says = Fault::Says {
+        status: 200,
+        body: BODY,
+    };
+    let upstream = crate::support::upstream(says).await;
+    let mut priced = endpoint(&upstream);
+    priced.offer.price.completion = Some(1_000_000_000);
+    let grant = Grant {
+        // Twenty tokens.
+        spend_per_day_micro: Some(20_000),
+        ..Grant::default()
+    };
+    let (gateway, keys) = with_keys_at(priced, &[("ci", grant, false)]).await;
+    let begun = Instant::now();
+    loop {
+        let answer = ask_chat(&gateway, &keys[0]).await;
+        if answer.status == 429 {
+            break;
+        }
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        assert!(begun.elapsed() < PATIENCE, "nothing was spent");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // One call is more than the limit; further ones may have come before it was settled.
+    assert!(upstream.requests().len() < 15, "a token each");
+}
+
 #[tokio::test]
 async fn keys_are_added_rotated_and_revoked_while_it_runs() {
     let upstream = good().await;
@@ -296,13 +350,13 @@ async fn keys_are_added_rotated_and_revoked_while_it_runs() {
         200,
         "both, for an hour"
     );
-    std::fs::write(&path, "this is no key file").expect("written");
-    change_is_looked_at().await;
-    assert_eq!(
-        ask_chat(&gateway, &new).await.status,
-        200,
-        "the keys stay as they were"
-    );
+    // Nor is one that somebody is just writing.
+    for text in ["this is no key file", "\n"] {
+        std::fs::write(&path, text).expect("written");
+        change_is_looked_at().await;
+        let status = ask_chat(&gateway, &new).await.status;
+        assert_eq!(status, 200, "the keys stay as they were");
+    }
     std::fs::write(&path, KeyFile::default().to_text()).expect("written");
     until(&gateway, &new, 401).await;
     assert_eq!(ask_chat(&gateway, &keys[0]).await.status, 401);

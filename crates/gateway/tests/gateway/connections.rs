@@ -348,6 +348,27 @@ async fn a_port_that_speaks_tls_is_not_the_callers_mistake() {
     gateway.stop().await;
 }
 
+/// The system takes connections, and nobody shakes hands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_handshake_that_does_not_come_about_is_given_up() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = silent.local_addr().expect("an address");
+    let mut gone = EndpointConfig::at(&format!("https://{address}")).expect("a URL");
+    gone.kind = EndpointKind::Openai;
+    gone.models = vec![MODEL.to_owned()];
+    gone.timeouts.connect = Duration::from_millis(300);
+    let mut config = config();
+    config.endpoints = vec![gone];
+    let gateway = Running::start(config, None).await;
+    let answer = gateway.post(chat(false)).await;
+    assert_eq!(answer.status, 502, "{}", answer.text());
+    assert!(answer.text().contains("in time"), "{}", answer.text());
+    let seen = gateway.outcomes(&answer.call()).await;
+    assert_eq!(seen, [("connection".into(), "network".into())]);
+    gateway.stop().await;
+    drop(silent);
+}
+
 /// A listener whose queue is full takes no connection: the peer's packets are dropped, as by a
 /// machine that is gone.
 #[cfg(target_os = "linux")]

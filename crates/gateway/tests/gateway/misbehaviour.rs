@@ -256,6 +256,19 @@ async fn a_refusal_is_the_callers_and_a_bad_key_is_not() {
     }
 }
 
+/// What passes looks as if it did: clients go by the status.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_status_that_means_something_else_is_told_as_what_it_means() {
+    const DEGRADED: &str = r#"{"error":{"message":"Function id 'x': DEGRADED function cannot be invoked","type":"bad_request"}}"#;
+    const SLOW_DOWN: &str = r#"{"error":{"message":"Rate limit exceeded","type":"forbidden"}}"#;
+    for (status, body, told) in [(400, DEGRADED, 503), (403, SLOW_DOWN, 429)] {
+        let upstream = upstream(Fault::Says { status, body }).await;
+        let gateway = in_front_of(&[&upstream]).await;
+        let answer = gateway.post(chat(false)).await;
+        assert_eq!((answer.status, answer.text().as_str()), (told, body));
+    }
+}
+
 /// Ten seeds of everything at once: whatever happens, every call gets an answer or an error, and
 /// with a good endpoint beside the bad one, a whole answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

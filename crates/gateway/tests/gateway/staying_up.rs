@@ -268,6 +268,117 @@ async fn an_outage_is_not_answered_with_a_storm() {
     assert!(extra >= 100, "{extra}: it does try");
 }
 
+/// Nothing of an answer in one piece comes before its end, so one that hangs looks like one that works: it is
+/// left for another endpoint in time, and the last has all the time there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_in_one_piece_leaves_an_endpoint_that_hangs() {
+    let slow = Fault::Slow {
+        head_ms: 1_500,
+        gap_ms: 0,
+    };
+    let (hangs, last) = (upstream(Fault::Hang).await, upstream(slow).await);
+    let gateway = start(&[&hangs, &last], |config| {
+        for endpoint in &mut config.endpoints {
+            endpoint.timeouts.whole = Duration::from_millis(500);
+            endpoint.timeouts.total = PATIENCE;
+        }
+    })
+    .await;
+    let order = json!({"order": [hangs.origin(), last.origin()]});
+    let mut body: Value = serde_json::from_str(&chat(false)).expect("JSON");
+    body["provider"] = order;
+    let answer = gateway.post(body.to_string()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let outcomes = gateway.outcomes(&answer.call()).await;
+    let timeout = ("timeout".to_owned(), "provider".to_owned());
+    assert_eq!(outcomes, [timeout, ("ok".to_owned(), "-".to_owned())]);
+
+    // Nor is one left that nobody could be asked after.
+    body["provider"] = json!({"only": [last.origin()]});
+    assert_eq!(gateway.post(body.to_string()).await.status, 200);
+}
+
+/// The time to the first token is not that between two pieces: an endpoint may send its head and think.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn silence_before_the_first_token_has_a_time_of_its_own() {
+    let thinks = upstream(Fault::Stall(0)).await;
+    let gateway = start(&[&thinks], |config| {
+        config.endpoints[0].timeouts.gap = Duration::from_millis(100);
+        config.endpoints[0].timeouts.first_token = Duration::from_millis(900);
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
+    let begun = Instant::now();
+    assert_eq!(gateway.post(chat(true)).await.status, 504);
+    assert!(
+        begun.elapsed() >= Duration::from_millis(900),
+        "{:?}",
+        begun.elapsed()
+    );
+    // From the first token on it is the gap that counts.
+    thinks.now(Script::Always(Fault::Stall(2)));
+    let answer = gateway.post(chat(true)).await;
+    let stalled = ("timeout".to_owned(), "provider".to_owned());
+    assert_eq!(gateway.outcomes(&answer.call()).await, [stalled]);
+    assert!(answer.text().contains("stalled"), "{}", answer.text());
+}
+
+/// Who asked for a pause while a call was with another endpoint is left alone by that call as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pause_holds_for_calls_that_are_under_way() {
+    let (hangs, limited) = (
+        upstream(Fault::Hang).await,
+        upstream(Fault::Status(429)).await,
+    );
+    let gateway = start(&[&hangs, &limited], |_| {}).await;
+    let asking = |provider: Value| {
+        let mut body: Value = serde_json::from_str(&chat(true)).expect("JSON");
+        body["provider"] = provider;
+        body.to_string()
+    };
+    let in_turn = gateway.post(asking(json!({"order": [hangs.origin(), limited.origin()]})));
+    let meanwhile = async {
+        let begun = Instant::now();
+        while hangs.requests().is_empty() {
+            assert!(begun.elapsed() < PATIENCE);
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        gateway
+            .post(asking(json!({"only": [limited.origin()]})))
+            .await
+    };
+    let (in_turn, told) = tokio::join!(in_turn, meanwhile);
+    assert_eq!(
+        (told.status, in_turn.status),
+        (429, 504),
+        "{}",
+        in_turn.text()
+    );
+    assert_eq!(limited.requests().len(), 1, "it asked for a pause");
+}
+
+/// A 404 about something that one request names says nothing of the endpoint; one about a model or a path does.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_request_names_is_not_what_an_endpoint_lacks() {
+    const FILE: &str = r#"{"error":{"message":"No such File object: file-abc","type":"invalid_request_error","param":"id","code":null}}"#;
+    const MODEL_GONE: &str = r#"{"error":{"message":"The model `x` does not exist","type":"invalid_request_error","code":"model_not_found"}}"#;
+    let says = |body| Script::Always(Fault::Says { status: 404, body });
+    let first = upstream(Fault::None).await;
+    let other = upstream(Fault::None).await;
+    let gateway = start(&[&first, &other], |_| {}).await;
+    let order = json!({"order": [first.origin(), other.origin()]});
+    let mut body: Value = serde_json::from_str(&chat(false)).expect("JSON");
+    body["provider"] = order;
+    for (words, asked_after) in [(FILE, 2), (MODEL_GONE, 1)] {
+        first.now(says(words));
+        let before = first.requests().len();
+        assert_eq!(gateway.post(body.to_string()).await.status, 200);
+        first.now(Script::Always(Fault::None));
+        assert_eq!(gateway.post(body.to_string()).await.status, 200);
+        assert_eq!(first.requests().len() - before, asked_after, "{words}");
+    }
+}
+
 /// A call that finds no place for its second attempt takes nothing from the budget of others.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_is_not_made_costs_nothing() {
