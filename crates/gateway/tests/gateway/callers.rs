@@ -418,6 +418,13 @@ async fn without_keys_it_stays_on_this_machine() {
     keyed.stop().await;
 }
 
+/// A stream of this endpoint outlasts what is done beside it, also on a busy machine.
+fn patient(endpoint: &mut EndpointConfig) {
+    endpoint.timeouts.first_token = PATIENCE;
+    endpoint.timeouts.gap = PATIENCE;
+    endpoint.timeouts.total = PATIENCE;
+}
+
 #[tokio::test]
 async fn a_new_configuration_drops_no_stream() {
     let slow = Fault::Long {
@@ -426,7 +433,8 @@ async fn a_new_configuration_drops_no_stream() {
     };
     let before = Faulty::api(MODEL, Script::Always(slow)).await;
     let after = Faulty::api("another-model", Script::Always(Fault::None)).await;
-    let gateway = in_front_of(&[&before]).await;
+    let gateway =
+        crate::support::start(&[&before], |config| patient(&mut config.endpoints[0])).await;
     let handle = gateway.handle.as_ref().expect("running");
     let mut stream = gateway.open(chat(true)).await;
     assert_eq!(stream.status(), 200);
@@ -464,6 +472,7 @@ async fn another_price_does_not_heal_an_endpoint_and_another_key_does() {
     let failing = Faulty::api("failing", Script::Always(Fault::Status(500))).await;
     let mut config = config();
     config.endpoints = vec![endpoint(&busy), endpoint(&failing)];
+    patient(&mut config.endpoints[0]);
     let limit = |config: &mut GatewayConfig, places| {
         config.endpoints[0].offer.concurrency_max = Some(places);
         config.endpoints[0].offer.queue = Duration::from_millis(50);

@@ -1,11 +1,15 @@
 //! What goes through unharmed: bytes in both directions, headers, choices, failover.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use crate::support::faulty::{Fault, Faulty, Script, TOKENS, plain_answer, stream_events};
-use crate::support::{MODEL, chat, config, endpoint, in_front_of};
+use crate::support::faulty::{Fault, Faulty, Script, TOKENS, plain_answer, stream_events, token};
+use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint, in_front_of};
+use gateway::config::{EndpointConfig, EndpointKind};
 use http_body_util::BodyExt;
 use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 /// The answer without the member that the gateway added.
 fn without_member(bytes: &[u8]) -> Vec<u8> {
@@ -76,28 +80,71 @@ async fn a_stream_passes_event_for_event() {
     assert!(attempt["exact"]["ttft_us"].as_u64() <= attempt["exact"]["total_us"].as_u64());
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn tokens_arrive_one_by_one_and_not_at_the_end() {
-    let slow = Fault::Slow {
-        head_ms: 1,
-        gap_ms: 60,
-    };
-    let upstream = Faulty::api(MODEL, Script::Always(slow)).await;
-    let gateway = in_front_of(&[&upstream]).await;
-    let begun = Instant::now();
-    let mut body = gateway.open(chat(true)).await.into_body();
-    let mut arrivals = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if frame.expect("whole").into_data().is_ok() {
-            arrivals.push(begun.elapsed());
+/// An endpoint that waits for a word after each token of an answer.
+async fn on_word(word: Arc<Notify>) -> EndpointConfig {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let word = Arc::clone(&word);
+            tokio::spawn(async move {
+                // When it fails, the gateway has hung up, and the caller is told why.
+                let _ = answer_on_word(stream, &word).await;
+            });
+        }
+    });
+    let mut endpoint = EndpointConfig::at(&format!("http://{address}")).expect("a URL");
+    endpoint.kind = EndpointKind::Openai;
+    endpoint.models = vec![MODEL.to_owned()];
+    endpoint
+}
+
+async fn answer_on_word(mut stream: TcpStream, word: &Notify) -> std::io::Result<()> {
+    let mut request: Vec<u8> = Vec::new();
+    while !request.ends_with(b"}") {
+        if stream.read_buf(&mut request).await? == 0 {
+            return Ok(());
         }
     }
-    let spread = arrivals[arrivals.len() - 1] - arrivals[0];
-    assert!(arrivals.len() > TOKENS, "{arrivals:?}");
-    assert!(
-        spread > Duration::from_millis(60 * (TOKENS as u64 - 2)),
-        "{arrivals:?}"
-    );
+    let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    for event in stream_events(MODEL) {
+        let frame = format!("data: {event}\n\n");
+        stream.write_all(frame.as_bytes()).await?;
+        if (0..TOKENS).any(|number| event.contains(&token(number))) {
+            word.notified().await;
+        }
+    }
+    stream.write_all(b"data: [DONE]\n\n").await
+}
+
+/// The endpoint sends no token before the caller has the one before it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_arrive_one_by_one_and_not_at_the_end() {
+    let word = Arc::new(Notify::new());
+    let mut config = config();
+    config.endpoints = vec![on_word(Arc::clone(&word)).await];
+    let gateway = Running::start(config, None).await;
+    let in_turn = async {
+        let mut body = gateway.open(chat(true)).await.into_body();
+        let (mut text, mut tokens) = (String::new(), 0);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.expect("whole").into_data() else {
+                continue;
+            };
+            text.push_str(&String::from_utf8_lossy(&data));
+            if tokens < TOKENS && text.contains(&token(tokens)) {
+                tokens += 1;
+                word.notify_one();
+            }
+        }
+        (text, tokens)
+    };
+    let (text, tokens) = tokio::time::timeout(PATIENCE, in_turn)
+        .await
+        .expect("what came goes on before the rest comes");
+    assert_eq!(tokens, TOKENS, "{text}");
+    assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

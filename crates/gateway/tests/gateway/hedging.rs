@@ -16,6 +16,7 @@ const PATH: &str = "/v1/chat/completions";
 fn patient(config: &mut GatewayConfig) {
     for endpoint in &mut config.endpoints {
         endpoint.timeouts.first_token = PATIENCE;
+        endpoint.timeouts.whole = PATIENCE;
         endpoint.timeouts.total = PATIENCE;
     }
 }
@@ -121,8 +122,9 @@ async fn the_callers_mistake_ends_a_hedged_call() {
 /// Two attempts are allowed and made; then the first, which is slow, is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hedges_stay_within_the_attempts_of_a_call() {
+    // Time for the hedge to be asked and to fail, also on a busy machine.
     let slow = Fault::Slow {
-        head_ms: 400,
+        head_ms: 3000,
         gap_ms: 1,
     };
     let (slow, bad) = (upstream(slow).await, upstream(Fault::Status(500)).await);
@@ -231,7 +233,11 @@ async fn nothing_is_hedged_without_a_wish_or_a_budget() {
         gap_ms: 1,
     };
     let (slow, good) = (upstream(slow).await, upstream(Fault::None).await);
-    let gateway = start(&[&slow, &good], |config| config.retry.extra_load_ppm = 0).await;
+    let gateway = start(&[&slow, &good], |config| {
+        patient(config);
+        config.retry.extra_load_ppm = 0;
+    })
+    .await;
     let body = in_order(&[&slow], false);
     assert_eq!(gateway.post_to(PATH, &body, &[]).await.status, 200);
     let hedge = [("x-longrun-hedge-ms", "10")];

@@ -40,10 +40,7 @@ impl Region {
         let directory = tempfile::tempdir().expect("a directory");
         let listen = "127.0.0.1:0".parse().expect("an address");
         let log = Log::start_as(origin, directory, listen).await;
-        // Without objectives there are no forecasts: the log grows by what is called, and by nothing else.
-        let mut config = log.config(&[upstream]);
-        config.objectives.clear();
-        let gateway = Running::start(config, Some(log.home())).await;
+        let gateway = log.gateway(&[upstream]).await;
         Self {
             origin,
             log: Some(log),

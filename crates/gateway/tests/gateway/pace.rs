@@ -11,10 +11,14 @@ use http_body_util::BodyExt;
 
 /// Streams over one connection.
 const STREAMS: usize = 40;
+/// Less than the 40 ms that an acknowledgement is delayed, and a lot for what takes a millisecond.
+const NO_STALL: Duration = Duration::from_millis(30);
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// What the fastest quarter took at most. The algorithm stalls nearly all, and a machine that is busy
+/// with other things only some.
+fn lower_quartile(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2]
+    times[times.len() / 4]
 }
 
 /// The second of two small events must not wait until the first is acknowledged. The endpoint
@@ -46,8 +50,8 @@ async fn events_do_not_wait_for_acknowledgements() {
             [first, second, ..] => gaps.push(second - first),
         }
     }
-    let median = median(gaps);
-    assert!(median < Duration::from_millis(15), "median gap {median:?}");
+    let gap = lower_quartile(gaps);
+    assert!(gap < NO_STALL, "three of four gaps are {gap:?} or more");
 }
 
 /// A request of several segments reaches the endpoint, and its answer the caller, without a stall.
@@ -63,6 +67,9 @@ async fn requests_do_not_wait_for_acknowledgements() {
         assert_eq!(gateway.post(body.clone()).await.status, 200);
         times.push(begun.elapsed());
     }
-    let median = median(times);
-    assert!(median < Duration::from_millis(15), "median time {median:?}");
+    let time = lower_quartile(times);
+    assert!(
+        time < NO_STALL,
+        "three of four answers took {time:?} or more"
+    );
 }
