@@ -7,9 +7,13 @@ use hyper::service::service_fn;
 use rcgen::PublicKeyData as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+
+/// Longer than any test takes, also on a busy machine.
+const DRAIN: Duration = Duration::from_secs(60);
 
 /// Answers of a few small events over one connection, again and again: with Nagle's algorithm on
 /// at the server, once the connection counts as interactive, the second event of an answer waits
@@ -34,7 +38,7 @@ async fn small_events_do_not_stall() {
         async {
             let _ = stopped.await;
         },
-        Duration::from_secs(5),
+        DRAIN,
     ));
     let client = client();
     let uri: http::Uri = format!("http://{address}/").parse().expect("a URI");
@@ -45,10 +49,11 @@ async fn small_events_do_not_stall() {
         answer.into_body().collect().await.expect("a whole body");
         took_ms.push(started.elapsed().as_millis());
     }
+    // The algorithm stalls nearly all of them; a machine that is busy with other things, some.
     let stalls = took_ms.iter().filter(|&&took| took >= 40).count();
-    assert!(stalls < 10, "answers took {took_ms:?} ms");
+    assert!(stalls < 30, "answers took {took_ms:?} ms");
     stop.send(()).expect("the server listens");
-    tokio::time::timeout(Duration::from_secs(2), server)
+    tokio::time::timeout(DRAIN / 2, server)
         .await
         .expect("an idle connection does not hold the server up")
         .expect("the server is well");
@@ -59,9 +64,15 @@ async fn a_request_under_way_is_finished_before_the_end() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let service = service_fn(|_| async {
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"whole"))))
+    let (came, word) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let (noting, waiting) = (Arc::clone(&came), Arc::clone(&word));
+    let service = service_fn(move |_| {
+        let (came, word) = (Arc::clone(&noting), Arc::clone(&waiting));
+        async move {
+            came.notify_one();
+            word.notified().await;
+            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from_static(b"whole"))))
+        }
     });
     let server = tokio::spawn(serve(
         listener,
@@ -69,13 +80,18 @@ async fn a_request_under_way_is_finished_before_the_end() {
         async {
             let _ = stopped.await;
         },
-        Duration::from_secs(5),
+        DRAIN,
     ));
     let uri: http::Uri = format!("http://{address}/").parse().expect("a URI");
     let client = client();
     let answer = tokio::spawn(client.get(uri.clone()));
-    tokio::time::sleep(Duration::from_millis(50)).await;
+    came.notified().await;
     stop.send(()).expect("the server listens");
+    let nobody_listens = async { while TcpStream::connect(address).await.is_ok() {} };
+    tokio::time::timeout(DRAIN / 2, nobody_listens)
+        .await
+        .expect("the end has begun");
+    word.notify_one();
     let answer = answer.await.expect("joined").expect("an answer");
     let body = answer
         .into_body()

@@ -11,14 +11,6 @@ const CHUNK: &str =
 const LAST: &str =
     "data: {\"choices\":[{\"index\":0,\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n";
 
-fn deadlines() -> Deadlines {
-    Deadlines {
-        head: Duration::from_millis(300),
-        idle: Duration::from_millis(200),
-        total: Duration::from_millis(800),
-    }
-}
-
 /// Reads one request, returns its head.
 async fn read_request(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
@@ -43,6 +35,13 @@ async fn read_request(stream: &mut TcpStream) -> String {
 /// A server that plays `answer` to its first connection, piece by piece, and then closes.
 /// The handle gives the request as it came.
 async fn scripted(answer: Vec<String>) -> (Upstream, tokio::task::JoinHandle<String>) {
+    scripted_within(answer, Deadlines::default()).await
+}
+
+async fn scripted_within(
+    answer: Vec<String>,
+    deadlines: Deadlines,
+) -> (Upstream, tokio::task::JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = tokio::spawn(async move {
@@ -50,7 +49,7 @@ async fn scripted(answer: Vec<String>) -> (Upstream, tokio::task::JoinHandle<Str
         let request = read_request(&mut stream).await;
         for piece in answer {
             if piece == "hang" {
-                tokio::time::sleep(Duration::from_secs(5)).await;
+                std::future::pending::<()>().await;
             }
             stream.write_all(piece.as_bytes()).await.expect("written");
             stream.flush().await.expect("flushed");
@@ -63,7 +62,7 @@ async fn scripted(answer: Vec<String>) -> (Upstream, tokio::task::JoinHandle<Str
         &format!("http://{address}"),
         Some(key),
         crate::http::client(),
-        deadlines(),
+        deadlines,
     )
     .expect("a URL");
     (upstream, server)
@@ -221,7 +220,12 @@ async fn statuses_come_with_their_bodies() {
 
 #[tokio::test]
 async fn silence_is_a_timeout_of_its_stage() {
-    let (upstream, server) = scripted(vec!["hang".to_owned()]).await;
+    // One short deadline for each stage: the others must not be late, however busy the machine is.
+    let short_head = Deadlines {
+        head: Duration::from_millis(300),
+        ..Deadlines::default()
+    };
+    let (upstream, server) = scripted_within(vec!["hang".to_owned()], short_head).await;
     let error = chat(&upstream).await.expect_err("no head");
     assert!(
         matches!(
@@ -237,7 +241,11 @@ async fn silence_is_a_timeout_of_its_stage() {
 
     let mut script = stream_of(&[CHUNK]);
     script.push("hang".to_owned());
-    let (upstream, server) = scripted(script).await;
+    let short_idle = Deadlines {
+        idle: Duration::from_millis(200),
+        ..Deadlines::default()
+    };
+    let (upstream, server) = scripted_within(script, short_idle).await;
     let mut events = chat(&upstream).await.expect("a reply").into_events();
     let (_, error) = drain(&mut events).await;
     assert!(
@@ -252,13 +260,13 @@ async fn silence_is_a_timeout_of_its_stage() {
     );
     server.abort();
 
-    // Never idle, never done.
-    let frames = vec![CHUNK; 1000];
-    let mut slow = Vec::new();
-    for piece in stream_of(&frames) {
-        slow.push(piece);
-    }
-    let (upstream, server) = scripted(slow).await;
+    // Never idle, and done long after its time. The head has to come within that time as well.
+    let slow = stream_of(&vec![CHUNK; 5000]);
+    let short_total = Deadlines {
+        total: Duration::from_secs(2),
+        ..Deadlines::default()
+    };
+    let (upstream, server) = scripted_within(slow, short_total).await;
     let mut events = chat(&upstream).await.expect("a reply").into_events();
     let (_, error) = drain(&mut events).await;
     assert!(
@@ -284,7 +292,7 @@ async fn nobody_there() {
         &format!("http://{address}/v1/"),
         None,
         client.clone(),
-        deadlines(),
+        Deadlines::default(),
     )
     .expect("a URL");
     let error = chat(&upstream).await.expect_err("refused");
@@ -298,7 +306,11 @@ async fn nobody_there() {
         ),
         "{error:?}"
     );
-    let upstream = Upstream::new("http://name.invalid", None, client, deadlines()).expect("a URL");
+    let short = Deadlines {
+        head: Duration::from_millis(300),
+        ..Deadlines::default()
+    };
+    let upstream = Upstream::new("http://name.invalid", None, client, short).expect("a URL");
     let error = chat(&upstream).await.expect_err("no such name");
     assert!(
         matches!(
@@ -363,7 +375,7 @@ async fn dropping_the_events_hangs_up() {
         None::<FinishReason>
     );
     drop(events);
-    let left = tokio::time::timeout(Duration::from_secs(2), server)
+    let left = tokio::time::timeout(Duration::from_secs(20), server)
         .await
         .expect("the hang-up arrives")
         .expect("the server is well");
