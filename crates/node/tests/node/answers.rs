@@ -196,36 +196,46 @@ async fn fifty_at_once_get_fifty_receipts() {
     assert_eq!(numbers, (1..=50).collect());
 }
 
-/// Nagle's algorithm and delayed acknowledgements would hold every small event back for 40 ms.
-#[tokio::test]
-async fn a_stream_does_not_stall() {
+/// How long each piece of an answer in six events, 5 ms apart, was waited for, ms.
+async fn waits_ms(it: &Fixture, seq: u64) -> Vec<u128> {
     use futures_util::StreamExt;
     use http_body_util::{BodyExt, Full};
-    let it = Fixture::start().await;
     let mut request = hyper::Request::post(it.url("/v1/chat/completions"));
-    for (name, value) in recording(1) {
+    for (name, value) in recording(seq) {
         request = request.header(name, value);
     }
-    let body = Full::new(chat(says::STEADY, true).into());
+    let body = Full::new(chat(says::BRIEF, true).into());
     let response = it.send(request.body(body).expect("a request")).await;
     let mut body = response.into_body().into_data_stream();
     let mut last = std::time::Instant::now();
-    let mut gaps = Vec::new();
+    let mut waits = Vec::new();
     while let Some(piece) = body.next().await {
         piece.expect("a piece");
-        gaps.push(last.elapsed().as_millis());
+        waits.push(last.elapsed().as_millis());
         last = std::time::Instant::now();
     }
+    waits
+}
+
+/// Nagle's algorithm would hold the second small event of an answer back until the first is
+/// acknowledged, 40 ms later, once the connection looks like questions and answers. It stalls nearly all
+/// of many short streams over one connection; a machine that is busy with other things, some.
+#[tokio::test]
+async fn streams_do_not_stall() {
+    const STREAMS: u64 = 40;
+    let it = Fixture::start().await;
+    let (mut smooth, mut all) = (0, Vec::new());
+    for seq in 1..=STREAMS {
+        let waits = waits_ms(&it, seq).await;
+        // The last pieces wait for the receipt, and so for the disk.
+        let stalled = waits.iter().take(3).any(|&wait| wait >= 35);
+        let waited_for = waits.iter().filter(|&&wait| wait > 0).count();
+        smooth += u64::from(!stalled && waited_for > 3);
+        all.push(waits);
+    }
     assert!(
-        gaps.len() > 20,
-        "forty events arrived in {} pieces",
-        gaps.len()
-    );
-    let stalls = gaps.iter().filter(|&&gap| gap >= 35).count();
-    assert!(
-        stalls < gaps.len() / 3,
-        "{stalls} of {} pieces came 35 ms late or more",
-        gaps.len()
+        smooth > STREAMS / 4,
+        "{smooth} of {STREAMS} streams came piece by piece and without a stall: {all:?}"
     );
 }
 

@@ -54,6 +54,7 @@ pub(crate) fn recorder_with(directory: &Path, change: impl FnOnce(&mut Config)) 
 /// A running node and a client for it.
 pub(crate) struct Fixture {
     pub(crate) node: Node,
+    pub(crate) asked: Arc<AtomicUsize>,
     pub(crate) canceled: Arc<AtomicUsize>,
     pub(crate) directory: Arc<tempfile::TempDir>,
     client: Client,
@@ -70,12 +71,12 @@ impl Fixture {
     ) -> Fixture {
         let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
         let engine = Scripted::new(MODEL);
-        let canceled = engine.canceled.clone();
+        let (asked, canceled) = (engine.asked.clone(), engine.canceled.clone());
         let recorder = recorder_with(&directory.path().join("node"), config);
         let mut model = Served::engine(Arc::new(engine));
         served(&mut model);
         let mut fixture = Fixture::serving(recorder, vec![model], directory).await;
-        fixture.canceled = canceled;
+        (fixture.asked, fixture.canceled) = (asked, canceled);
         fixture
     }
 
@@ -95,6 +96,7 @@ impl Fixture {
         let client = engine::http::client();
         Fixture {
             node,
+            asked: Arc::default(),
             canceled: Arc::default(),
             directory,
             client,
@@ -193,16 +195,25 @@ impl Fixture {
             .expect("a receipt in time")
     }
 
-    pub(crate) async fn canceled(&self, count: usize) {
-        let seen = async {
-            while self.canceled.load(Ordering::SeqCst) < count {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        };
-        tokio::time::timeout(Duration::from_secs(10), seen)
-            .await
-            .expect("the engine was canceled");
+    /// Waits until the engine was asked so many times.
+    pub(crate) async fn asked(&self, count: usize) {
+        until(&self.asked, count, "the engine was asked").await;
     }
+
+    pub(crate) async fn canceled(&self, count: usize) {
+        until(&self.canceled, count, "the engine was canceled").await;
+    }
+}
+
+async fn until(counter: &AtomicUsize, count: usize, what: &str) {
+    let seen = async {
+        while counter.load(Ordering::SeqCst) < count {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), seen)
+        .await
+        .expect(what);
 }
 
 /// The headers of a caller who records.

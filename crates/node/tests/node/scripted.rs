@@ -24,10 +24,14 @@ pub(crate) mod says {
     pub(crate) const TALK: &str = "talk for ever";
     /// Forty words, one every 5 ms.
     pub(crate) const STEADY: &str = "talk steadily";
+    /// Four words, one every 5 ms.
+    pub(crate) const BRIEF: &str = "talk briefly";
 }
 
 pub(crate) struct Scripted {
     description: Description,
+    /// Answers that were asked for.
+    pub(crate) asked: Arc<AtomicUsize>,
     /// Answers that were dropped before their end.
     pub(crate) canceled: Arc<AtomicUsize>,
 }
@@ -56,6 +60,7 @@ impl Scripted {
                 batch_size: Some(1),
                 context_length: Some(2048),
             },
+            asked: Arc::default(),
             canceled: Arc::default(),
         }
     }
@@ -128,6 +133,7 @@ impl Engine for Scripted {
             canceled: self.canceled.clone(),
             armed: true,
         };
+        self.asked.fetch_add(1, Ordering::SeqCst);
         async move {
             let last = request
                 .messages
@@ -158,6 +164,7 @@ impl Engine for Scripted {
                 says::THINK => Box::pin(stream::pending()),
                 says::TALK => Box::pin(paced(words(&"on and ".repeat(100_000)), 5)),
                 says::STEADY => Box::pin(paced(words(&"word ".repeat(40)), 5)),
+                says::BRIEF => Box::pin(paced(words(&"word ".repeat(4)), 5)),
                 _ => Box::pin(stream::iter(words(&text).into_iter().map(Ok))),
             };
             let guarded = events.inspect(move |event| {

@@ -243,9 +243,10 @@ async fn a_client_that_leaves_cancels_the_engine_and_the_receipt_says_so() {
     // While waiting for an answer in one piece, and while waiting in the queue.
     for (seq, says) in [(3, says::THINK), (4, says::QUEUE)] {
         let client = open(&it, &chat(says, false), seq).await;
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        let count = usize::try_from(seq).expect("small");
+        it.asked(count).await;
         drop(client);
-        it.canceled(usize::try_from(seq).expect("small")).await;
+        it.canceled(count).await;
         let (record, receipt) = it.receipt(seq).await;
         assert_eq!(
             (receipt.outcome, receipt.http_status.code()),

@@ -83,10 +83,10 @@ pub(crate) async fn in_front_of(outside: &Outside) -> Fixture {
 }
 
 async fn in_front(url: &str) -> Fixture {
-    let deadlines = Deadlines {
-        head: Duration::from_millis(500),
-        ..Deadlines::default()
-    };
+    in_front_within(url, Deadlines::default()).await
+}
+
+async fn in_front_within(url: &str, deadlines: Deadlines) -> Fixture {
     let key = ApiKey::new(KEY).expect("a key");
     let upstream = Upstream::new(url, Some(key), engine::http::client(), deadlines).expect("a URL");
     let directory = Arc::new(tempfile::tempdir().expect("a temporary directory"));
@@ -297,23 +297,27 @@ async fn an_upstream_that_hangs_or_is_not_there() {
         Body::from_stream(futures_util::stream::pending::<Result<Bytes, std::io::Error>>())
     });
     let it = in_front_of(&hangs).await;
-    // The head comes, the body never does: the client gives up first.
-    let call = it.post(chat("hi", false), Some(1));
-    assert!(
-        tokio::time::timeout(Duration::from_millis(200), call)
-            .await
-            .is_err()
-    );
+    // The head comes, the body never does: the client gives up once the request is there.
+    let seen = async {
+        while hangs.seen.lock().expect("whole").is_empty() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        answered = it.post(chat("hi", false), Some(1)) => panic!("{} came", answered.status),
+        () = seen => {}
+    }
     assert_eq!(it.receipt(1).await.1.outcome, Outcome::Canceled);
 
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port");
-    let it = in_front(&format!(
-        "http://{}/v1",
-        silent.local_addr().expect("bound")
-    ))
-    .await;
+    let url = format!("http://{}/v1", silent.local_addr().expect("bound"));
+    let short_head = Deadlines {
+        head: Duration::from_millis(500),
+        ..Deadlines::default()
+    };
+    let it = in_front_within(&url, short_head).await;
     let answered = it.post(chat("hi", false), Some(1)).await;
     assert_eq!(answered.status, 504);
     answered.checked(Outcome::Timeout, 1);
