@@ -20,15 +20,13 @@ fn killed_at_any_moment_every_number_is_accounted_for() {
     let fixture = Fixture::new();
     let mut seed = 0x5eed_u64;
     let mut voided: BTreeSet<(StreamId, u64)> = BTreeSet::new();
-    let mut kept = 0;
     for run in 0..RUNS {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        let acknowledged = run_child(
-            &fixture.file(),
-            Duration::from_millis(20 + (seed >> 33) % 60),
-        );
+        let life = Duration::from_millis(20 + (seed >> 33) % 60);
+        // Every second child gets to its work, however busy the machine is.
+        let acknowledged = run_child(&fixture.file(), life, run % 2 == 0);
         let Opened {
             spool,
             lost,
@@ -85,17 +83,16 @@ fn killed_at_any_moment_every_number_is_accounted_for() {
             leased,
             "run {run}: a number is missing"
         );
-        kept = recorded.len();
     }
-    assert!(kept > 100, "the children did hardly any work: {kept} rows");
 }
 
 fn tag(id: &[u8; 32]) -> u64 {
     u64::from_be_bytes(id[..8].try_into().expect("eight bytes"))
 }
 
-/// Starts a child, kills it, and gives the tags that it said were durable.
-fn run_child(file: &Path, life: Duration) -> Vec<u64> {
+/// The tags that a child said were durable until it was killed: `life` after it came up or, where it
+/// `works`, after the first was.
+fn run_child(file: &Path, life: Duration, works: bool) -> Vec<u64> {
     let mut child = Command::new(std::env::current_exe().expect("known"))
         .args([
             "--exact",
@@ -106,20 +103,22 @@ fn run_child(file: &Path, life: Duration) -> Vec<u64> {
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    let ready = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .any(|line| line.ends_with("ready"));
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    // The last line may be cut short; a complete one ends in a full stop.
+    let durable = |line: String| -> Option<u64> { line.strip_suffix('.')?.parse().ok() };
+    let mut lines = lines.map_while(Result::ok);
+    let ready = lines.any(|line| line.ends_with("ready"));
     assert!(ready, "the child came up");
+    let mut tags: Vec<u64> = Vec::new();
+    if works {
+        let first = lines.find_map(durable);
+        tags.push(first.expect("it works until it is killed"));
+    }
     std::thread::sleep(life);
     child.kill().expect("killed");
     child.wait().expect("reaped");
-    // The last line may be cut short; a complete one ends in a full stop.
-    lines
-        .map_while(Result::ok)
-        .filter_map(|line| line.strip_suffix('.').and_then(|tag| tag.parse().ok()))
-        .collect()
+    tags.extend(lines.filter_map(durable));
+    tags
 }
 
 fn child(file: &Path) {
