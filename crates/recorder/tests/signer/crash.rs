@@ -10,12 +10,19 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+#[allow(dead_code, reason = "no log is needed here")]
+mod common;
+
 use crate::common::*;
 use record::{Endpoint, NumberedKind, Outcome, Predicate, RecordId};
 use recorder::{Config, Context, Recorder};
 
 const CHILD: &str = "LONGRUN_TEST_RECORDER_CHILD";
 const MODELS: [&str; 3] = ["a", "b", "c d"];
+/// What a child says before it asks for a new number of each model.
+const ASKS: &str = "asks";
+/// Of a busy stream's numbers the spool is told so many more than anybody has, at most.
+const AHEAD_MAX: u64 = 7;
 
 #[test]
 fn killed_at_any_moment_every_number_is_accounted_for() {
@@ -28,25 +35,33 @@ fn killed_at_any_moment_every_number_is_accounted_for() {
         return runtime.block_on(child(Path::new(&directory)));
     }
     let signer = Signer::new(None);
-    let mut acknowledged = BTreeSet::new();
+    let mut acknowledged: BTreeSet<RecordId> = BTreeSet::new();
+    let mut asked: u64 = 0;
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>());
     let number = |name: &str, default| number(name).map_or(default, |n| n.expect("a number"));
     let mut seed = number("LONGRUN_SEED", 42);
-    for _ in 0..number("LONGRUN_KILLS", 100) {
+    let kills = number("LONGRUN_KILLS", 100);
+    for run in 0..kills {
         seed = seed
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1_442_695_040_888_963_407);
-        // From the middle of the first start to well into the work.
+        // From the middle of a start, or of the work, which every second child gets to however busy
+        // the machine is.
         let life = Duration::from_millis((seed >> 33) % 90);
-        acknowledged.extend(run_child(&signer.config.directory, life));
+        let said = run_child(&signer.config.directory, life, run % 2 == 0);
+        asked += said.iter().filter(|line| *line == ASKS).count() as u64;
+        // A line may be cut short by the kill; a whole one ends in a full stop.
+        let whole = said.iter().filter_map(|line| line.strip_suffix('.'));
+        acknowledged.extend(whole.filter_map(|id| id.parse::<RecordId>().ok()));
     }
     runtime.block_on(async {
         let recorder = signer.open();
-        check(&recorder, &acknowledged).await;
+        check(&recorder, &acknowledged, asked + AHEAD_MAX * kills).await;
     });
 }
 
-async fn check(recorder: &Recorder, acknowledged: &BTreeSet<RecordId>) {
+/// No stream may have used more numbers than `used_max`.
+async fn check(recorder: &Recorder, acknowledged: &BTreeSet<RecordId>, used_max: u64) {
     let mut covered: BTreeMap<(Endpoint, NumberedKind), BTreeMap<u64, &str>> = BTreeMap::new();
     let mut ids = BTreeSet::new();
     let mut cover = |endpoint: &Endpoint, kind, seq, by| {
@@ -79,7 +94,6 @@ async fn check(recorder: &Recorder, acknowledged: &BTreeSet<RecordId>) {
     assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
     let marks = recorder.high_marks().await.expect("read");
     assert_eq!(marks.len(), MODELS.len());
-    let (mut records, mut voids) = (0, 0);
     for (endpoint, kind, high) in marks {
         let numbers = covered
             .remove(&(endpoint.clone(), kind))
@@ -89,22 +103,19 @@ async fn check(recorder: &Recorder, acknowledged: &BTreeSet<RecordId>) {
             numbers.keys().copied().eq(1..=last),
             "{endpoint}: a number is missing"
         );
+        // Numbers in somebody's hands and on their way to the disk are voided; never whole blocks.
+        assert!(
+            last <= used_max,
+            "{endpoint}: {last} numbers are used, of {used_max} at most"
+        );
         // The rest was leased and never handed out: it goes on there.
         let next = recorder.lease(&endpoint, kind).await.expect("a number");
         assert!(next.seq().number() == last + 1 && last <= high);
         next.give_back();
-        records += numbers.values().filter(|&&by| by == "record").count();
-        voids += numbers.values().filter(|&&by| by == "void").count();
     }
-    // Numbers in somebody's hands and on their way to the disk; never whole blocks.
-    assert!(voids < records, "{voids} voids for {records} records");
     assert!(
         covered.is_empty(),
         "records of streams that were never leased"
-    );
-    assert!(
-        records > 100 && !acknowledged.is_empty(),
-        "hardly any work: {records} records"
     );
 }
 
@@ -133,7 +144,7 @@ async fn of_a_busy_stream_at_most_seven_numbers_too_many_are_voided() {
     }
     let handed_out = HANDED_OUT as u64;
     assert!(
-        (handed_out..=handed_out + 7).contains(&voided),
+        (handed_out..=handed_out + AHEAD_MAX).contains(&voided),
         "{voided} voided"
     );
     let next = number(&again, "a").await;
@@ -153,33 +164,34 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-fn run_child(directory: &Path, life: Duration) -> Vec<RecordId> {
+/// What a child said until it was killed: `life` after it came up or, where it `works`, after the first
+/// records of every model were durable.
+fn run_child(directory: &Path, life: Duration, works: bool) -> Vec<String> {
     let mut child = Command::new(std::env::current_exe().expect("known"))
         .args([
             "--exact",
-            "crash::killed_at_any_moment_every_number_is_accounted_for",
+            "killed_at_any_moment_every_number_is_accounted_for",
             "--nocapture",
         ])
         .env(CHILD, directory)
         .stdout(Stdio::piped())
         .spawn()
         .expect("started");
-    let mut lines = BufReader::new(child.stdout.take().expect("piped")).lines();
-    assert!(
-        lines
-            .by_ref()
-            .map_while(Result::ok)
-            .any(|line| line.ends_with("here")),
-        "it started"
-    );
+    let lines = BufReader::new(child.stdout.take().expect("piped")).lines();
+    let mut lines = lines.map_while(Result::ok);
+    assert!(lines.any(|line| line.ends_with("here")), "it started");
+    let mut said = Vec::new();
+    let mut durable = 0;
+    while works && durable < MODELS.len() {
+        let line = lines.next().expect("it works until it is killed");
+        durable += usize::from(line.ends_with('.'));
+        said.push(line);
+    }
     std::thread::sleep(life);
     child.kill().expect("killed");
     child.wait().expect("reaped");
-    // A line may be cut short by the kill; a whole one ends in a full stop.
-    lines
-        .map_while(Result::ok)
-        .filter_map(|line| line.strip_suffix('.').and_then(|id| id.parse().ok()))
-        .collect()
+    said.extend(lines);
+    said
 }
 
 #[allow(clippy::print_stdout)] // how a child tells its parent
@@ -189,6 +201,10 @@ async fn child(directory: &Path) {
     let recorder = Recorder::open(&config, Context::system().expect("randomness")).expect("opens");
     let mut held = Vec::new();
     for i in 0u64.. {
+        // The sixth of seven gets the number that the fifth gives back.
+        if i % 7 != 5 {
+            println!("{ASKS}");
+        }
         for model in MODELS {
             let number = number(&recorder, model).await;
             match i % 7 {

@@ -1,7 +1,6 @@
 //! Signers in temporary directories, with a log of their own that does what it is told.
 
 mod common;
-mod crash;
 mod recording;
 mod refusals;
 mod succession;
