@@ -95,23 +95,7 @@ impl Local {
             return Err(Error::new(ErrorKind::Refused, message));
         }
         let number = self.temporaries.fetch_add(1, Ordering::Relaxed);
-        let path = self.root.join(TEMPORARY).join(number.to_string());
-        let write = || -> std::io::Result<File> {
-            let mut file = private_file()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .open(&path)?;
-            file.write_all(bytes)?;
-            Ok(file)
-        };
-        match write() {
-            Ok(file) => Ok(Draft { path, file }),
-            Err(error) => Err(Error::unavailable(
-                format_args!("writing {}", path.display()),
-                error,
-            )),
-        }
+        Draft::write(self.root.join(TEMPORARY).join(number.to_string()), bytes)
     }
 
     /// Moves a temporary file to its place, making the directories above it. Returns the
@@ -284,17 +268,45 @@ impl Blobs for Local {
     }
 }
 
-/// A temporary file that was written.
+/// A temporary file. Unless it was moved to its place it goes with this: a full disk that kept every
+/// failed attempt at writing would never have room again.
 struct Draft {
     path: PathBuf,
     file: File,
 }
 
 impl Draft {
+    fn write(path: PathBuf, bytes: &[u8]) -> Result<Draft> {
+        let fail = |path: &Path, error| {
+            Error::unavailable(format_args!("writing {}", path.display()), error)
+        };
+        let opened = private_file()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&path);
+        let draft = match opened {
+            Ok(file) => Draft { path, file },
+            Err(error) => return Err(fail(&path, error)),
+        };
+        let mut file = &draft.file;
+        match file.write_all(bytes) {
+            Ok(()) => Ok(draft),
+            Err(error) => Err(fail(&draft.path, error)),
+        }
+    }
+
     fn flush(&self) -> Result<()> {
         self.file.sync_all().map_err(|error| {
             Error::unavailable(format_args!("flushing {}", self.path.display()), error)
         })
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // Moved away by now, as a rule; what cannot be removed goes at the next opening.
+        let _ = fs::remove_file(&self.path);
     }
 }
 
@@ -335,7 +347,11 @@ pub fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
         file.sync_all()?;
         fs::rename(&draft, path)
     };
-    write().map_err(fail)?;
+    write().map_err(|error| {
+        // What was written in part must not stay and fill the disk.
+        let _ = fs::remove_file(&draft);
+        fail(error)
+    })?;
     let parent = path
         .parent()
         .filter(|parent| !parent.as_os_str().is_empty());

@@ -150,6 +150,48 @@ fn a_crash_while_making_the_directory_is_made_good() {
     );
 }
 
+/// A sequencer goes on after a write that failed, and tries again until the disk has room.
+#[test]
+fn what_could_not_be_written_leaves_nothing_behind() {
+    let directory = tempdir().unwrap();
+    let store = Local::open(directory.path(), VERSION).unwrap();
+    let temporary = directory.path().join(TEMPORARY);
+    let left = || fs::read_dir(&temporary).unwrap().count();
+    // Whatever is written to the draft with this number, the disk is full.
+    let full_at = |number: u64| {
+        std::os::unix::fs::symlink("/dev/full", temporary.join(number.to_string())).unwrap();
+    };
+
+    full_at(0);
+    let error = store.put_new("staging/1", b"x").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+    assert_eq!(left(), 0);
+
+    full_at(1);
+    store.put_replace("checkpoint", b"x").unwrap_err();
+    assert_eq!(left(), 0);
+
+    // The drafts before the one that failed go as well.
+    full_at(4);
+    let files: Vec<_> = (0..4)
+        .map(|i| (format!("tile/0/00{i}"), b"x".to_vec()))
+        .collect();
+    store.put_new_all(&files).unwrap_err();
+    assert_eq!(left(), 0);
+    assert_eq!(store.list("tile").unwrap(), Vec::<String>::new());
+
+    // Written, and then there is no place for it.
+    store.put_new("file", b"x").unwrap();
+    store.put_new("file/below", b"x").unwrap_err();
+    assert_eq!(left(), 0);
+
+    let taken = directory.path().join("taken");
+    fs::create_dir(&taken).unwrap();
+    let before = contents(directory.path());
+    replace_file(&taken, b"x").unwrap_err();
+    assert_eq!(contents(directory.path()), before);
+}
+
 #[test]
 fn two_processes_that_start_at_once_end_up_with_one_owner() {
     for _ in 0..20 {
