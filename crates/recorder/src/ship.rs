@@ -14,6 +14,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -57,11 +58,7 @@ impl Shipped {
     /// Resolves after the next answer of the log has been stored.
     pub(crate) async fn changed(&self) {
         // An answer may slip in before the wait begins; nobody should sleep through it for long.
-        let _ = tokio::time::timeout(
-            std::time::Duration::from_millis(50),
-            self.changed.notified(),
-        )
-        .await;
+        let _ = tokio::time::timeout(Duration::from_millis(50), self.changed.notified()).await;
     }
 
     fn note(&self, error: Option<String>) {
@@ -83,9 +80,18 @@ pub(crate) struct Shipper {
 #[derive(Clone)]
 struct Batch {
     rows: Arc<Vec<Pending>>,
+    /// How many failures had counted when it was sent last.
+    sent_after: u64,
 }
 
 impl Batch {
+    fn new(rows: Vec<Pending>) -> Batch {
+        Batch {
+            rows: Arc::new(rows),
+            sent_after: 0,
+        }
+    }
+
     fn is_pinned(&self) -> bool {
         self.rows.iter().any(|row| row.pinned)
     }
@@ -103,11 +109,41 @@ struct Voyage {
     cursor: i64,
     backoff: backoff::Backoff,
     not_before: Option<Instant>,
+    /// Failures that counted so far.
+    failures: u64,
     /// The trouble that was told last: said once, not at every try.
     told: Option<String>,
 }
 
 impl Voyage {
+    fn new(shipping: &Shipping, jitter_seed: u64) -> Voyage {
+        Voyage {
+            flying: FuturesUnordered::new(),
+            barrier: 0,
+            again: VecDeque::new(),
+            cursor: 0,
+            backoff: backoff::Backoff::new(shipping, jitter_seed),
+            not_before: None,
+            failures: 0,
+            told: None,
+        }
+    }
+
+    /// Waits after a failure, of a request that was sent after so many others. What flew together fails
+    /// together: one outage is one failure, however many requests it takes down, and only a log that asks
+    /// for more time makes the wait for it longer. Gives how long that is from now on.
+    fn hold(&mut self, sent_after: u64, asked: Option<Duration>, now: Instant) -> Duration {
+        let wait = if sent_after == self.failures || !self.backoff.is_failing() {
+            self.failures += 1;
+            Some(self.backoff.next(asked))
+        } else {
+            asked.map(|asked| self.backoff.bounded(asked))
+        };
+        self.not_before = self.not_before.max(wait.map(|wait| now + wait));
+        self.not_before
+            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
     /// The next of the batches that wait. A pinned one waits for all before it; nothing after it
     /// has been read yet.
     fn may_fly(&mut self) -> Option<Batch> {
@@ -122,21 +158,13 @@ impl Voyage {
 impl Shipper {
     /// Runs until it is aborted. `durable` is notified when rows were committed.
     pub(crate) async fn run(self, durable: &Notify) {
-        let mut voyage = Voyage {
-            flying: FuturesUnordered::new(),
-            barrier: 0,
-            again: VecDeque::new(),
-            cursor: 0,
-            backoff: backoff::Backoff::new(&self.shipping, self.jitter_seed),
-            not_before: None,
-            told: None,
-        };
+        let mut voyage = Voyage::new(&self.shipping, self.jitter_seed);
         loop {
             let idle = match self.launch(&mut voyage).await {
                 Ok(idle) => idle,
                 Err(error) => {
                     self.shipped.note(Some(error.to_string()));
-                    voyage.not_before = Some(Instant::now() + voyage.backoff.next(None));
+                    voyage.hold(voyage.failures, None, Instant::now());
                     false
                 }
             };
@@ -166,7 +194,7 @@ impl Shipper {
             self.shipping.in_flight
         };
         while voyage.not_before.is_none() && voyage.flying.len() < limit {
-            let batch = match voyage.may_fly() {
+            let mut batch = match voyage.may_fly() {
                 Some(batch) => batch,
                 None if voyage.barrier > 0 => return Ok(false),
                 None => {
@@ -179,6 +207,7 @@ impl Shipper {
                     continue;
                 }
             };
+            batch.sent_after = voyage.failures;
             let (home, sender) = (self.home.clone(), self.sender);
             let timeout = self.shipping.timeout;
             voyage.flying.push(Box::pin(async move {
@@ -202,12 +231,11 @@ impl Shipper {
         let pinned = first.pinned;
         let alike = rows.iter().take_while(|row| row.pinned == pinned).count();
         rows.truncate(alike);
-        Ok(Some(Batch {
-            rows: Arc::new(rows),
-        }))
+        Ok(Some(Batch::new(rows)))
     }
 
     async fn land(&self, voyage: &mut Voyage, batch: Batch, outcome: Result<Answer, ShipError>) {
+        let sent_after = batch.sent_after;
         let error = match outcome {
             Ok(answer) => match self.store(&batch, answer).await {
                 Ok(left) => {
@@ -237,9 +265,7 @@ impl Shipper {
                 let (head, tail) = batch.rows.split_at(batch.rows.len() / 2);
                 voyage.barrier += usize::from(batch.is_pinned());
                 for half in [tail, head] {
-                    voyage.again.push_front(Batch {
-                        rows: Arc::new(half.to_vec()),
-                    });
+                    voyage.again.push_front(Batch::new(half.to_vec()));
                 }
                 return;
             }
@@ -248,7 +274,7 @@ impl Shipper {
                 error
             }
         };
-        let wait = voyage.backoff.next(error.retry_after());
+        let wait = voyage.hold(sent_after, error.retry_after(), Instant::now());
         let trouble = error.to_string();
         if voyage.told.as_ref() == Some(&trouble) {
             tracing::debug!(%error, wait_ms = wait.as_millis(), "records could not be shipped yet");
@@ -257,7 +283,6 @@ impl Shipper {
             voyage.told = Some(trouble.clone());
         }
         self.shipped.note(Some(trouble));
-        voyage.not_before = Some(Instant::now() + wait);
     }
 
     /// The log took all that it was sent.
@@ -304,11 +329,9 @@ impl Shipper {
             .rows
             .iter()
             .filter(|row| again.iter().any(|(n, _)| *n == row.n));
-        Ok(Some((
-            Batch {
-                rows: Arc::new(rows.cloned().collect()),
-            },
-            message,
-        )))
+        Ok(Some((Batch::new(rows.cloned().collect()), message)))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,7 +34,12 @@ impl Backoff {
             .unwrap_or(u64::MAX)
             .saturating_add(1);
         let wait = half + Duration::from_micros(self.draw() % span);
-        asked.map_or(wait, |asked| asked.min(self.max).max(wait))
+        asked.map_or(wait, |asked| self.bounded(asked).max(wait))
+    }
+
+    /// What the log asked for, as far as it is listened to.
+    pub(super) fn bounded(&self, asked: Duration) -> Duration {
+        asked.min(self.max)
     }
 
     pub(super) fn reset(&mut self) {
