@@ -95,6 +95,12 @@ impl Batch {
     fn is_pinned(&self) -> bool {
         self.rows.iter().any(|row| row.pinned)
     }
+
+    /// Its first rows, and the others.
+    fn split_at(&self, count: usize) -> (Batch, Batch) {
+        let (head, tail) = self.rows.split_at(count);
+        (Batch::new(head.to_vec()), Batch::new(tail.to_vec()))
+    }
 }
 
 type Flight = BoxFuture<'static, (Batch, Result<Answer, ShipError>)>;
@@ -111,12 +117,17 @@ struct Voyage {
     not_before: Option<Instant>,
     /// Failures that counted so far.
     failures: u64,
+    /// Records in a request, at most, by what the log took of those before.
+    share: usize,
+    /// The same of a log that takes everything.
+    share_max: usize,
     /// The trouble that was told last: said once, not at every try.
     told: Option<String>,
 }
 
 impl Voyage {
     fn new(shipping: &Shipping, jitter_seed: u64) -> Voyage {
+        let share_max = shipping.batch_records.max(1);
         Voyage {
             flying: FuturesUnordered::new(),
             barrier: 0,
@@ -125,6 +136,8 @@ impl Voyage {
             backoff: backoff::Backoff::new(shipping, jitter_seed),
             not_before: None,
             failures: 0,
+            share: share_max,
+            share_max,
             told: None,
         }
     }
@@ -144,13 +157,59 @@ impl Voyage {
             .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 
-    /// The next of the batches that wait. A pinned one waits for all before it; nothing after it
-    /// has been read yet.
+    /// The next of the batches that wait, as much of it as the log takes at a time. A pinned one waits
+    /// for all before it; nothing after it has been read yet.
     fn may_fly(&mut self) -> Option<Batch> {
-        match self.again.iter().position(|batch| !batch.is_pinned()) {
+        let next = match self.again.iter().position(|batch| !batch.is_pinned()) {
             Some(at) => self.again.remove(at),
             None if self.flying.is_empty() => self.again.pop_front(),
             None => None,
+        }?;
+        if next.rows.len() <= self.share {
+            return Some(next);
+        }
+        let (head, tail) = next.split_at(self.share);
+        self.barrier += usize::from(tail.is_pinned());
+        self.again.push_front(tail);
+        Some(head)
+    }
+
+    /// How many requests may be under way. After a failure one goes ahead to try the water, and a log
+    /// that takes a part of what it is sent is not sent several such parts at once.
+    fn fleet(&self, in_flight: usize) -> usize {
+        if self.backoff.is_failing() || self.is_rationed() {
+            1
+        } else {
+            in_flight
+        }
+    }
+
+    fn is_rationed(&self) -> bool {
+        self.share < self.share_max
+    }
+
+    /// Learns from an answer how much the log takes at a time. Whatever it does not take is sent again,
+    /// and may cost both sides as much as what it takes: so the next request is no larger than what it
+    /// took of this one, and doubles as long as it takes everything.
+    fn note_taken(&mut self, taken: usize, left: usize) {
+        // A log that answers and takes nothing is asked ever more seldom as well.
+        if taken > 0 {
+            self.backoff.reset();
+        }
+        let next = if left == 0 {
+            self.share.saturating_add(taken)
+        } else {
+            taken
+        };
+        self.share = next.clamp(1, self.share_max);
+    }
+
+    /// Rows of a batch that the log did not take. The order of pinned ones is kept.
+    fn put_back(&mut self, rest: Batch) {
+        if rest.is_pinned() {
+            self.again.push_front(rest);
+        } else {
+            self.again.push_back(rest);
         }
     }
 }
@@ -187,12 +246,7 @@ impl Shipper {
 
     /// Sends as much as may fly now; true if the spool held nothing more.
     async fn launch(&self, voyage: &mut Voyage) -> Result<bool, RecorderError> {
-        // After a failure one batch goes ahead to try the water.
-        let limit = if voyage.backoff.is_failing() {
-            1
-        } else {
-            self.shipping.in_flight
-        };
+        let limit = voyage.fleet(self.shipping.in_flight);
         while voyage.not_before.is_none() && voyage.flying.len() < limit {
             let mut batch = match voyage.may_fly() {
                 Some(batch) => batch,
@@ -240,17 +294,12 @@ impl Shipper {
             Ok(answer) => match self.store(&batch, answer).await {
                 Ok(left) => {
                     voyage.barrier -= usize::from(batch.is_pinned() && left.is_none());
-                    let took_some = left
-                        .as_ref()
-                        .is_none_or(|(rest, _)| rest.rows.len() < batch.rows.len());
-                    // A log that answers and takes nothing is asked ever more seldom as well.
-                    if took_some {
-                        voyage.backoff.reset();
-                    }
+                    let rest = left.as_ref().map_or(0, |(rest, _)| rest.rows.len());
+                    voyage.note_taken(batch.rows.len().saturating_sub(rest), rest);
                     let Some((rest, message)) = left else {
                         return self.is_well(voyage);
                     };
-                    voyage.again.push_back(rest);
+                    voyage.put_back(rest);
                     ShipError::Busy {
                         message,
                         retry_after: None,
@@ -262,11 +311,10 @@ impl Shipper {
                 }
             },
             Err(ShipError::TooLarge) if batch.rows.len() > 1 => {
-                let (head, tail) = batch.rows.split_at(batch.rows.len() / 2);
+                let (head, tail) = batch.split_at(batch.rows.len() / 2);
                 voyage.barrier += usize::from(batch.is_pinned());
-                for half in [tail, head] {
-                    voyage.again.push_front(Batch::new(half.to_vec()));
-                }
+                voyage.again.push_front(tail);
+                voyage.again.push_front(head);
                 return;
             }
             Err(error) => {
@@ -285,8 +333,14 @@ impl Shipper {
         self.shipped.note(Some(trouble));
     }
 
-    /// The log took all that it was sent.
+    /// The log took all that it was sent. While it takes less at a time than there is, this is no news.
     fn is_well(&self, voyage: &mut Voyage) {
+        if voyage.is_rationed() {
+            if self.spool.counts().pending_rows > voyage.share as u64 {
+                return;
+            }
+            voyage.share = voyage.share_max;
+        }
         self.shipped.note(None);
         if voyage.told.take().is_some() {
             tracing::info!("records are shipped again");

@@ -177,6 +177,27 @@ async fn a_narrow_log_gets_smaller_requests() {
 }
 
 #[tokio::test]
+async fn a_log_that_takes_a_few_records_at_a_time_is_not_sent_all_of_them_each_time() {
+    let log = FakeLog::start().await;
+    log.set(Mood::Down);
+    let signer = Signer::new(Some(log.home()));
+    let recorder = signer.open();
+    for tag in 0..60 {
+        record_one(&recorder, "m", tag, Outcome::Ok).await;
+    }
+    log.set(Mood::Rationing(3));
+    let lines = || log.logged.lock().expect("whole").lines;
+    let before = lines();
+    all_published(&recorder).await;
+    let sent = lines() - before;
+    // All of them once, and then three, six, three, …; sent whole each time they were some 600.
+    assert!(sent <= 180, "{sent} sent for 62");
+    assert_eq!(log.ids().len(), 62);
+    let status = recorder.status().await.expect("a status");
+    assert_eq!((status.published, status.refused), (62, 0));
+}
+
+#[tokio::test]
 async fn a_full_spool_counts_what_it_cannot_keep_and_one_void_says_so() {
     let log = FakeLog::start().await;
     log.set(Mood::Down);

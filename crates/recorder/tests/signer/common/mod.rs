@@ -54,6 +54,8 @@ pub(crate) enum Mood {
     Busy,
     /// Takes no request with more than this many records.
     Narrow(usize),
+    /// Takes this many records of a request, and the others later.
+    Rationing(usize),
 }
 
 #[derive(Default)]
@@ -62,6 +64,8 @@ pub(crate) struct Logged {
     leaves: Vec<Vec<u8>>,
     index: HashMap<RecordId, usize>,
     pub(crate) requests: usize,
+    /// Records in them.
+    pub(crate) lines: usize,
 }
 
 pub(crate) struct FakeLog {
@@ -145,6 +149,7 @@ async fn answer(
     }
     let mut logged = logged.lock().expect("whole");
     logged.requests += 1;
+    logged.lines += lines.len();
     let plain = |status: u16, text: &'static str| {
         let response = Response::builder()
             .status(status)
@@ -180,6 +185,7 @@ fn reply(
             Mood::Admitting(id) if record.signer_id() != id => Err(error("not_admitted")),
             Mood::Without(key) if record.key().key_id() == key => Err(error("not_admitted")),
             Mood::Busy if i % 2 == 1 => Err(error("overloaded")),
+            Mood::Rationing(most) if i >= most => Err(error("rate_limited")),
             _ => Ok(*logged.index.entry(record.id).or_insert_with(|| {
                 logged.ids.push(record.id);
                 logged
