@@ -166,7 +166,7 @@ impl Spool {
         let inbox = queue.clone();
         let writer = writer::Writer::new(
             connection,
-            found.blocks,
+            (found.blocks, found.resumed.as_slice()),
             limits.clone(),
             shared.clone(),
             marks.clone(),

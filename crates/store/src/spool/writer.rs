@@ -125,14 +125,16 @@ impl Group {
 type Inserted = (i64, [u8; 32], Option<[u8; 16]>);
 
 impl Writer {
+    /// `resumed` are the blocks that go on, whose streams have been marked with where.
     pub(super) fn new(
         connection: Connection,
-        blocks: Blocks,
+        (blocks, resumed): (Blocks, &[Block]),
         limits: Limits,
         shared: Arc<Shared>,
         marks: Arc<Marks>,
     ) -> Writer {
-        let marked = marks.streams();
+        let mut marked = marks.streams();
+        marked.extend(resumed.iter().map(|block| block.range.stream));
         Writer {
             connection,
             blocks,

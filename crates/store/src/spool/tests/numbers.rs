@@ -225,3 +225,34 @@ fn an_orderly_close_gives_unused_numbers_back_once() {
     );
     assert!(opened.resumed.is_empty());
 }
+
+/// The next block is leased while half of the one before is left: its first number is not where the
+/// stream is.
+#[test]
+fn what_a_close_left_over_is_not_lost_with_the_next_block_after_a_restart_of_the_machine() {
+    let fixture = Fixture::new();
+    let spool = fixture.open().spool;
+    let stream = lease(&spool, "a", 16).range.stream;
+    for seq in 1..=8 {
+        append(&spool, row(seq, Some((stream, seq)))).expect("appended");
+    }
+    let unused = Range {
+        stream,
+        first: 9,
+        count: 8,
+    };
+    spool.close(vec![unused]).expect("closed");
+    drop(spool);
+
+    reboot(&fixture);
+    let opened = fixture.open();
+    assert_eq!(numbers(&opened.resumed), [("a".into(), 9, 8)]);
+    lease(&opened.spool, "a", 16);
+    drop(opened); // a kill
+    let opened = fixture.open();
+    assert!(opened.lost.is_empty(), "{:?}", opened.lost);
+    assert_eq!(
+        numbers(&opened.resumed),
+        [("a".into(), 9, 8), ("a".into(), 17, 16)]
+    );
+}
