@@ -25,8 +25,8 @@
 //!
 //! Rows go out in order of insertion ([`Spool::pending`]) and come back with their place in the
 //! log ([`Spool::settle`]). The spool is bounded by count and bytes of what is pending; beyond
-//! that an append answers [`SpoolError::Full`] at once. Published rows are kept for look-ups
-//! until [`Limits::published_rows`] or [`Limits::published_bytes`] is passed, the oldest going
+//! that an append answers [`SpoolError::Full`] at once. Rows that the log has published or refused are kept
+//! for look-ups until [`Limits::published_rows`] or [`Limits::published_bytes`] is passed, the oldest going
 //! first; pinned rows stay for good. Where no log will ever take rows ([`Limits::lets_go`]), the oldest
 //! pending ones go instead, as far as [`Spool::let_go_through`] allows.
 //!
@@ -100,6 +100,7 @@ struct Shared {
     published_rows: AtomicU64,
     published_bytes: AtomicU64,
     refused_rows: AtomicU64,
+    refused_bytes: AtomicU64,
     let_go_rows: AtomicU64,
     /// Rows up to this position may be let go of.
     free_through: AtomicI64,
@@ -154,6 +155,9 @@ impl Spool {
         shared
             .refused_rows
             .store(found.counts.refused_rows, Ordering::Relaxed);
+        shared
+            .refused_bytes
+            .store(found.counts.refused_bytes, Ordering::Relaxed);
         shared
             .let_go_rows
             .store(found.counts.let_go_rows, Ordering::Relaxed);
@@ -433,6 +437,7 @@ impl Shared {
             published_rows: self.published_rows.load(Ordering::Relaxed),
             published_bytes: self.published_bytes.load(Ordering::Relaxed),
             refused_rows: self.refused_rows.load(Ordering::Relaxed),
+            refused_bytes: self.refused_bytes.load(Ordering::Relaxed),
             let_go_rows: self.let_go_rows.load(Ordering::Relaxed),
             commits: self.commits.load(Ordering::Relaxed),
             committed_rows: self.committed_rows.load(Ordering::Relaxed),

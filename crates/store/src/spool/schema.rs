@@ -335,23 +335,27 @@ fn sums(connection: &Connection) -> Result<Counts, SpoolError> {
         [],
         |row| Ok((unsigned(row.get(0)?), unsigned(row.get(1)?))),
     )?;
-    connection
-        .query_row(
-            "SELECT published_rows, published_bytes, refused_rows, let_go_rows FROM tally",
-            params![],
-            |row| {
-                Ok(Counts {
-                    pending_rows,
-                    pending_bytes,
-                    published_rows: unsigned(row.get(0)?),
-                    published_bytes: unsigned(row.get(1)?),
-                    refused_rows: unsigned(row.get(2)?),
-                    let_go_rows: unsigned(row.get(3)?),
-                    ..Counts::default()
-                })
-            },
-        )
-        .map_err(SpoolError::from)
+    let mut counts = connection.query_row(
+        "SELECT published_rows, published_bytes, refused_rows, let_go_rows FROM tally",
+        params![],
+        |row| {
+            Ok(Counts {
+                pending_rows,
+                pending_bytes,
+                published_rows: unsigned(row.get(0)?),
+                published_bytes: unsigned(row.get(1)?),
+                refused_rows: unsigned(row.get(2)?),
+                let_go_rows: unsigned(row.get(3)?),
+                ..Counts::default()
+            })
+        },
+    )?;
+    // They are few, as a rule none, and then nobody needs to look through all that is settled.
+    if counts.refused_rows > 0 {
+        let bytes = "SELECT coalesce(sum(bytes), 0) FROM settled WHERE refused IS NOT NULL";
+        counts.refused_bytes = unsigned(connection.query_row(bytes, [], |row| row.get(0))?);
+    }
+    Ok(counts)
 }
 
 /// Writes the version that is there again: the first page of the file, whatever it holds, so that a

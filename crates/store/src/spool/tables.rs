@@ -7,7 +7,7 @@ use super::recent::{Chunk, key};
 use super::schema::{signed, unsigned};
 use super::{Block, NewRow, Range, Settled, SpoolError, StreamId};
 
-/// Published rows removed in one transaction, about; also the slack above the limit, so that
+/// Settled rows removed in one transaction, about; also the slack above the limit, so that
 /// pruning is not done row by row.
 pub(super) const PRUNE_ROWS: u64 = 512;
 /// Of the 256 first bytes that a key can have, how many one transaction sweeps.
@@ -174,6 +174,7 @@ pub(super) struct Sums {
     pub(super) published_rows: i64,
     pub(super) published_bytes: i64,
     pub(super) refused_rows: i64,
+    pub(super) refused_bytes: i64,
     /// The highest position of a row that went.
     pub(super) gone_through: i64,
 }
@@ -252,6 +253,7 @@ fn settle_one(
             let none = None::<i64>;
             insert.execute(params![n, bytes, reason, none, none, none, none])?;
             sums.refused_rows += 1;
+            sums.refused_bytes += bytes;
         }
     }
     Ok(())
@@ -312,23 +314,43 @@ pub(super) struct Sweep {
     slice: u8,
 }
 
-/// Removes the oldest published rows, `over` of them or as many as one transaction may, and what
-/// only they referred to. Index entries of removed rows go with the next sweeps over their keys;
-/// until then they point nowhere.
+/// What is above a limit.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Excess {
+    pub(super) rows: u64,
+    pub(super) bytes: u64,
+}
+
+/// Position, bytes and checkpoint of a settled row.
+type Doomed = (i64, i64, Option<i64>);
+
+/// The oldest settled rows that may go: until what is too much is covered, or as many as one
+/// transaction may.
+fn oldest(transaction: &Transaction<'_>, over: Excess) -> Result<Vec<Doomed>, SpoolError> {
+    let mut select = transaction.prepare_cached(
+        "SELECT s.n, s.bytes, s.checkpoint FROM settled s JOIN record r ON r.n = s.n
+         WHERE r.pinned = 0 ORDER BY s.n LIMIT ?1",
+    )?;
+    let mut found = select.query([signed(PRUNE_ROWS * 2)])?;
+    let (mut doomed, mut bytes) = (Vec::new(), 0);
+    while (doomed.len() as u64) < over.rows || bytes < over.bytes {
+        let Some(row) = found.next()? else { break };
+        let one: Doomed = (row.get(0)?, row.get(1)?, row.get(2)?);
+        bytes += unsigned(one.1);
+        doomed.push(one);
+    }
+    Ok(doomed)
+}
+
+/// Removes the oldest published and refused rows, so far as they are `over` the limits and one
+/// transaction may, and what only they referred to. Index entries of removed rows go with the next
+/// sweeps over their keys; until then they point nowhere.
 pub(super) fn prune(
     transaction: &Transaction<'_>,
-    over: u64,
+    over: Excess,
     sweep: &mut Sweep,
 ) -> Result<Sums, SpoolError> {
-    let doomed: Vec<(i64, i64, Option<i64>)> = transaction
-        .prepare_cached(
-            "SELECT s.n, s.bytes, s.checkpoint FROM settled s JOIN record r ON r.n = s.n
-             WHERE r.pinned = 0 ORDER BY s.n LIMIT ?1",
-        )?
-        .query_map([signed(over.clamp(1, PRUNE_ROWS * 2))], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
-        })?
-        .collect::<Result<_, _>>()?;
+    let doomed = oldest(transaction, over)?;
     let mut sums = Sums::default();
     let Some(&(last, ..)) = doomed.last() else {
         return Ok(sums);
@@ -349,7 +371,10 @@ pub(super) fn prune(
                 sums.published_rows += 1;
                 sums.published_bytes += bytes;
             }
-            None => sums.refused_rows += 1,
+            None => {
+                sums.refused_rows += 1;
+                sums.refused_bytes += bytes;
+            }
         }
     }
     transaction

@@ -497,6 +497,41 @@ fn published_bytes_are_bounded_too() {
     );
 }
 
+/// One answer of the log settles hundreds of rows; all that are too many go with it.
+#[test]
+fn the_bounds_hold_for_many_rows_at_once_and_for_refused_ones() {
+    let mut fixture = Fixture::new();
+    fixture.limits.published_bytes = 100;
+    let settled = |spool: &Spool, tags: std::ops::RangeInclusive<u64>, refuses: bool| {
+        let answers = tags.map(|tag| {
+            let n = append(spool, row(tag, None)).expect("appended");
+            if refuses {
+                let reason = "no quota".to_owned();
+                return Settled::Refused { n, reason };
+            }
+            published(n, tag)
+        });
+        spool.settle(b"note", answers.collect()).expect("settled");
+        spool.counts()
+    };
+    let spool = fixture.open().spool;
+    // Twelve bytes each: eight of them fit, and no more go than have to.
+    let counts = settled(&spool, 100..=129, false);
+    assert_eq!((counts.published_rows, counts.published_bytes), (8, 96));
+    let counts = settled(&spool, 130..=159, true);
+    assert_eq!((counts.published_rows, counts.published_bytes), (0, 0));
+    assert_eq!((counts.refused_rows, counts.refused_bytes), (8, 96));
+    assert_eq!(spool.rows(0, 1000).expect("read").len(), 8);
+    drop(spool);
+
+    fixture.limits.published_rows = 4;
+    let spool = fixture.open().spool;
+    let found = spool.counts();
+    assert_eq!((found.refused_rows, found.refused_bytes), (8, 96));
+    let counts = settled(&spool, 160..=161, true);
+    assert_eq!((counts.refused_rows, counts.refused_bytes), (4, 48));
+}
+
 #[test]
 fn appends_are_committed_in_groups() {
     let mut fixture = Fixture::new();

@@ -11,9 +11,9 @@ pub const MARKS_FILE: &str = "issued";
 pub const PENDING_ROWS_MAX: u64 = 1_000_000;
 /// Bytes of envelopes and private parts that may be pending before appends are refused.
 pub const PENDING_BYTES_MAX: u64 = 2 << 30;
-/// Published rows that are kept for look-ups.
+/// Published rows that are kept for look-ups. Those that the log refused count with them.
 pub const PUBLISHED_ROWS_MAX: u64 = 200_000;
-/// Bytes of published envelopes and private parts that are kept for look-ups.
+/// Bytes of their envelopes and private parts.
 pub const PUBLISHED_BYTES_MAX: u64 = 512 << 20;
 /// How long the writer gathers appends before it commits them. With the commit itself this
 /// stays within the promised 20 ms on a disk that syncs in 10 ms.
@@ -265,6 +265,8 @@ pub struct Counts {
     pub published_bytes: u64,
     /// Rows that the log refused, still kept.
     pub refused_rows: u64,
+    /// Bytes of those.
+    pub refused_bytes: u64,
     /// Rows that no log had taken when they were let go of.
     pub let_go_rows: u64,
     /// Commits by this process.

@@ -104,6 +104,7 @@ struct Group {
     published_rows: i64,
     published_bytes: i64,
     refused_rows: i64,
+    refused_bytes: i64,
     let_go_rows: u64,
     gone_through: i64,
     closing: bool,
@@ -184,6 +185,7 @@ impl Writer {
                 add(&shared.published_rows, group.published_rows);
                 add(&shared.published_bytes, group.published_bytes);
                 add(&shared.refused_rows, group.refused_rows);
+                add(&shared.refused_bytes, group.refused_bytes);
                 shared
                     .let_go_rows
                     .fetch_add(group.let_go_rows, Ordering::Relaxed);
@@ -369,6 +371,7 @@ fn apply(
             group.published_rows += sums.published_rows;
             group.published_bytes += sums.published_bytes;
             group.refused_rows += sums.refused_rows;
+            group.refused_bytes += sums.refused_bytes;
             Ok(())
         }
         Op::Flush { done } => {
@@ -441,7 +444,7 @@ fn mark(blocks: &mut Blocks, row: &NewRow) -> Result<(), SpoolError> {
     Ok(())
 }
 
-/// Removes the oldest published rows above the limits, and what only they referred to.
+/// Removes the oldest settled rows above the limits, and what only they referred to.
 fn prune(
     transaction: &Transaction<'_>,
     (limits, shared): (&Limits, &Shared),
@@ -453,17 +456,23 @@ fn prune(
             .load(Ordering::Relaxed)
             .saturating_add_signed(change)
     };
-    let rows = now(&shared.published_rows, group.published_rows);
-    let bytes = now(&shared.published_bytes, group.published_bytes);
-    let over = rows.saturating_sub(limits.published_rows);
+    let rows = now(&shared.published_rows, group.published_rows)
+        + now(&shared.refused_rows, group.refused_rows);
+    let bytes = now(&shared.published_bytes, group.published_bytes)
+        + now(&shared.refused_bytes, group.refused_bytes);
+    let over = tables::Excess {
+        rows: rows.saturating_sub(limits.published_rows),
+        bytes: bytes.saturating_sub(limits.published_bytes),
+    };
     let slack = tables::PRUNE_ROWS.min(limits.published_rows / 8);
-    if over <= slack && bytes <= limits.published_bytes {
+    if over.rows <= slack && over.bytes == 0 {
         return Ok(());
     }
     let pruned = tables::prune(transaction, over, sweep)?;
     group.published_rows -= pruned.published_rows;
     group.published_bytes -= pruned.published_bytes;
     group.refused_rows -= pruned.refused_rows;
+    group.refused_bytes -= pruned.refused_bytes;
     group.gone_through = pruned.gone_through;
     Ok(())
 }
