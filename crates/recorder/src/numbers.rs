@@ -58,6 +58,8 @@ struct Stock {
     /// Size of the block asked for last.
     size: u32,
     asked_ms: u64,
+    /// Both as they were before that, while it is not known whether it comes.
+    before: (u32, u64),
     failed: Option<SpoolError>,
     closed: bool,
 }
@@ -240,6 +242,7 @@ impl Stream {
             return;
         }
         let now = self.state.context.clock.unix_ms();
+        stock.before = (stock.size, stock.asked_ms);
         stock.size = next_size(stock.size, now.saturating_sub(stock.asked_ms));
         stock.asked_ms = now;
         stock.refilling = true;
@@ -314,7 +317,11 @@ fn filled(state: &Weak<StreamState>, block: Result<Block, SpoolError>) {
     stock.refilling = false;
     match block {
         Ok(block) => stock.add(&block),
-        Err(error) => stock.failed = Some(error),
+        Err(error) => {
+            // Nothing was used up, however soon the next one is asked for.
+            (stock.size, stock.asked_ms) = stock.before;
+            stock.failed = Some(error);
+        }
     }
     drop(stock);
     state.filled.notify_waiters();

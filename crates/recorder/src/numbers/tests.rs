@@ -38,6 +38,37 @@ fn blocks_follow_the_traffic() {
     assert_eq!(next_size(BLOCK_MIN, u64::MAX), BLOCK_MIN);
 }
 
+/// Calls go on while the disk takes no lease, and each asks for one.
+#[test]
+fn blocks_that_did_not_come_say_nothing_of_the_traffic() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let file = directory.path().join("spool.sqlite");
+    let opened = Spool::open(&file, spool::Limits::default()).expect("opens");
+    opened.spool.close(Vec::new()).expect("closed");
+    let endpoint = Endpoint {
+        provider: "https://api.example.com".parse().expect("a provider"),
+        model: "m".parse().expect("a name"),
+    };
+    let stream = Stream::new(
+        (KeyId::from_bytes([7; 32]), None),
+        endpoint,
+        NumberedKind::Observation,
+        opened.spool,
+        Context::system().expect("randomness"),
+        Arc::default(),
+    );
+    for _ in 0..5 {
+        // It asks, and the next one hears why none came.
+        assert!(matches!(stream.try_number(), Ok(None)));
+        assert!(matches!(
+            stream.try_number(),
+            Err(RecorderError::NoNumber { .. })
+        ));
+    }
+    let stock = lock(&stream.state.stock);
+    assert_eq!((stock.size, stock.asked_ms), (0, 0));
+}
+
 /// The derivation is part of what a signer must be able to reproduce years later.
 #[test]
 fn the_derivation_is_fixed() {
