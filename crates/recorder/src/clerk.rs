@@ -68,10 +68,13 @@ impl Recorder {
         })
     }
 
-    /// Signs voids over the numbers that wait for one, if there is room or it must be now.
+    /// Signs voids over the numbers that wait for one, if there is room and the disk is well, or it
+    /// must be now. A sick disk is tried by the spool: with every stream's void each time that would be
+    /// signatures and warnings without end.
     pub(crate) fn write_voids(&self, now: bool) -> Result<(), RecorderError> {
         let inner = &self.inner;
-        if inner.ledger.len() == 0 || !(now || self.has_room_again()) {
+        let is_time = now || (inner.spool.is_well() && self.has_room_again());
+        if inner.ledger.len() == 0 || !is_time {
             return Ok(());
         }
         let tallies: Vec<Unsettled> = inner
@@ -166,4 +169,62 @@ pub(crate) fn append_all(spool: &Spool, rows: Vec<NewRow>) -> Result<(), Recorde
         .into_iter()
         .try_for_each(|outcome| outcome.map(drop))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use record::{Endpoint, NumberedKind};
+    use store::spool::Settled;
+
+    use super::*;
+    use crate::config::{Config, Context};
+
+    fn endpoint(model: &str) -> Endpoint {
+        Endpoint {
+            provider: "https://api.example.com".parse().expect("an origin"),
+            model: model.parse().expect("a name"),
+        }
+    }
+
+    /// Writes what no database takes, and no memory is touched for: a transaction fails.
+    fn fall_sick(spool: &Spool) {
+        let answer = Settled::Published {
+            n: 1,
+            index: 0,
+            leaf: None,
+            proof: vec![0; 1 << 30],
+        };
+        let failed = spool.settle(b"", vec![answer]).expect_err("too large");
+        assert!(matches!(failed, SpoolError::Database(_)), "{failed}");
+    }
+
+    #[tokio::test]
+    async fn voids_wait_until_the_disk_is_well() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let config = Config::new(directory.path().join("signer"), "a test", "observer");
+        let context = Context::system().expect("randomness");
+        let recorder = Recorder::open(&config, context).expect("opens");
+        let inner = &recorder.inner;
+        let kind = NumberedKind::Observation;
+        let number = recorder.lease(&endpoint("m"), kind).await;
+        drop(number.expect("a number"));
+
+        let began = Instant::now();
+        fall_sick(&inner.spool);
+        recorder.write_voids(false).expect("not yet");
+        let waits = inner.ledger.len() == 1;
+        // Unless this took so long that the spool has tried the disk meanwhile.
+        let was_tried = began.elapsed() > Duration::from_secs(1);
+        assert!(waits || was_tried, "signed while the disk was sick");
+
+        // What is written makes it well, and then the void is due.
+        let other = recorder.lease(&endpoint("other"), kind).await;
+        assert!(other.is_ok() && inner.spool.is_well());
+        recorder.write_voids(false).expect("queued");
+        recorder.flush().await.expect("written");
+        assert_eq!(inner.ledger.len(), 0);
+        assert_eq!(inner.counters.voided.load(Ordering::Relaxed), 1);
+    }
 }
