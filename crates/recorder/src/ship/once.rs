@@ -5,13 +5,14 @@ use std::time::Duration;
 use store::spool::{Settled, Spool};
 use tokio::time::Instant;
 
-use super::Home;
 use super::wire::Sender;
+use super::{Home, ShipError};
 use crate::config::Shipping;
 use crate::error::RecorderError;
 
 /// Sends everything that waits, for at most `patience`. What the log said last, if something waits
-/// still, or if it refuses one of the signer's control records for good.
+/// still, or if it refuses one of the signer's control records for good. A log that finds a request too
+/// large is sent half as much from then on.
 ///
 /// # Errors
 /// The spool's.
@@ -24,8 +25,9 @@ pub(crate) async fn send_all(
 ) -> Result<Option<String>, RecorderError> {
     let begun = Instant::now();
     let mut refusal = None;
+    let mut most = shipping.batch_records;
     loop {
-        let mut rows = spool.pending(0, shipping.batch_records, shipping.batch_bytes)?;
+        let mut rows = spool.pending(0, most, shipping.batch_bytes)?;
         let Some(pinned) = rows.first().map(|row| row.pinned) else {
             return Ok(refusal);
         };
@@ -38,6 +40,10 @@ pub(crate) async fn send_all(
                 }
                 spool.settle(&answer.checkpoint, answer.settled)?;
                 answer.again.into_iter().next().map(|(_, message)| message)
+            }
+            Err(ShipError::TooLarge) if rows.len() > 1 => {
+                most = rows.len() / 2;
+                continue;
             }
             Err(error) => Some(error.to_string()),
         };

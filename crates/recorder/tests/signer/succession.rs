@@ -158,6 +158,26 @@ async fn a_new_instance_key_begins_its_own_numbers_after_the_old_ones_are_logged
 }
 
 #[tokio::test]
+async fn what_waits_is_sent_in_smaller_requests_to_a_narrow_log() {
+    let log = FakeLog::start().await;
+    log.set(Mood::Down);
+    let signer = Signer::new(Some(log.home()));
+    let recorder = signer.open();
+    for tag in 0..6 {
+        record_one(&recorder, "m", tag, Outcome::Ok).await;
+    }
+    let patience = std::time::Duration::ZERO;
+    recorder.close(patience).await.expect("closed");
+    drop(recorder);
+    log.set(Mood::Narrow(1));
+    let owner = succession(&signer);
+    let left = owner.send(&signer.config, patience).await.expect("sent");
+    assert_eq!(left, None);
+    assert_eq!(log.ids().len(), 8, "two control records and six of calls");
+    owner.close().expect("closed");
+}
+
+#[tokio::test]
 async fn a_lost_directory_is_replaced_by_the_recovery_key_and_no_other() {
     let mut signer = Signer::new(None);
     let kept_elsewhere = tempfile::tempdir().expect("a directory");
