@@ -27,7 +27,9 @@ use crate::gateway::Gateway;
 use crate::outlook::Outlook;
 use crate::status::Status;
 use crate::traces::Arrival;
-use crate::{body, callers, calls, door, drill, forward, history, judge, metrics, openapi, status};
+use crate::{
+    body, callers, calls, door, drill, forward, history, judge, metrics, openapi, status, unasked,
+};
 
 type Shared = State<Arc<Gateway>>;
 type From = Extension<Caller>;
@@ -217,7 +219,7 @@ async fn model(State(gateway): Shared, Extension(caller): From, name: Named) -> 
         ),
         None => {
             Answer::error(
-                &forward::no_model(&gateway, &catalog, &caller, &name),
+                &unasked::no_model(&gateway, &catalog, &caller, &name),
                 None,
                 None,
             )

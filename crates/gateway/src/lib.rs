@@ -110,6 +110,7 @@ mod stream;
 mod tls;
 mod told_time;
 mod traces;
+mod unasked;
 mod vitals;
 mod whole;
 mod wishes;
