@@ -374,9 +374,11 @@ async fn pages_and_foreign_names_are_not_served() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_endpoint_that_is_not_there_yet_is_said_to_be_awaited_and_joins_later() {
     let mut config = config();
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("bound");
-    drop(listener);
+    // Held and not listened on, so that nobody else gets it meanwhile.
+    let port = tokio::net::TcpSocket::new_v4().expect("a socket");
+    port.bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("a port");
+    let address = port.local_addr().expect("bound");
     let mut absent =
         gateway::config::EndpointConfig::at(&format!("http://{address}")).expect("a URL");
     absent.models = vec![MODEL.to_owned()];
