@@ -100,7 +100,7 @@ impl Local {
 
     /// Moves a temporary file to its place, making the directories above it. Returns the
     /// directories whose entries changed and must be flushed.
-    fn place(&self, draft: &Draft, path: &str) -> Result<BTreeSet<PathBuf>> {
+    fn place(&self, mut draft: Draft, path: &str) -> Result<BTreeSet<PathBuf>> {
         let target = self.root.join(path);
         let mut changed = BTreeSet::new();
         let fail = |error| Error::unavailable(format_args!("writing {}", target.display()), error);
@@ -117,6 +117,7 @@ impl Local {
             changed.insert(parent.to_owned());
         }
         fs::rename(&draft.path, &target).map_err(fail)?;
+        draft.is_placed = true;
         Ok(changed)
     }
 
@@ -173,7 +174,7 @@ impl Blobs for Local {
         } else {
             let draft = self.draft(bytes)?;
             draft.flush()?;
-            self.place(&draft, path)?
+            self.place(draft, path)?
         };
         flush_directories(&changed)
     }
@@ -191,7 +192,7 @@ impl Blobs for Local {
                 }
             }
             flush_drafts(&drafts)?;
-            for (draft, path) in &drafts {
+            for (draft, path) in drafts {
                 changed.append(&mut self.place(draft, path)?);
             }
         }
@@ -202,7 +203,7 @@ impl Blobs for Local {
         check_path(path)?;
         let draft = self.draft(bytes)?;
         draft.flush()?;
-        flush_directories(&self.place(&draft, path)?)
+        flush_directories(&self.place(draft, path)?)
     }
 
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>> {
@@ -273,6 +274,8 @@ impl Blobs for Local {
 struct Draft {
     path: PathBuf,
     file: File,
+    /// It lies where it belongs, and no more under its own name.
+    is_placed: bool,
 }
 
 impl Draft {
@@ -286,7 +289,11 @@ impl Draft {
             .truncate(true)
             .open(&path);
         let draft = match opened {
-            Ok(file) => Draft { path, file },
+            Ok(file) => Draft {
+                path,
+                file,
+                is_placed: false,
+            },
             Err(error) => return Err(fail(&path, error)),
         };
         let mut file = &draft.file;
@@ -305,8 +312,10 @@ impl Draft {
 
 impl Drop for Draft {
     fn drop(&mut self) {
-        // Moved away by now, as a rule; what cannot be removed goes at the next opening.
-        let _ = fs::remove_file(&self.path);
+        if !self.is_placed {
+            // What cannot be removed goes at the next opening.
+            let _ = fs::remove_file(&self.path);
+        }
     }
 }
 
