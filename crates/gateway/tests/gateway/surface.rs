@@ -257,7 +257,9 @@ async fn no_fallback_means_none() {
 
 /// How an endpoint comes to be asked that was not the first: what the first does, the header, whether the
 /// answer is streamed, and what becomes of a call that may go nowhere else.
-const SECOND_CHANCES: [(Fault, &[(&str, &str)], bool, u16); 3] = [
+type Chance = (Fault, &'static [(&'static str, &'static str)], bool, u16);
+
+const SECOND_CHANCES: [Chance; 3] = [
     (Fault::Status(500), &[], false, 500),
     (
         Fault::Slow {
