@@ -7,7 +7,7 @@
 //!
 //! It serves one model and behaves, unless it is told a fault for every call (`--fault cut:3`), or
 //! a share of calls that fail in ways that the seed picks. `--help` lists the faults. With `--node`
-//! it signs receipts. Point a gateway at it and watch what the page says.
+//! it signs receipts, and not all of those that the seed picks hold. Point a gateway at it and watch what the page says.
 
 // A command-line program speaks through standard output.
 #![allow(clippy::print_stdout, clippy::print_stderr)]
@@ -17,7 +17,7 @@ mod faulty;
 
 use std::net::SocketAddr;
 
-use faulty::signer::{Flaw, Node};
+use faulty::signer::Node;
 use faulty::{Fault, Faulty, Made, SYNTAX, Script, TOKENS};
 
 struct Asked {
@@ -61,7 +61,7 @@ fn asked(arguments: impl Iterator<Item = String>) -> Result<Asked, String> {
         (None, None) => Script::Always(Fault::None),
     };
     let made = Made {
-        node: signs.then(|| Node::new(&model, "example.com/log", Flaw::None)),
+        node: signs.then(|| Node::new(&model, "example.com/log")),
         model,
         script,
         tokens,

@@ -99,8 +99,8 @@ fn assert_nowhere(texts: &[&str], seen: &[(&str, Vec<u8>)], paths: &[PathBuf]) {
 async fn nothing_that_was_said_is_kept() {
     let lines = gathered();
     let (receiver, url) = Receiver::start().await;
-    let node = Node::new(MODEL, "log.example/test", Flaw::None);
-    let upstream = Faulty::node(MODEL, Script::Always(Fault::None), node.clone()).await;
+    let node = Node::new(MODEL, "log.example/test");
+    let upstream = Faulty::node(MODEL, Script::Always(Fault::None), node).await;
     let mut config = config();
     let mut keyed = endpoint(&upstream);
     keyed.api_key = Some(Secret::new(KEY).expect("a key"));
@@ -123,8 +123,7 @@ async fn nothing_that_was_said_is_kept() {
             gateway.post(chat(streamed)).await;
         }
     }
-    node.now(Flaw::BadSignature);
-    upstream.now(Script::Always(Fault::None));
+    upstream.now(Script::Always(Fault::Receipt(Flaw::BadSignature)));
     let last = gateway.post(chat(false)).await;
     gateway.post(format!("{{\"model\":\"{}\",", prompt())).await;
     gateway.post(chat(false).replace(MODEL, "unknown")).await;

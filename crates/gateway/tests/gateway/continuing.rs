@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use crate::support::faulty::signer::{Flaw, Node};
+use crate::support::faulty::signer::Node;
 use crate::support::faulty::{Fault, Faulty, Script, Surface, TOKENS, token};
 use crate::support::{Answer, MODEL, PATIENCE, Running, config, endpoint};
 use gateway::config::GatewayConfig;
@@ -76,7 +76,7 @@ fn pair(outcome: &str, fault: &str) -> (String, String) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_caller_has_the_whole_text_and_the_second_endpoint_vouches_for_all_of_it() {
     let cut = api(Fault::Cut(4)).await;
-    let node = Node::new(MODEL, "log.test", Flaw::None);
+    let node = Node::new(MODEL, "log.test");
     let whole = Faulty::node(MODEL, Script::Always(Fault::None), node).await;
     let (gateway, body) = in_turn(&[&cut, &whole]).await;
     let answer = ask(&gateway, &body).await;
@@ -117,7 +117,7 @@ async fn every_way_to_break_off_is_gone_on_from() {
         (Surface::Completions, Fault::Cut(4), "truncated"),
     ] {
         let broken = api(fault).await;
-        let node = Node::new(MODEL, "log.test", Flaw::None);
+        let node = Node::new(MODEL, "log.test");
         let whole = Faulty::node(MODEL, Script::Always(Fault::None), node).await;
         let (gateway, mut body) = in_turn_with(&[&broken, &whole], |config| {
             for endpoint in &mut config.endpoints {

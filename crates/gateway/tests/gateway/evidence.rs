@@ -11,8 +11,8 @@ use record::Bundle;
 use record::content::{Disclosure, Given, disclose};
 use serde_json::Value;
 
-async fn node(flaw: Flaw) -> (Node, Faulty) {
-    let node = Node::new(MODEL, ORIGIN, flaw);
+async fn node() -> (Node, Faulty) {
+    let node = Node::new(MODEL, ORIGIN);
     let upstream = Faulty::node(MODEL, Script::Always(Fault::None), node.clone()).await;
     (node, upstream)
 }
@@ -40,7 +40,7 @@ async fn an_outside_api_is_told_nothing_and_a_node_what_it_needs() {
             .to_lowercase()
             .contains("authorization")
     );
-    let (_, joined) = node(Flaw::None).await;
+    let (_, joined) = node().await;
     let gateway = in_front_of(&[&joined]).await;
     gateway.post(chat(false)).await;
     let request = &joined.requests()[0];
@@ -55,7 +55,7 @@ async fn an_outside_api_is_told_nothing_and_a_node_what_it_needs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_call_becomes_evidence_that_opens_and_a_history_that_survives() {
     let log = Log::start().await;
-    let (node, upstream) = node(Flaw::None).await;
+    let (node, upstream) = node().await;
     log.takes(&node).await;
     let gateway = log.gateway(&[&upstream]).await;
     let (plain, streamed) = (
@@ -147,7 +147,7 @@ fn joined(history: &Value) -> u64 {
 /// One row per way in which a receipt can be wrong; the answer goes through in every case.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_is_vouched_for_only_if_it_holds() {
-    let (node, upstream) = node(Flaw::None).await;
+    let (_, upstream) = node().await;
     let gateway = in_front_of(&[&upstream]).await;
     let rows = [
         (Flaw::None, "verified"),
@@ -163,7 +163,7 @@ async fn a_receipt_is_vouched_for_only_if_it_holds() {
         (Flaw::Replayed, "invalid"),
     ];
     for (flaw, want) in rows {
-        node.now(flaw);
+        upstream.now(Script::Always(Fault::Receipt(flaw)));
         for streamed in [false, true] {
             let answer = gateway.post(chat(streamed)).await;
             assert_eq!(answer.status, 200, "{flaw:?}");
@@ -196,7 +196,7 @@ async fn a_receipt_is_vouched_for_only_if_it_holds() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_new_manifest_is_asked_for_before_its_receipt_is_called_invalid() {
-    let (node, upstream) = node(Flaw::None).await;
+    let (node, upstream) = node().await;
     let gateway = in_front_of(&[&upstream]).await;
     node.publish_manifest("q4_0");
     let answer = gateway.post(chat(false)).await;
@@ -206,7 +206,7 @@ async fn a_new_manifest_is_asked_for_before_its_receipt_is_called_invalid() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_receipt_of_a_failed_answer_is_checked_too() {
-    let (_node, upstream) = node(Flaw::None).await;
+    let (_node, upstream) = node().await;
     let gateway = in_front_of(&[&upstream]).await;
     upstream.now(Script::Always(Fault::Status(503)));
     let answer = gateway.post(chat(false)).await;
@@ -220,7 +220,7 @@ async fn a_receipt_of_a_failed_answer_is_checked_too() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_that_is_not_the_one_expected_is_not_used() {
-    let (_, upstream) = node(Flaw::None).await;
+    let (_, upstream) = node().await;
     let mut config = config();
     let mut pinned = endpoint(&upstream);
     pinned.provider = Some("0".repeat(64));
@@ -431,7 +431,7 @@ async fn a_log_that_goes_back_is_not_followed() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_marked_answer_opens_with_the_members_taken_out() {
-    let (_node, upstream) = node(Flaw::None).await;
+    let (_node, upstream) = node().await;
     let gateway = in_front_of(&[&upstream]).await;
     let answer = gateway.post(chat(false)).await;
     let unmarked = record::content::without_longrun_member(&answer.body).expect("it is marked");

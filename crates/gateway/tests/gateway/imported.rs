@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Instant;
 
-use crate::support::faulty::signer::{Flaw, Node};
+use crate::support::faulty::signer::Node;
 use crate::support::faulty::{Fault, Faulty, Script};
 use crate::support::{MODEL, Running, chat, config, endpoint};
 use gateway::config::{GatewayConfig, ImportedConfig};
@@ -127,7 +127,7 @@ async fn others_are_believed_while_nothing_better_is_known_and_only_if_the_polic
     let bad = Faulty::api(MODEL, Script::Always(Fault::None)).await;
     let good = Faulty::api(MODEL, Script::Always(Fault::None)).await;
     let observers: Vec<Node> = (0..20)
-        .map(|number| Node::new(MODEL, &origin(number), Flaw::None))
+        .map(|number| Node::new(MODEL, &origin(number)))
         .collect();
     let files = tempfile::tempdir().expect("a directory");
     let (dir, policy_file) = (files.path().join("imported"), files.path().join("policy"));

@@ -270,7 +270,7 @@ async fn a_status_that_means_something_else_is_told_as_what_it_means() {
 }
 
 /// Ten seeds of everything at once: whatever happens, every call gets an answer or an error, and
-/// with a good endpoint beside the bad one, a whole answer.
+/// with a good endpoint beside the bad one, a whole answer. (One without end is ended and not asked for again.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn luck_of_every_kind_is_survived() {
     let good = Faulty::api(MODEL, Script::Always(Fault::None)).await;
@@ -288,6 +288,14 @@ async fn luck_of_every_kind_is_survived() {
             let body = ask(Surface::Chat, number % 2 == 0);
             let path = Surface::Chat.path();
             let answer = gateway.post_to(path, &body, &[]).await;
+            if answer.status == 502 {
+                assert!(
+                    answer.text().contains("answer_too_large"),
+                    "{}",
+                    answer.text()
+                );
+                continue;
+            }
             assert_eq!(answer.status, 200, "seed {seed}: {}", answer.text());
             let whole = answer.text().contains("t7 ");
             let said = answer.text().contains("\"error\":{");

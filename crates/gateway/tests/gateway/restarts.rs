@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::support::faulty::signer::{Flaw, Node};
+use crate::support::faulty::signer::Node;
 use crate::support::faulty::{Fault, Faulty, Script};
 use crate::support::log::{Log, ORIGIN};
 use crate::support::{MODEL, PATIENCE, Running, chat, config, endpoint};
@@ -59,7 +59,7 @@ async fn post(gateway: &Running, count: usize) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_history_is_there_before_its_log_is_and_goes_on_with_it() {
     let log = Log::start().await;
-    let node = Node::new(MODEL, ORIGIN, Flaw::None);
+    let node = Node::new(MODEL, ORIGIN);
     let upstream = Faulty::node(MODEL, Script::Always(Fault::None), node.clone()).await;
     log.takes(&node).await;
     let gateway = log.gateway(&[&upstream]).await;

@@ -2,6 +2,8 @@
 
 use std::str::FromStr;
 
+use super::signer::Flaw;
+
 /// One way to answer a request. Numbers of tokens count from the start of the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -62,12 +64,15 @@ pub enum Fault {
     Redirect,
     /// A single event larger than any reader should take.
     HugeEvent,
+    /// A good answer, whose receipt is not; only a node has any.
+    Receipt(Flaw),
     /// Closes the connection without a word.
     Slam,
 }
 
-/// What may be picked on a seed: every misbehaviour, but for the few that differ from another one
-/// only in size.
+/// What may be picked on a seed: every misbehaviour, but for those that differ from another one only in
+/// size or in what is wrong with a receipt, matter only to who asks for several choices, or are
+/// no reason to ask somebody else.
 pub const PICKED: &[Fault] = &[
     Fault::Hang,
     Fault::Stall(2),
@@ -98,6 +103,10 @@ pub const PICKED: &[Fault] = &[
         seconds: 1,
     },
     Fault::Redirect,
+    Fault::Receipt(Flaw::Missing),
+    Fault::Receipt(Flaw::BadSignature),
+    Fault::Receipt(Flaw::OtherRequest),
+    Fault::Receipt(Flaw::Replayed),
     Fault::Slam,
     Fault::Slow {
         head_ms: 20,
@@ -127,7 +136,9 @@ impl Fault {
 pub const SYNTAX: &str = "none hang stall:TOKENS cut:TOKENS end-early:TOKENS one-choice one-choice-done \
     no-done garbage bad-json web-page wrong-type hollow error-inside error-after:TOKENS endless \
     slow:HEAD_MS:GAP_MS only-comments pair long:TOKENS:GAP_US bad-chunk:TOKENS status:STATUS \
-    after:STATUS:SECONDS redirect huge-event slam echo:STATUS echo-after:TOKENS";
+    after:STATUS:SECONDS redirect huge-event slam echo:STATUS echo-after:TOKENS receipt-missing receipt-bad-signature \
+    receipt-other-request receipt-other-response receipt-replayed receipt-other-seq receipt-other-usage \
+    receipt-foreign-key receipt-unknown-manifest receipt-garbage";
 
 impl FromStr for Fault {
     type Err = String;
@@ -176,6 +187,16 @@ impl FromStr for Fault {
             },
             ("redirect", 0) => Self::Redirect,
             ("huge-event", 0) => Self::HugeEvent,
+            ("receipt-missing", 0) => Self::Receipt(Flaw::Missing),
+            ("receipt-bad-signature", 0) => Self::Receipt(Flaw::BadSignature),
+            ("receipt-other-request", 0) => Self::Receipt(Flaw::OtherRequest),
+            ("receipt-other-response", 0) => Self::Receipt(Flaw::OtherResponse),
+            ("receipt-replayed", 0) => Self::Receipt(Flaw::Replayed),
+            ("receipt-other-seq", 0) => Self::Receipt(Flaw::OtherSeq),
+            ("receipt-other-usage", 0) => Self::Receipt(Flaw::OtherUsage),
+            ("receipt-foreign-key", 0) => Self::Receipt(Flaw::ForeignKey),
+            ("receipt-unknown-manifest", 0) => Self::Receipt(Flaw::UnknownManifest),
+            ("receipt-garbage", 0) => Self::Receipt(Flaw::Garbage),
             ("slam", 0) => Self::Slam,
             ("echo", 1) => Self::Echo(status(0)),
             ("echo-after", 1) => Self::EchoAfter(count(0)),

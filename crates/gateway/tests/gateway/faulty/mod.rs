@@ -23,7 +23,7 @@ pub mod signer;
 pub use answers::{Event, Surface, TOKENS, plain_answer, stream_events, token};
 pub use fault::{Fault, SYNTAX, Script};
 
-use signer::Node;
+use signer::{Flaw, Node};
 
 /// What arrived.
 #[derive(Clone, Debug)]
@@ -133,6 +133,7 @@ impl Faulty {
                         stream,
                         state,
                         read,
+                        flaw: Flaw::None,
                     };
                     // What goes wrong here is the point of this program.
                     let _ = connection.serve().await;
@@ -185,6 +186,8 @@ struct Connection {
     state: Arc<State>,
     /// Bytes of the next request.
     read: Vec<u8>,
+    /// What is wrong with the receipt of this one.
+    flaw: Flaw,
 }
 
 type Io = std::io::Result<()>;
@@ -204,6 +207,10 @@ impl Connection {
             };
             let state = Arc::clone(&self.state);
             let fault = self.next_fault();
+            self.flaw = match fault {
+                Fault::Receipt(flaw) => flaw,
+                _ => Flaw::None,
+            };
             if state.made.keeps {
                 let mut requests = state.requests.lock().expect("no panics under this lock");
                 requests.push(request.clone());
@@ -570,7 +577,8 @@ impl Connection {
 
     fn receipt(&self, request: &Request, status: u16, response: &[u8]) -> Option<String> {
         let node = self.state.made.node.as_ref()?;
-        node.receipt(request, &self.state.made.model, status, response)
+        let about = (self.state.made.model.as_str(), status);
+        node.receipt(self.flaw, request, about, response)
     }
 
     fn receipt_header(&self, request: &Request, status: u16, body: &[u8]) -> Vec<String> {

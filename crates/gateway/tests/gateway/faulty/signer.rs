@@ -61,7 +61,6 @@ struct Inner {
     manifest: Mutex<RecordId>,
     /// Manifests that the description holds.
     told: AtomicU64,
-    flaw: Mutex<Flaw>,
     first: Mutex<Option<String>>,
     seq: AtomicU64,
 }
@@ -70,7 +69,7 @@ const NOW_MS: u64 = 1_800_000_000_000;
 
 impl Node {
     /// A node whose home log is `origin`.
-    pub fn new(model: &str, origin: &str, flaw: Flaw) -> Self {
+    pub fn new(model: &str, origin: &str) -> Self {
         let random = SystemRandom::new();
         let key = || SigningKey::generate(&random).expect("a key");
         let (root, instance, foreign) = (key(), key(), key());
@@ -117,7 +116,6 @@ impl Node {
                 manifests: Mutex::default(),
                 manifest: Mutex::new(RecordId::from_bytes([0; 32])),
                 told: AtomicU64::new(u64::MAX),
-                flaw: Mutex::new(flaw),
                 first: Mutex::default(),
                 seq: AtomicU64::new(0),
             }),
@@ -143,10 +141,6 @@ impl Node {
             .chain(manifests.iter())
             .cloned()
             .collect()
-    }
-
-    pub fn now(&self, flaw: Flaw) {
-        *self.inner.flaw.lock().expect("whole") = flaw;
     }
 
     /// From here on receipts name a new manifest; the description holds it as well.
@@ -210,12 +204,11 @@ impl Node {
     /// The receipt for an exchange, as one line of JSON.
     pub fn receipt(
         &self,
+        flaw: Flaw,
         request: &Request,
-        model: &str,
-        status: u16,
+        (model, status): (&str, u16),
         response: &[u8],
     ) -> Option<String> {
-        let flaw = *self.inner.flaw.lock().expect("whole");
         match flaw {
             Flaw::Missing => return None,
             Flaw::Garbage => return Some("{\"no\":\"envelope\"}".to_owned()),
