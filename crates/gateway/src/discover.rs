@@ -206,9 +206,11 @@ fn is_at(url: &str, listen: SocketAddr) -> bool {
         return false;
     };
     let host = url.host().unwrap_or_default().trim_matches(['[', ']']);
+    let hears_this_machine = listen.ip().is_loopback() || listen.ip().is_unspecified();
     let is_here = match host.parse::<IpAddr>() {
-        Ok(ip) => ip == listen.ip() || ip.is_loopback(),
-        Err(_) => host.eq_ignore_ascii_case("localhost"),
+        Ok(ip) if ip.is_loopback() => hears_this_machine,
+        Ok(ip) => ip == listen.ip(),
+        Err(_) => hears_this_machine && host.eq_ignore_ascii_case("localhost"),
     };
     is_here && url.port_u16() == Some(listen.port())
 }
@@ -355,6 +357,13 @@ mod tests {
             let found = hosted_apis(&room, OWN).expect("nothing wrong");
             let urls: Vec<_> = found.iter().map(|f| f.endpoint.api.to_string()).collect();
             assert_eq!(urls, ["https://api.openai.com/v1"], "{own}");
+            // Another server's, where the gateway listens elsewhere.
+            let elsewhere = SocketAddr::from(([192, 168, 1, 5], OWN.port()));
+            let found = hosted_apis(&room, elsewhere).expect("nothing wrong");
+            assert_ne!(
+                found[0].endpoint.api.to_string(),
+                "https://api.openai.com/v1"
+            );
         }
     }
 

@@ -144,10 +144,14 @@ pub(crate) fn is_error_shape(body: &[u8]) -> bool {
     serde_json::from_slice::<Shape>(body).is_ok()
 }
 
+/// A shorter key is a word such as `none`, which servers of one's own are given, and stands in many errors.
+const KEY_BYTES_MIN: usize = 16;
+
 /// Whether an endpoint says the key again that this gateway holds for it; some quote what they refuse.
 pub(crate) fn repeats_key(live: &Live, said: &[u8]) -> bool {
     let key = live.site.config.api_key.as_ref();
-    key.is_some_and(|key| memchr::memmem::find(said, key.reveal().as_bytes()).is_some())
+    let key = key.map(|key| key.reveal().as_bytes());
+    key.is_some_and(|key| key.len() >= KEY_BYTES_MIN && memchr::memmem::find(said, key).is_some())
 }
 
 /// The words of an endpoint, unless our key is among them.

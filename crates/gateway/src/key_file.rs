@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::allowance::{Now, Spent};
 use crate::callers::Callers;
-use crate::config::Price;
 use crate::follow::Followed;
 use crate::gateway::{Gateway, StartError};
 use crate::keys::KeyFile;
@@ -77,11 +76,18 @@ impl KeyFileInForce {
         warn_of_unpriced(&gateway);
         // Until a changed file could be read: a key may have been revoked in it.
         let mut pending = false;
+        let mut told = None;
         loop {
             tokio::time::sleep(POLL).await;
             pending |= file.changed();
             if pending {
-                pending = !adopt(file.path(), &gateway);
+                let why = adopt(file.path(), &gateway).err();
+                pending = why.is_some();
+                // It is looked at every second, and said once.
+                if let Some(why) = why.as_deref().filter(|_| why != told) {
+                    tracing::error!(path = %file.path().display(), why, "the keys stay as they were");
+                }
+                told = why;
             }
             let spent = gateway.callers.spent();
             if spent != self.spent {
@@ -102,24 +108,14 @@ pub(crate) fn keep_spent(gateway: &Gateway) {
     }
 }
 
-/// Puts what the file says in force, or keeps what is; whether it did the former.
-fn adopt(path: &Path, gateway: &Gateway) -> bool {
-    let keys = std::fs::read_to_string(path)
-        .map_err(|error| error.to_string())
-        .and_then(|text| parse(&text));
-    let path = path.display();
-    match keys {
-        Ok(keys) => {
-            tracing::info!(%path, keys = keys.keys.len(), "the keys changed");
-            gateway.callers.replace(keys, gateway.now());
-            warn_of_unpriced(gateway);
-            true
-        }
-        Err(why) => {
-            tracing::error!(%path, why, "the keys stay as they were");
-            false
-        }
-    }
+/// Puts what the file says in force, or says why what is stays so.
+fn adopt(path: &Path, gateway: &Gateway) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let keys = parse(&text)?;
+    tracing::info!(path = %path.display(), keys = keys.keys.len(), "the keys changed");
+    gateway.callers.replace(keys, gateway.now());
+    warn_of_unpriced(gateway);
+    Ok(())
 }
 
 /// A limit of spending holds nobody to anything where there is no price to count by.
@@ -128,7 +124,10 @@ fn warn_of_unpriced(gateway: &Gateway) {
     let settings = gateway.settings();
     let unpriced = settings.config.endpoints.iter();
     let unpriced: Vec<String> = unpriced
-        .filter(|endpoint| endpoint.offer.price == Price::default())
+        .filter(|endpoint| {
+            let price = endpoint.offer.price;
+            (price.prompt, price.completion, price.request) == (None, None, None)
+        })
         .map(|endpoint| endpoint.api.to_string())
         .collect();
     if let (Some(key), false) = (limited, unpriced.is_empty()) {

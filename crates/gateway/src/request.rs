@@ -203,10 +203,13 @@ pub(crate) fn text_bytes(body: &[u8]) -> usize {
     if body.len() < ATTACHED_BYTES_MIN {
         return body.len();
     }
+    // Between two quotes there is a string, or what stands between strings: numbers, which may be tokens.
     let is_attached = |part: &&[u8]| {
-        part.len() >= ATTACHED_BYTES_MIN && part.is_ascii() && memchr::memchr(b' ', part).is_none()
+        part.len() >= ATTACHED_BYTES_MIN
+            && !matches!(part[0], b':' | b',' | b'[' | b'{')
+            && part.is_ascii()
+            && memchr::memchr(b' ', part).is_none()
     };
-    // Between two quotes there is a string, a name or what separates them, none of which is long.
     let mut from = 0;
     let quotes = memchr::memchr_iter(b'"', body);
     let parts = quotes.map(|at| &body[std::mem::replace(&mut from, at + 1)..at]);

@@ -228,6 +228,9 @@ fn what_is_attached_is_no_text() {
     // Text without spaces is text: no language but those of ASCII has none.
     let chinese = body(&"\u{8bb0}\u{5f55}".repeat(3_000));
     assert_eq!(text_bytes(chinese.as_bytes()), chinese.len());
+    let tokens = "101,".repeat(5_000);
+    let listed = format!(r#"{{"model":"m","input":[{tokens}1],"encoding_format":"float"}}"#);
+    assert_eq!(text_bytes(listed.as_bytes()), listed.len());
     assert_eq!(text_bytes(b""), 0);
 }
 
