@@ -306,7 +306,7 @@ impl Attempt {
         let row = seen.row();
         let failed = row.outcome.counts_against_endpoint(row.fault);
         let sign = match seen {
-            Seen::NotFound if self.lacks_nothing => Sign::None,
+            Seen::NotFound if self.lacks_nothing && !facts.live.owes(self.surface) => Sign::None,
             Seen::NotFound => facts.live.not_found(self.surface, now_ms),
             _ => seen.sign(),
         };

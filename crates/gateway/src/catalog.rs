@@ -136,7 +136,7 @@ impl Live {
     }
 
     /// Whether it is a node, which has to answer this surface.
-    fn owes(&self, surface: Surface) -> bool {
+    pub(crate) fn owes(&self, surface: Surface) -> bool {
         matches!(self.id.provider, Provider::Joined(_))
             && matches!(surface, Surface::Chat | Surface::Completions)
     }

@@ -136,7 +136,9 @@ pub(crate) fn seen(status: u16, body: &[u8]) -> Option<Seen> {
 }
 
 /// Words of an error that says what a server does not have at all, for anybody.
-const LACKING: [&str; 4] = ["model", "url", "path", "route"];
+const LACKING: [&str; 6] = ["model", "url", "path", "route", "deployment", "resource"];
+/// How OpenRouter says that it has nobody for a model; "that support …" is about one request.
+const NOBODY_FOR: &str = "no endpoints found for ";
 
 /// Whether a 404 may be about more than what one request named (a file, a prompt, a tool): it is no error
 /// object, as frameworks and proxies send it, or says that there is no such model or path.
@@ -147,8 +149,10 @@ pub(crate) fn is_lacking(body: &[u8]) -> bool {
     let error = ApiError::from_body(404, body);
     let said = [Some(error.message), error.code].into_iter().flatten();
     let said: Vec<String> = said.map(|words| words.to_lowercase()).collect();
-    let says = |word: &&str| said.iter().any(|words| words.contains(*word));
-    LACKING.iter().any(says)
+    said.iter().any(|words| {
+        let mut each = words.split(|c: char| !c.is_alphanumeric());
+        words.contains(NOBODY_FOR) || each.any(|word| LACKING.contains(&word))
+    })
 }
 
 /// What servers say to plain HTTP at a port of theirs that speaks TLS: Go's, nginx, Apache.
@@ -158,12 +162,12 @@ const SAID_TO_PLAIN_HTTP: [&[u8]; 3] = [
     b"You're speaking plain HTTP to an SSL-enabled server port",
 ];
 
-/// Whether an answer is one of a port that speaks TLS to somebody who does not: text or a web page. An
-/// object may quote what the caller sent, and is none.
+/// Whether an answer is one of a port that speaks TLS to somebody who does not: text or a web page. JSON may
+/// quote what the caller sent, and is none.
 pub(crate) fn is_said_to_plain_http(status: u16, body: &[u8]) -> bool {
     let has = |words: &&[u8]| body.windows(words.len()).any(|it| it == *words);
     status == 400
-        && !body.trim_ascii_start().starts_with(b"{")
+        && !matches!(body.trim_ascii_start().first(), Some(b'{' | b'[' | b'"'))
         && SAID_TO_PLAIN_HTTP.iter().any(has)
 }
 
@@ -404,6 +408,31 @@ mod tests {
     }
 
     #[test]
+    fn what_a_404_is_about_is_read_by_its_words() {
+        let says = |message: &str| {
+            let body = serde_json::json!({"error": {"message": message, "code": 404}});
+            is_lacking(body.to_string().as_bytes())
+        };
+        for lacking in [
+            "The model `x` does not exist or you do not have access to it.",
+            "Invalid URL (POST /v1/embeddings)",
+            "No endpoints found for deepseek/deepseek-r1:free.",
+            "The API deployment for this resource does not exist.",
+        ] {
+            assert!(says(lacking), "{lacking}");
+        }
+        for of_one_request in [
+            "No such File object: file-abc",
+            "Previous response with id 'resp_1' not found.",
+            "No endpoints found that support tool use. To learn more, visit: \
+             https://openrouter.ai/docs/provider-routing",
+        ] {
+            assert!(!says(of_one_request), "{of_one_request}");
+        }
+        assert!(is_lacking(br#"{"detail":"Not Found"}"#) && is_lacking(b"<html>"));
+    }
+
+    #[test]
     fn a_port_that_speaks_tls_is_known_by_a_page_and_not_by_what_a_caller_wrote() {
         for said in SAID_TO_PLAIN_HTTP {
             let said = str::from_utf8(said).expect("text");
@@ -412,6 +441,8 @@ mod tests {
             assert!(!is_said_to_plain_http(404, page.as_bytes()));
             let quoted = format!(r#"{{"error":{{"message":"not a role: {said}"}}}}"#);
             assert!(!is_said_to_plain_http(400, quoted.as_bytes()));
+            let listed = format!("[{quoted}]");
+            assert!(!is_said_to_plain_http(400, listed.as_bytes()));
         }
         assert!(!is_said_to_plain_http(400, b"<html>Bad Request</html>"));
     }
