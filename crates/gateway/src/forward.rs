@@ -465,13 +465,8 @@ impl Course<'_> {
     fn among(&self, among: Among) -> Vec<usize> {
         let now_ms = self.shot.gateway.uptime_ms();
         let surface = self.shot.asked.surface;
-        let readiness = |at: &usize| self.order[*at].readiness_for(surface, now_ms);
-        let well = |at: &usize| readiness(at) == Readiness::Ready;
-        // Another call may have been told meanwhile when to come back. To ask the same endpoint again is a
-        // decision of its own, and has waited for as long as it asked for.
-        let is_further = self.attempts > 0 && self.again == 0;
-        let may = |at: &usize| !is_further || !matches!(readiness(at), Readiness::Paused { .. });
-        let all = (0..self.order.len()).filter(may);
+        let well = |at: &usize| self.order[*at].readiness_for(surface, now_ms) == Readiness::Ready;
+        let all = 0..self.order.len();
         if among == Among::Well && all.clone().any(|at| well(&at)) {
             all.filter(well).collect()
         } else {
@@ -531,9 +526,15 @@ impl Course<'_> {
     }
 
     fn further(&self, live: &Live) -> Further {
+        let (gateway, surface) = (self.shot.gateway, self.shot.asked.surface);
+        let now_ms = gateway.uptime_ms();
+        let is_well = |live: &Arc<Live>| live.readiness_for(surface, now_ms) == Readiness::Ready;
         let whole = live.site.config.timeouts.whole;
         Further {
-            is_possible: !self.order.is_empty() && !self.used_up(whole),
+            // One that is not well is no reason to give up on one that may only be slow.
+            is_possible: self.shot.config.retry.extra_load_ppm > 0
+                && !self.used_up(whole)
+                && self.order.iter().any(is_well),
             reserve: self.reserve(),
         }
     }
@@ -581,7 +582,11 @@ impl Course<'_> {
                     hedge_at: Instant::now() + after,
                     outrun: outrun.clone(),
                 });
-                let further = self.further(&live);
+                // Another one is asked beside it, so it is not left.
+                let further = Further {
+                    is_possible: false,
+                    reserve: None,
+                };
                 asked.push(async move {
                     let fired = shot.fire((&live, place), number, outrun, further).await;
                     (number, fired)
@@ -640,6 +645,12 @@ impl Course<'_> {
         if !failed.seen.row().try_next {
             return false;
         }
+        // Another call may have been told meanwhile when to come back.
+        let (now_ms, surface) = (gateway.uptime_ms(), self.shot.asked.surface);
+        self.order.retain(|live| {
+            let readiness = live.readiness_for(surface, now_ms);
+            !matches!(readiness, Readiness::Paused { .. })
+        });
         if self.order.is_empty() {
             if self.again >= config.retry.again_max || !failed.seen.is_passing() {
                 return false;

@@ -247,3 +247,25 @@ async fn nothing_is_hedged_without_a_wish_or_a_budget() {
     let refused = gateway.post_to(PATH, &body, &typo).await;
     assert_eq!(refused.json()["error"]["code"], "unknown_header");
 }
+
+/// An endpoint that is hedged is not left: when the hedge fails, it may be the only one that answers.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_is_hedged_has_all_the_time() {
+    let slow = upstream(Fault::Slow {
+        head_ms: 1_500,
+        gap_ms: 0,
+    })
+    .await;
+    let bad = upstream(Fault::Status(500)).await;
+    let gateway = start(&[&slow, &bad], |config| {
+        config.endpoints[0].timeouts.whole = Duration::from_millis(300);
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
+    let order = format!(r#"{{"provider":{{"order":["{}"]}},"#, slow.origin());
+    let body = chat(false).replacen('{', &order, 1);
+    let hedge = [("x-longrun-hedge-ms", "50")];
+    let answer = gateway.post_to("/v1/chat/completions", &body, &hedge).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!((slow.requests().len(), bad.requests().len()), (1, 1));
+}

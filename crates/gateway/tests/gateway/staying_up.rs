@@ -293,9 +293,19 @@ async fn a_call_in_one_piece_leaves_an_endpoint_that_hangs() {
     let timeout = ("timeout".to_owned(), "provider".to_owned());
     assert_eq!(outcomes, [timeout, ("ok".to_owned(), "-".to_owned())]);
 
-    // Nor is one left that nobody could be asked after.
+    // Nor is one left that nobody could be asked after, for want of one or of a budget.
     body["provider"] = json!({"only": [last.origin()]});
     assert_eq!(gateway.post(body.to_string()).await.status, 200);
+    let other = upstream(Fault::None).await;
+    let gateway = start(&[&last, &other], |config| {
+        config.retry.extra_load_ppm = 0;
+        config.endpoints[0].timeouts.whole = Duration::from_millis(500);
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
+    body["provider"] = json!({"order": [last.origin()]});
+    assert_eq!(gateway.post(body.to_string()).await.status, 200);
+    assert!(other.requests().is_empty());
 }
 
 /// The time to the first token is not that between two pieces: an endpoint may send its head and think.
@@ -316,11 +326,18 @@ async fn silence_before_the_first_token_has_a_time_of_its_own() {
         begun.elapsed()
     );
     // From the first token on it is the gap that counts.
-    thinks.now(Script::Always(Fault::Stall(2)));
+    let stalls = upstream(Fault::Stall(2)).await;
+    let gateway = start(&[&stalls], |config| {
+        config.endpoints[0].timeouts.first_token = PATIENCE;
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
+    let begun = Instant::now();
     let answer = gateway.post(chat(true)).await;
     let stalled = ("timeout".to_owned(), "provider".to_owned());
     assert_eq!(gateway.outcomes(&answer.call()).await, [stalled]);
     assert!(answer.text().contains("stalled"), "{}", answer.text());
+    assert!(begun.elapsed() < PATIENCE / 2, "{:?}", begun.elapsed());
 }
 
 /// Who asked for a pause while a call was with another endpoint is left alone by that call as well.
@@ -330,7 +347,12 @@ async fn a_pause_holds_for_calls_that_are_under_way() {
         upstream(Fault::Hang).await,
         upstream(Fault::Status(429)).await,
     );
-    let gateway = start(&[&hangs, &limited], |_| {}).await;
+    let gateway = start(&[&hangs, &limited], |config| {
+        // Long enough for the other call.
+        config.endpoints[0].timeouts.first_token = Duration::from_secs(4);
+        config.endpoints[0].timeouts.total = PATIENCE;
+    })
+    .await;
     let asking = |provider: Value| {
         let mut body: Value = serde_json::from_str(&chat(true)).expect("JSON");
         body["provider"] = provider;
@@ -383,7 +405,7 @@ async fn what_one_request_names_is_not_what_an_endpoint_lacks() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_attempt_that_is_not_made_costs_nothing() {
     // More than the budget holds: without a share of the calls, 100 and 10 a second.
-    const CALLS: usize = 150;
+    const CALLS: usize = 300;
     let (bad, narrow) = (
         upstream(Fault::Status(408)).await,
         upstream(Fault::Stall(1)).await,
