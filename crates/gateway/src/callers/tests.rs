@@ -36,6 +36,17 @@ fn file(names: &[&str]) -> (KeyFile, Vec<NewKey>) {
     (file, keys)
 }
 
+/// A file with one key that may spend ten millionths a day.
+fn limited_in_spending() -> (KeyFile, NewKey) {
+    let mut file = KeyFile::default();
+    let grant = Grant {
+        spend_per_day_micro: Some(10),
+        ..Grant::default()
+    };
+    let key = file.add("ci", grant, false, 0, &SystemRandom::new());
+    (file, key.expect("free"))
+}
+
 fn with(value: &str) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let value = HeaderValue::from_str(value).expect("a header");
@@ -164,13 +175,7 @@ fn limits_answer_as_openai_does() {
 
 #[test]
 fn money_ends_in_insufficient_quota_and_survives_a_restart() {
-    let mut file = KeyFile::default();
-    let grant = Grant {
-        spend_per_day_micro: Some(10),
-        ..Grant::default()
-    };
-    let key = file.add("ci", grant, false, 0, &SystemRandom::new());
-    let key = key.expect("free");
+    let (file, key) = limited_in_spending();
     let callers = Callers::new(file.clone(), &BTreeMap::new(), NOW);
     let ticket = of(&callers, &key)
         .admit("any", 4, 0, NOW)
@@ -212,13 +217,7 @@ fn another_file_keeps_what_was_used() {
 
 #[test]
 fn who_comes_back_comes_back_to_what_was_spent() {
-    let mut file = KeyFile::default();
-    let grant = Grant {
-        spend_per_day_micro: Some(10),
-        ..Grant::default()
-    };
-    let key = file.add("ci", grant, false, 0, &SystemRandom::new());
-    let key = key.expect("free");
+    let (file, key) = limited_in_spending();
     let callers = Callers::new(file.clone(), &BTreeMap::new(), NOW);
     let ticket = of(&callers, &key).admit("any", 4, 0, NOW).expect("within");
     ticket.used(5, 10_000);
